@@ -1,0 +1,1 @@
+"""The sidecar: isolates one agent, runs its tasks and is its only door."""

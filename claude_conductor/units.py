@@ -1,0 +1,79 @@
+"""Sizes, processor shares and durations as people write them: `512m`, `0.5`, `90s`."""
+
+from __future__ import annotations
+
+import re
+
+from claude_conductor.errors import InvalidArgumentError
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*\Z", re.IGNORECASE)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: str | int) -> int:
+    """Return bytes from `1g`, `512m`, `64 MiB` or a plain number; letters are powers of 1024 as podman and docker read them.
+
+    Raises:
+        InvalidArgumentError: The text is no size.
+    """
+    match = _SIZE.match(str(text))
+    if match is None:
+        raise InvalidArgumentError("A size is a number with k, m, g or t, such as 512m or 1.5g.", value=text)
+    return int(float(match[1]) * _FACTORS[match[2].lower()])
+
+
+def parse_cpus(text: str | float) -> float:
+    """Return processors from `0.5` or `2`.
+
+    Raises:
+        InvalidArgumentError: Not a number, or not above 0.
+    """
+    try:
+        cpus = float(text)
+    except ValueError as cause:
+        raise InvalidArgumentError("A processor share is a number such as 0.5 or 2.", value=text) from cause
+    if not 0 < cpus < 1e4:
+        raise InvalidArgumentError("A processor share is above 0.", value=text)
+    return cpus
+
+
+def parse_duration(text: str | float) -> float:
+    """Return seconds from `90s`, `1h30m`, `250ms` or a plain number of seconds.
+
+    Raises:
+        InvalidArgumentError: The text is no duration.
+    """
+    plain = str(text).strip().lower()
+    try:
+        seconds = float(plain)
+    except ValueError:
+        parts = _DURATION_PART.findall(plain)
+        if not parts or "".join(number + unit for number, unit in parts) != plain:
+            raise InvalidArgumentError("A duration is written like 90s, 5m, 1h30m or 250ms.", value=text) from None
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if not 0 <= seconds < 1e10:
+        raise InvalidArgumentError("A duration is 0 or more.", value=text)
+    return seconds
+
+
+def format_size(size: int) -> str:
+    """Return a size for people, such as `1.5 GiB`."""
+    amount, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration for people, such as `1m 12s`, `3.4 s` or `12 ms`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s"

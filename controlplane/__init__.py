@@ -1,0 +1,1 @@
+"""The control plane: broker, task queue and registry."""
