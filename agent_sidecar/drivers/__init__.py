@@ -1,0 +1,1 @@
+"""Drivers: how each kind of agent is started and what its output means."""

@@ -1,0 +1,1 @@
+"""Running one task: hooks in order around one sandboxed process."""

@@ -1,0 +1,1 @@
+"""The one stream to the control plane: outbox, inbox, reconnect."""

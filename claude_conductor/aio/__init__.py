@@ -1,0 +1,1 @@
+"""Structured concurrency: named tasks, bounded queues, shutdown in steps."""

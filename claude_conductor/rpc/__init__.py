@@ -1,0 +1,1 @@
+"""gRPC in one place: channels, servers, status, deadlines."""

@@ -1,0 +1,1 @@
+"""Settings: frozen values, and the one place that loads files and environment."""

@@ -1,0 +1,1 @@
+"""What `conductor start` leaves behind; standard library only."""
