@@ -35,7 +35,7 @@ class Mechanism:
     """One thing the kernel or a program can do for isolation, as found on this host by trying it."""
 
     name: str
-    """Such as `bubblewrap`, `user_namespace`, `seccomp`, `cgroup.memory`, `cgroup.cpu`, `cgroup.pids`, `cgroup.kill`, `own_uid`."""
+    """Such as `bubblewrap`, `user_namespace`, `seccomp`, `cgroup.memory`, `cgroup.pids`, `cgroup.kill`, `own_uid`."""
     strength: Strength
     detail: str = ""
     """What was found: a version, `cgroup v1`, the error of the attempt."""
