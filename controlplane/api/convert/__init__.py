@@ -1,0 +1,1 @@
+"""Between protos and domain values; total functions."""

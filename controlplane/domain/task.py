@@ -1,0 +1,281 @@
+"""What a task is, from what was asked for to what came out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from claude_conductor.ids import AgentId, ArtefactId, Incarnation, TaskId, TenantId
+
+DEFAULT_PRIORITY = 5
+DEFAULT_TIMEOUT = 3600.0
+DEFAULT_MAX_ATTEMPTS = 3
+MAX_LOSSES = 5
+"""A task that lost its agent this often is DEAD: it probably kills it."""
+
+
+class State(enum.Enum):
+    """Where a task stands. The names are those of the proto's TaskState."""
+
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    LEASED = "leased"
+    RUNNING = "running"
+    WAITING_FOR_HUMAN = "waiting_for_human"
+    RATE_LIMITED = "rate_limited"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    DEAD = "dead"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows."""
+        return self in _FINAL
+
+    @property
+    def held(self) -> bool:
+        """Whether an agent has it."""
+        return self in _HELD
+
+
+_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.DEAD})
+_HELD = frozenset({State.LEASED, State.RUNNING, State.WAITING_FOR_HUMAN, State.RATE_LIMITED})
+
+
+class FailureKind(enum.Enum):
+    """What kind of failure ended an attempt. The names are those of the proto's FailureKind."""
+
+    EXIT_CODE = "exit_code"
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    STARTUP_TIMEOUT = "startup_timeout"
+    AGENT_LOST = "agent_lost"
+    ISOLATION_REFUSED = "isolation_refused"
+    WORKSPACE = "workspace"
+    PROGRAM_MISSING = "program_missing"
+    AGENT_REPORTED = "agent_reported"
+    CANCELLED = "cancelled"
+    INVALID_TASK = "invalid_task"
+    DEPENDENCY = "dependency"
+
+
+RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT})
+"""Kinds another attempt may help with; the control plane decides this, not the sidecar's word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed."""
+
+    kind: FailureKind
+    message: str
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may help."""
+        return self.kind in RETRYABLE
+
+
+class IsolationLevel(enum.Enum):
+    """How far an agent is kept apart, weakest first."""
+
+    MINIMAL = "minimal"
+    MODERATE = "moderate"
+    STRICT = "strict"
+
+    @property
+    def rank(self) -> int:
+        """Larger is stricter."""
+        return ("minimal", "moderate", "strict").index(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """Upper bounds of one run; 0 means the agent's configured limit. Sizes in bytes."""
+
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    pids: int = 0
+    workspace_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationStatus:
+    """What was in force around a run, as its sidecar checked it."""
+
+    requested_level: IsolationLevel | None = None
+    effective_level: IsolationLevel | None = None
+    driver: str = ""
+    mechanisms: tuple[str, ...] = ()
+    degradations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where the files of a task come from: `empty`, `git` or `folder`."""
+
+    kind: str = "empty"
+    location: str = ""
+    """Absolute path or URL; empty for an empty workspace."""
+    ref: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how quickly a failed task is tried again. Delays in seconds."""
+
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    first_delay: float = 1.0
+    max_delay: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a submitter asks for, defaults filled in. Times in seconds since the epoch, spans in seconds."""
+
+    type: str = "generic"
+    prompt: str = ""
+    driver: str = ""
+    command: tuple[str, ...] = ()
+    prompt_by: str = "argument"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    workspace: Workspace = Workspace()
+    priority: int = DEFAULT_PRIORITY
+    timeout: float = DEFAULT_TIMEOUT
+    retry: RetryPolicy = RetryPolicy()
+    isolation_level: IsolationLevel | None = None
+    """None: the agent's configured level."""
+    limits: ResourceLimits = ResourceLimits()
+    required_labels: Mapping[str, str] = field(default_factory=dict)
+    agent_id: str = ""
+    depends_on: tuple[TaskId, ...] = ()
+    parent_task_id: str = ""
+    not_before: float = 0.0
+    model: str = ""
+    max_turns: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a task. (attempt, epoch) is the fencing token."""
+
+    task_id: TaskId
+    attempt: int
+    epoch: int
+    """64 random bits of this hand-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt used."""
+
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_peak_bytes: int = 0
+    throttled_seconds: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    turns: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """Something a task left behind."""
+
+    artefact_id: ArtefactId
+    name: str
+    size_bytes: int
+    sha256: str
+    """Hexadecimal."""
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished attempt hands back."""
+
+    exit_code: int | None = None
+    summary: str = ""
+    failure: Failure | None = None
+    usage: Usage = Usage()
+    artefacts: tuple[Artefact, ...] = ()
+    patch_artefact_id: str = ""
+    base_commit: str = ""
+    patch_files: int = 0
+    patch_added: int = 0
+    patch_removed: int = 0
+    isolation: IsolationStatus = IsolationStatus()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One hand-out of a task. Times in seconds since the epoch."""
+
+    attempt: int
+    agent_id: AgentId
+    lease_time: float
+    start_time: float | None = None
+    end_time: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as the control plane knows it. Times in seconds since the epoch."""
+
+    id: TaskId
+    tenant_id: TenantId
+    spec: Spec
+    state: State
+    reason: str
+    create_time: float
+    submitter: str
+    traceparent: str = ""
+    request_id: str = ""
+    version: int = 1
+    """Grows by one with every saved change; what compare-and-set compares."""
+    queue_time: float = 0.0
+    """When it last became QUEUED, the base of its place in the queue."""
+    not_before: float = 0.0
+    """While BLOCKED: not released before this time (delay or retry back-off)."""
+    waits_for: frozenset[TaskId] = frozenset()
+    """Dependencies that have not succeeded yet."""
+    lease: Lease | None = None
+    agent_id: AgentId = AgentId("")
+    """The agent that has it or had it last."""
+    incarnation: Incarnation = Incarnation("")
+    """The life of the sidecar that has it."""
+    progress: str = ""
+    start_time: float | None = None
+    end_time: float | None = None
+    result: Result | None = None
+    attempts: tuple[Attempt, ...] = ()
+    failures: int = 0
+    """Attempts that failed; losses of the agent are not among them."""
+    losses: int = 0
+    cancel_reason: str | None = None
+    """Set once somebody asked for its end while an agent had it."""
+    isolation: IsolationStatus = IsolationStatus()
+
+
+AGEING_SECONDS = 60.0
+"""Waiting this long counts as much as one step of priority, so nothing starves."""
+
+
+def queue_order(task: Task) -> float:
+    """Return the task's place in the queue: smaller goes first.
+
+    Priority with ageing as one number that never changes while it waits, so a store can index it: a task of priority p that
+    became ready at t goes before one of priority q that became ready at u if t - 60 p < u - 60 q.
+    """
+    return task.queue_time - task.spec.priority * AGEING_SECONDS

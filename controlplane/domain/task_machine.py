@@ -1,0 +1,323 @@
+"""The life of a task: an event in, the new task and what has to be done out. No clock, no randomness, no I/O.
+
+    BLOCKED -> QUEUED -> LEASED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | TIMED_OUT | DEAD
+       ^                    |         |
+       +--- retry, later ---+---------+        a lost agent: back to QUEUED at once, without using up a retry
+
+Every report carries the lease it was made under; one that is not the task's current lease raises and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
+from claude_conductor.ids import AgentId, Incarnation, TaskId
+from controlplane.domain.task import (
+    MAX_LOSSES,
+    Attempt,
+    Failure,
+    FailureKind,
+    IsolationStatus,
+    Lease,
+    Result,
+    RetryPolicy,
+    State,
+    Task,
+)
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Its delay or back-off may be over."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyEnded:
+    """A task it depends on became final."""
+
+    task_id: TaskId
+    succeeded: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """It was given to an agent."""
+
+    lease: Lease
+    agent_id: AgentId
+    incarnation: Incarnation
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The agent's process runs."""
+
+    lease: Lease
+    isolation: IsolationStatus
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The agent said what it is doing."""
+
+    lease: Lease
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The attempt ended, one way or the other."""
+
+    lease: Lease
+    result: Result
+    at: float
+    jitter: float
+    """0 to 1, drawn by the caller; spreads retries."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The sidecar that had it is gone, or its lease ended."""
+
+    lease: Lease
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants it ended."""
+
+    reason: str
+    grace: float
+    at: float
+
+
+Event = Released | DependencyEnded | Leased | Started | Progressed | Completed | AgentLost | CancelRequested
+
+# --- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell watchers."""
+
+    type: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancellation:
+    """Tell the sidecar that has it to end it."""
+
+    lease: Lease
+    agent_id: AgentId
+    grace: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellDependents:
+    """Hand DependencyEnded to the tasks that wait for this one."""
+
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChildren:
+    """Hand CancelRequested to the tasks this one submitted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseMailbox:
+    """Bounce what is left in the mailbox `task/ID`."""
+
+    reason: str
+
+
+Effect = Publish | SendCancellation | TellDependents | CancelChildren | CloseMailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The new task and what has to be done once it is saved, in this order."""
+
+    task: Task
+    effects: tuple[Effect, ...] = ()
+
+
+def admit(task: Task) -> Step:
+    """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
+    if task.waits_for:
+        count = len(task.waits_for)
+        return _blocked(task, f"waits for {count} task{'s' if count > 1 else ''}: {', '.join(sorted(task.waits_for)[:3])}")
+    if task.not_before > task.create_time:
+        return _blocked(task, f"starts in {task.not_before - task.create_time:.0f} s at the earliest")
+    return _queued(task, task.create_time, "waits for a free agent")
+
+
+def apply(task: Task, event: Event) -> Step:
+    """Return what the event makes of the task.
+
+    Raises:
+        StaleLeaseError: The event was reported under a lease that is not the task's current one.
+        IllegalTransitionError: The event cannot happen in this state.
+    """
+    match event:
+        case CancelRequested():
+            return _cancel(task, event)
+        case Released() | DependencyEnded():
+            return _unblock(task, event)
+        case Leased():
+            return _lease(task, event)
+        case Started() | Progressed() | Completed() | AgentLost():
+            _check_lease(task, event.lease)
+            return _report(task, event)
+
+
+def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> Step:
+    match event:
+        case Started(isolation=isolation, at=at):
+            if task.state is not State.LEASED:
+                return Step(task)  # told twice: harmless
+            attempts = (*task.attempts[:-1], replace(task.attempts[-1], start_time=at))
+            running = replace(
+                task,
+                state=State.RUNNING,
+                reason=f"runs on {task.agent_id}",
+                start_time=at,
+                isolation=isolation,
+                attempts=attempts,
+            )
+            return Step(running, (Publish("task.running", f"started on {task.agent_id}"),))
+        case Progressed(text=text):
+            return Step(replace(task, progress=text), (Publish("task.progress", text),))
+        case Completed():
+            return _complete(task, event)
+        case AgentLost():
+            return _lose(task, event)
+
+
+def _check_lease(task: Task, lease: Lease) -> None:
+    if task.lease != lease or not task.state.held:
+        raise StaleLeaseError(task_id=task.id, attempt=lease.attempt)
+
+
+def _blocked(task: Task, reason: str) -> Step:
+    return Step(replace(task, state=State.BLOCKED, reason=reason), (Publish("task.blocked", reason),))
+
+
+def _queued(task: Task, at: float, reason: str) -> Step:
+    queued = replace(task, state=State.QUEUED, reason=reason, queue_time=at, lease=None, incarnation=Incarnation(""))
+    return Step(queued, (Publish("task.queued", reason),))
+
+
+def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
+    if task.state is not State.BLOCKED:
+        return Step(task)
+    if isinstance(event, DependencyEnded):
+        if event.task_id not in task.waits_for:
+            return Step(task)
+        if not event.succeeded:
+            failure = Failure(FailureKind.DEPENDENCY, f"{event.task_id}, which it depends on, did not succeed")
+            return _end(task, State.FAILED, failure.message, event.at, Result(failure=failure))
+        task = replace(task, waits_for=task.waits_for - {event.task_id})
+    if task.waits_for:
+        return Step(task)
+    if task.not_before > event.at:
+        return Step(replace(task, reason=f"starts in {task.not_before - event.at:.0f} s at the earliest"))
+    return _queued(task, event.at, "waits for a free agent")
+
+
+def _lease(task: Task, event: Leased) -> Step:
+    if task.state is not State.QUEUED:
+        raise IllegalTransitionError(task_id=task.id, state=task.state.value, event="leased")
+    attempt = Attempt(event.lease.attempt, event.agent_id, event.at)
+    leased = replace(
+        task,
+        state=State.LEASED,
+        reason=f"{event.agent_id} prepares it",
+        lease=event.lease,
+        agent_id=event.agent_id,
+        incarnation=event.incarnation,
+        start_time=None,
+        progress="",
+        attempts=(*task.attempts, attempt),
+    )
+    return Step(leased, (Publish("task.leased", f"given to {event.agent_id}"),))
+
+
+def _cancel(task: Task, event: CancelRequested) -> Step:
+    if task.state.final:
+        raise IllegalTransitionError("The task has ended already.", task_id=task.id, state=task.state.value)
+    if task.lease is None:
+        return _end(task, State.CANCELLED, event.reason, event.at, Result(failure=Failure(FailureKind.CANCELLED, event.reason)))
+    asked = replace(task, cancel_reason=event.reason, reason=f"is being cancelled: {event.reason}")
+    effects = (SendCancellation(task.lease, task.agent_id, event.grace, event.reason), CancelChildren(event.reason))
+    return Step(asked, (*effects, Publish("task.cancelling", event.reason)))
+
+
+def _complete(task: Task, event: Completed) -> Step:
+    failure = event.result.failure
+    task = _close_attempt(task, event.at, failure)
+    if failure is None:
+        return _end(task, State.SUCCEEDED, "done", event.at, event.result)
+    if task.cancel_reason is not None or failure.kind is FailureKind.CANCELLED:
+        return _end(task, State.CANCELLED, task.cancel_reason or failure.message, event.at, event.result)
+    if failure.kind is FailureKind.TIMEOUT:
+        return _end(task, State.TIMED_OUT, failure.message, event.at, event.result)
+    task = replace(task, failures=task.failures + 1)
+    if not failure.retryable or task.failures >= task.spec.retry.max_attempts:
+        return _end(task, State.FAILED, failure.message, event.at, event.result)
+    delay = retry_delay(task.spec.retry, task.failures, event.jitter)
+    reason = f"attempt {task.failures} of {task.spec.retry.max_attempts} failed ({failure.message}); tries again in {delay:.1f} s"
+    freed = replace(task, lease=None, incarnation=Incarnation(""), not_before=event.at + delay, result=event.result)
+    return _blocked(freed, reason)
+
+
+def _lose(task: Task, event: AgentLost) -> Step:
+    failure = Failure(FailureKind.AGENT_LOST, event.why)
+    task = replace(_close_attempt(task, event.at, failure), losses=task.losses + 1)
+    if task.cancel_reason is not None:
+        return _end(task, State.CANCELLED, task.cancel_reason, event.at, Result(failure=failure))
+    if task.losses >= MAX_LOSSES:
+        reason = f"lost its agent {task.losses} times, last: {event.why}"
+        return _end(task, State.DEAD, reason, event.at, Result(failure=replace(failure, message=reason)))
+    return _queued(task, event.at, f"lost its agent ({event.why}); waits for another")
+
+
+def _close_attempt(task: Task, at: float, failure: Failure | None) -> Task:
+    return replace(task, attempts=(*task.attempts[:-1], replace(task.attempts[-1], end_time=at, failure=failure)))
+
+
+def _end(task: Task, state: State, reason: str, at: float, result: Result) -> Step:
+    ended = replace(
+        task,
+        state=state,
+        reason=reason,
+        end_time=at,
+        result=result,
+        lease=None,
+        incarnation=Incarnation(""),
+        waits_for=frozenset(),
+    )
+    effects: list[Effect] = [TellDependents(state is State.SUCCEEDED), CloseMailbox(f"the task ended: {state.value}")]
+    if state is State.CANCELLED:
+        effects.append(CancelChildren(reason))
+    return Step(ended, (*effects, Publish(f"task.{state.value}", reason)))
+
+
+def retry_delay(policy: RetryPolicy, failures: int, jitter: float) -> float:
+    """Return the pause in seconds before the next attempt: doubling from `first_delay`, capped, then spread to 50-100 %."""
+    full = min(policy.max_delay, policy.first_delay * 2 ** min(failures - 1, 30))
+    return float(full * (0.5 + 0.5 * jitter))

@@ -1,0 +1,1 @@
+"""What the services need from a store: one Protocol a file."""

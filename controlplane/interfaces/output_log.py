@@ -1,0 +1,33 @@
+"""The live output of agents: append-only, per task and attempt, readable from any offset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from claude_conductor.ids import TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """A piece of output."""
+
+    offset: int
+    """Place of its first byte in the attempt's output, both streams counted together."""
+    stream: str
+    """`stdout` or `stderr`."""
+    data: bytes
+
+
+class OutputLog(Protocol):
+    """Output of attempts, bounded per attempt (default 64 MiB: what comes later is counted, not kept)."""
+
+    async def append(self, task_id: TaskId, attempt: int, chunk: OutputChunk) -> None:
+        """Store a chunk; of one that begins below what is stored (a repeat), only the new tail is stored."""
+
+    async def read(self, task_id: TaskId, attempt: int, offset: int, max_bytes: int) -> Sequence[OutputChunk]:
+        """Return what is stored from `offset` on, in order; the first chunk may begin in the middle of a stored one."""
+
+    async def remove(self, task_id: TaskId) -> None:
+        """Forget the output of every attempt of this task. Harmless if there is none."""

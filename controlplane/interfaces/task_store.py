@@ -1,0 +1,58 @@
+"""Where tasks live: insert once, read, and compare-and-set whole tasks the pure state machine made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from claude_conductor.ids import TaskId, TenantId
+from controlplane.domain.task import State, Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks to list; empty fields do not filter."""
+
+    states: frozenset[State] = frozenset()
+    parent_task_id: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class TaskStore(Protocol):
+    """Durable tasks. All methods may be called concurrently; each is atomic.
+
+    A method that returns has made its change durable (to the degree of the backend). If it raises StoreUnavailableError nothing
+    was changed, or (after a lost connection) the caller must read to know. Cancelling a call does not undo a change.
+    """
+
+    async def insert(self, task: Task) -> Task:
+        """Store a new task, or return the one stored before under the same (tenant, submitter, request_id) within 24 h.
+
+        An empty request_id never matches. The caller compares specs: the store does not judge a re-used key.
+        """
+
+    async def get(self, tenant_id: TenantId, task_id: str) -> Task:
+        """Return a task by id, or by a prefix of at least 13 characters (`task_` + 8) that only it has.
+
+        Raises:
+            TaskNotFoundError: None, or several for the prefix (the message says which).
+        """
+
+    async def save(self, task: Task) -> bool:
+        """Replace the stored task if its version is `task.version - 1`; return whether it was."""
+
+    async def ready(self, limit: int) -> Sequence[Task]:
+        """Return QUEUED tasks of all tenants, smallest `queue_order` first, ties by id."""
+
+    async def due(self, now: float, limit: int) -> Sequence[Task]:
+        """Return BLOCKED tasks that wait for no other task and whose `not_before` is at or before `now`."""
+
+    async def in_states(self, states: frozenset[State]) -> Sequence[Task]:
+        """Return every task in one of these states, of all tenants, oldest first."""
+
+    async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
+        """Return the BLOCKED tasks whose `waits_for` has this task."""
+
+    async def list(self, tenant_id: TenantId, wanted: TaskFilter, after: str, limit: int) -> Sequence[Task]:
+        """Return tasks newest first (by id, descending), those with ids below `after` if it is not empty."""

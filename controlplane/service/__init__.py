@@ -1,0 +1,1 @@
+"""Use cases: decide with the domain, act through the interfaces."""
