@@ -1,0 +1,68 @@
+"""Everything a sidecar can be told, resolved: it reads no file and no environment below `app`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_sidecar.isolation.interface import Level, Limits
+from claude_conductor.settings.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The model provider behind the gateway."""
+
+    base_url: str = "https://api.anthropic.com"
+    api_key: Secret = Secret("")
+    """Added to requests in the sidecar; the agent never sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `app` builds a sidecar from. Times in seconds."""
+
+    home: Path
+    """State goes to `home/sidecars/ID`, sockets to `home/run/agents/ID`, workspaces to `workspace_path/ID`."""
+    agent_id: str
+    control_plane: str
+    """gRPC address, such as `unix:/home/me/.claude-conductor/run/control.sock`."""
+    token: Secret = Secret("")
+    workspace_path: Path = Path()
+    """Parent of the workspaces; the empty path means `home/workspace`."""
+    temp_path: Path | None = None
+    """Parent of private temporary folders; made 0700, refused if it is somebody else's or a link."""
+    level: Level = Level.STRICT
+    """Level of tasks that choose none."""
+    limits: Limits = Limits()
+    workspace_mount: bool = True
+    """False: every task starts with an empty scratch folder, whatever source it names."""
+    agent_isolation: bool = True
+    """False shares one workspace parent between agents; refused unless the level is minimal."""
+    networking: bool = False
+    """Egress by allow-list; refused with strict."""
+    drivers: tuple[str, ...] = ("command", "claude_code", "scripted")
+    """Kinds of agent this slot runs, a process per task."""
+    agent_command: tuple[str, ...] = ()
+    """For a slot with one long-running `grpc_agent`: its argument vector. Empty: a slot for tasks of `drivers`."""
+    agent_environment: Mapping[str, str] = field(default_factory=dict)
+    agent_toolchains: tuple[Path, ...] = ()
+    """Further folders the agent may read, shown at their own path."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    uid_first: int = 61200
+    uid_last: int = 61999
+    """Host uids for agents of sidecars that run as root."""
+    startup_timeout: float = 60.0
+    """From the lease to the first sign of life of the agent's process."""
+    health_check_interval: float = 30.0
+    """How often a long-running agent is asked whether it is well."""
+    stop_grace: float = 5.0
+    """Between TERM and KILL."""
+    keep_workspaces: bool = False
+    """Leave the workspace of a failed task for a look."""
+    provider: Provider = Provider()
+    claude_binary: str = ""
+    """Path of Claude Code; empty: `claude` on PATH."""
+    log_level: str = "info"
+    log_style: str = "json"

@@ -1,1 +1,0 @@
-"""Structured concurrency: named tasks, bounded queues, shutdown in steps."""

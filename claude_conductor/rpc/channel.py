@@ -1,0 +1,73 @@
+"""Client channels: where to, with which options, as whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+
+UNIX_SOCKET_LIMIT: Final = 107
+"""Longest path of a Unix socket in bytes (unix(7): sun_path has 108 with its end)."""
+
+Metadata = tuple[tuple[str, str], ...]
+
+_SERVICE_CONFIG: Final = json.dumps(
+    {
+        "methodConfig": [
+            {
+                # Reads only: a repeat of anything else needs an idempotency key, which only the caller has.
+                "name": [
+                    {"service": f"claude_conductor.v1.{service}", "method": method}
+                    for service, methods in {
+                        "TaskService": ("GetTask", "ListTasks"),
+                        "AgentService": ("GetAgent", "ListAgents"),
+                        "MessageService": ("GetMessage", "ListMessages"),
+                        "AdminService": ("GetStatus",),
+                    }.items()
+                    for method in methods
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+def options(max_message_bytes: int = 4 << 20) -> list[tuple[str, int | str]]:
+    """Return the options of every client channel.
+
+    `ping_timeout_ms` is what notices a frozen peer; `keepalive_timeout_ms` does nothing in grpcio 1.85 (docs/design/security.md).
+    """
+    return [
+        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.keepalive_time_ms", 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.ping_timeout_ms", 1000),
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def open_channel(target: str, extra: Sequence[tuple[str, int | str]] = ()) -> grpc.aio.Channel:
+    """Open a channel to `unix:/path` (file permissions guard it). Connecting happens with the first call; close it when done."""
+    return grpc.aio.insecure_channel(target, options=[*options(), *extra])
+
+
+def bearer(token: str, traceparent: str = "") -> Metadata:
+    """Return the metadata that says who calls and which trace it continues."""
+    identity: Metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    return (*identity, ("traceparent", traceparent)) if traceparent else identity

@@ -1,0 +1,58 @@
+"""Everything the control plane can be told, resolved: it reads no file and no environment below `app`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds. Sizes in bytes."""
+
+    payload_bytes: int = 1 << 20
+    """Largest payload of one message; larger things are artefacts."""
+    mailbox_messages: int = 10_000
+    mailbox_bytes: int = 64 << 20
+    hops: int = 16
+    """How often a message may be forwarded before it counts as a loop."""
+    message_attempts: int = 5
+    message_seconds: float = 86_400.0
+    """Time to live of a message that sets none."""
+    prompt_bytes: int = 256 << 10
+    output_bytes: int = 64 << 20
+    """Output kept of one attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `app` builds the control plane from. Times in seconds."""
+
+    home: Path
+    """State goes to `home/state` and `home/blobs`; the socket is `home/run/control.sock`."""
+    store: str = "sqlite"
+    """`sqlite` or `memory`."""
+    operator_token_sha256: str = ""
+    """Hexadecimal; empty refuses every operator."""
+    sidecar_tokens: Mapping[str, str] = field(default_factory=dict)
+    """Agent id -> SHA-256 of its sidecar's token, hexadecimal."""
+    lease_seconds: float = 15.0
+    heartbeat_seconds: float = 5.0
+    """A third of the lease, so that two may be missed."""
+    default_driver: str = "command"
+    task_timeout: float = 3600.0
+    """For tasks that set none."""
+    max_attempts: int = 3
+    retry_delay: float = 1.0
+    keep_tasks_days: float = 30.0
+    limits: Limits = Limits()
+    reflection: bool = True
+    """Served on the Unix socket only; elsewhere it has to be asked for."""
+    log_level: str = "info"
+    log_style: str = "json"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where it listens."""
+        return self.home / "run" / "control.sock"
