@@ -47,7 +47,7 @@ def from_plain(kind: type[_Settings], plain: Mapping[str, Any]) -> _Settings:
         raise SettingsError("The handed-over settings have a key this version does not know.", keys=", ".join(sorted(unknown)))
     try:
         return kind(**{name: _build(hints[name], value) for name, value in plain.items()})
-    except (TypeError, ValueError, KeyError) as cause:
+    except (TypeError, ValueError, KeyError, AttributeError) as cause:
         raise SettingsError(f"The handed-over settings do not fit {kind.__name__}: {cause}") from cause
 
 
