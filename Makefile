@@ -21,7 +21,11 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml tools/make_venv.sh
 	@tools/make_venv.sh "$(PYTHON)" $(VENV) requirements-dev.lock
 	@touch $(VENV)/.runtime $@
 
-demo: setup ## start Conductor, run real agents on a real repository, show what happened, clean up
+$(VENV)/.demo: $(VENV)/.runtime requirements-demo.lock
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-demo.lock
+	@touch $@
+
+demo: $(VENV)/.demo ## start Conductor, run real agents on a real repository, show what happened, clean up
 	@$(BIN)/python -m examples.demo $(if $(AGENT),--agent $(AGENT))
 
 test: setup-dev ## everything CI runs, servers and system packages included

@@ -1,0 +1,1 @@
+"""`make demo`: Conductor at work on a real repository."""
