@@ -1,0 +1,1 @@
+"""Benchmarks: the numbers of docs/benchmarks.md, measured on this machine by anyone."""

@@ -1,0 +1,151 @@
+"""A whole standalone set for a test: started by the real command line, in a private home, stopped and checked for left-overs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from claude_conductor.client.sync import Conductor
+
+CONDUCTOR = str(Path(sys.executable).with_name("conductor"))
+CGROUPS = Path("/sys/fs/cgroup")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Installation:
+    """A home and the commands that act on it."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, check: bool = True, timeout: float = 60, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run `conductor` as a user would."""
+        done = subprocess.run(
+            [CONDUCTOR, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            env=self.environment,
+            input=stdin,
+            cwd=self.home.parent,
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        if check:
+            assert done.returncode == 0, (
+                f"conductor {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.logs()}"
+            )
+        return done
+
+    def configure(self, **settings: object) -> Path:
+        """Write a settings file and return its path."""
+        path = self.home.parent / "conductor.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    def start(self, *arguments: str, **settings: object) -> None:
+        """Start with these settings (two agents unless they say otherwise)."""
+        self.run("start", "--config", str(self.configure(**{"num_agents": 2, **settings})), *arguments)
+
+    def client(self) -> Conductor:
+        """Connect as the operator."""
+        return Conductor.connect(
+            address=f"unix:{self.home}/run/control.sock", token=(self.home / "run/operator.token").read_text().strip()
+        )
+
+    def processes(self, word: str) -> list[psutil.Process]:
+        """Return the processes of this set whose command line contains the word."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                ours = str(self.home) in process.environ().get("CONDUCTOR_HOME", "") or str(self.home) in " ".join(
+                    process.cmdline()
+                )
+                if ours and word in " ".join(process.cmdline()):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue  # it ended while we looked, or is not ours to look at
+        return found
+
+    def logs(self) -> str:
+        """Return the end of every log, for a failing test's message."""
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted((self.home / "logs").glob("*.log")))
+
+
+def cgroups() -> set[Path]:
+    """Return every cgroup of ours on this machine."""
+    return {Path(folder) / name for folder, names, _ in os.walk(CGROUPS) for name in names if name.startswith("conductor-")}
+
+
+def mounts() -> set[str]:
+    """Return this process's mount points."""
+    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10, what: str = "the condition") -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A short private path: pytest's own are too long for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="cc-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def installation(place: Path) -> Iterator[Installation]:
+    """A home nothing runs in yet; whatever the test starts is stopped, and must leave nothing."""
+    before = (cgroups(), mounts())
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("CONDUCTOR_", "OTEL_", "ANTHROPIC_"))
+    }
+    made = Installation(place / "home", {**environment, "CONDUCTOR_HOME": str(place / "home"), "NO_COLOR": "1"})
+    try:
+        yield made
+    finally:
+        made.run("stop", check=False)
+    assert made.processes("") == [], "processes were left behind"
+    assert cgroups() <= before[0], "cgroups were left behind"
+    assert mounts() <= before[1], "mounts were left behind"
+    assert not list(made.home.rglob("*.sock")), "sockets were left behind"
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Run git in a repository as somebody with a name."""
+    who: Sequence[str] = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *who, *arguments], cwd=repository, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(place: Path) -> Path:
+    """A git repository with one commit."""
+    path = place / "project"
+    path.mkdir()
+    git(path, "init", "-q", "-b", "main")
+    (path / "hello.txt").write_text("hello\n")
+    git(path, "add", ".")
+    git(path, "commit", "-qm", "first")
+    return path
+
+
+@pytest.fixture
+def copy_of_examples(place: Path) -> Path:
+    """The demo's example project as a folder."""
+    return Path(shutil.copytree(ROOT / "examples/demo/repository", place / "inventory"))
