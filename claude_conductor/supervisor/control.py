@@ -139,7 +139,6 @@ def _ask(argv: list[str], setup: bytes, environment: Mapping[str, str], log: int
         stdout=subprocess.PIPE,
         stderr=log,
         env=dict(environment),
-        cwd="/",
         start_new_session=True,
     ) as process:
         try:
