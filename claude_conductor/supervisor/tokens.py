@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from claude_conductor.errors import HomeUnusableError
+from claude_conductor.errors import HomeUnusableError, StartFailedError
 from claude_conductor.supervisor.home import Home, read_private, write_private
 
 _TOKEN_LIMIT = 1024
@@ -33,6 +33,7 @@ def prepare_tokens(home: Home, agent_ids: list[str]) -> Tokens:
 
     Raises:
         HomeUnusableError: The operator's token cannot be read or written.
+        StartFailedError: The child that mints ended without an answer.
     """
     existing = (read_private(home.operator_token, _TOKEN_LIMIT) or "").strip() or None
     tokens = _mint_in_child(agent_ids, existing)
@@ -56,6 +57,8 @@ def _mint_in_child(agent_ids: list[str], operator: str | None) -> Tokens:
     with open(reader, encoding="ascii") as pipe:
         text = pipe.read()  # ends with the child, which only computes
     os.waitpid(pid, 0)
+    if not text:
+        raise StartFailedError("the supervisor could not mint its tokens")
     return Tokens(**json.loads(text))
 
 
