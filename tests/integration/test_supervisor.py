@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claude_conductor.errors import AlreadyRunningError, HomeUnusableError, NotRunningError, SettingsError, StartFailedError
-from claude_conductor.supervisor import control, processes
+from claude_conductor.supervisor import cgroups, control, processes
 from claude_conductor.supervisor.processes import Identity
 from claude_conductor.supervisor.state import Condition, Phase
 
@@ -24,7 +26,7 @@ descriptors = {words[i]: int(words[i + 1]) for i in range(len(words) - 1) if wor
 with open(descriptors['--settings-fd']) as file:
     settings = json.load(file)
 out = settings['out']
-def note(name, value):
+def note(name: str, value):
     with open(f'{out}.new', 'w') as file:
         json.dump(value, file)
     os.replace(f'{out}.new', f'{out}.{name}')
@@ -51,7 +53,7 @@ while True:
 """
 
 
-def wait_for(look, seconds=5.0):
+def wait_for(look: Callable[[], Any], seconds: float = 5.0):
     """Return the first truthy answer of `look`; fail after a deadline."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
@@ -63,7 +65,7 @@ def wait_for(look, seconds=5.0):
 class Set:
     """A set-up in a temporary home, and what its programs wrote down."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = str(folder / "home")
         self.script = folder / "program.py"
@@ -73,14 +75,14 @@ class Set:
         self.sidecars = {}
         self.control_plane = self.program("controlplane")
 
-    def program(self, name, **settings):
+    def program(self, name: str, **settings: object):
         return {
             "argv": [sys.executable, "-S", "-E", str(self.script)],
             "environment": {"PATH": os.environ["PATH"], "MARK": name},
             "settings": {"out": str(self.folder / name), **settings},
         }
 
-    def add(self, agent_id, **settings):
+    def add(self, agent_id: str, **settings: object):
         self.sidecars[agent_id] = self.program(agent_id, **settings)
         return self
 
@@ -98,7 +100,7 @@ class Set:
     def launch(self):
         return control.launch(self.document(), self.home)
 
-    def noted(self, name, what="settings"):
+    def noted(self, name: str, what: str = "settings"):
         path = self.folder / f"{name}.{what}"
         return wait_for(lambda: path.exists() and json.loads(path.read_text()))
 
@@ -107,10 +109,10 @@ class Set:
         assert state is not None
         return state
 
-    def child(self, name):
+    def child(self, name: str):
         return next(child for child in self.state().children if child.name == name)
 
-    def restarted(self, name, times=1):
+    def restarted(self, name: str, times: int = 1):
         return wait_for(lambda: (child := self.child(name)).restarts >= times and child.pid and child)
 
     def identities(self):
@@ -123,24 +125,24 @@ class Set:
 
 
 @pytest.fixture
-def fleet(tmp_path):
+def fleet(tmp_path: Path):
     fleet = Set(tmp_path)
     yield fleet
     with contextlib.suppress(NotRunningError):
         control.stop(fleet.home, timeout=0.2)
 
 
-def gone(identities):
+def gone(identities: Iterable[Identity]):
     return not any(processes.alive(identity) for identity in identities)
 
 
-def identity_of(pid):
+def identity_of(pid: int):
     start_time = processes.start_time(pid)
     assert start_time is not None
     return Identity(pid, start_time)
 
 
-def test_settings_and_tokens_arrive_by_descriptor_only(fleet):
+def test_settings_and_tokens_arrive_by_descriptor_only(fleet: Set):
     fleet.add("a", secret="canary-7431").add("b")
 
     pid = fleet.launch()
@@ -163,7 +165,7 @@ def test_settings_and_tokens_arrive_by_descriptor_only(fleet):
     assert not [text for text in written + seen if token in text or "canary-7431" in text]
 
 
-def test_the_operators_token_survives_a_restart_of_the_set(fleet):
+def test_the_operators_token_survives_a_restart_of_the_set(fleet: Set):
     fleet.launch()
     first = Path(fleet.home, "run", "operator.token").read_text()
     control.stop(fleet.home)
@@ -173,7 +175,7 @@ def test_the_operators_token_survives_a_restart_of_the_set(fleet):
     assert Path(fleet.home, "run", "operator.token").read_text() == first
 
 
-def test_a_killed_program_is_started_again_with_the_same_token(fleet):
+def test_a_killed_program_is_started_again_with_the_same_token(fleet: Set):
     fleet.add("a")
     fleet.launch()
     before = fleet.noted("a")
@@ -188,7 +190,7 @@ def test_a_killed_program_is_started_again_with_the_same_token(fleet):
     assert control.running(fleet.home).state is Phase.RUNNING
 
 
-def test_a_program_that_keeps_failing_is_tried_ever_more_rarely(fleet):
+def test_a_program_that_keeps_failing_is_tried_ever_more_rarely(fleet: Set):
     fleet.restart = {"first_delay": 0.1, "max_delay": 60, "reset_after": 30}
     fleet.add("a", exit=1)
     began = time.monotonic()
@@ -198,7 +200,7 @@ def test_a_program_that_keeps_failing_is_tried_ever_more_rarely(fleet):
     assert time.monotonic() - began >= 0.1 + 0.2 + 0.4
 
 
-def test_a_program_that_cannot_be_started_is_reported_and_tried_again(fleet):
+def test_a_program_that_cannot_be_started_is_reported_and_tried_again(fleet: Set):
     fleet.add("a")
     fleet.sidecars["a"]["argv"] = [str(fleet.folder / "missing")]
     fleet.launch()
@@ -209,7 +211,7 @@ def test_a_program_that_cannot_be_started_is_reported_and_tried_again(fleet):
     assert child.last_exit.returncode is None
 
 
-def test_a_refused_configuration_stays_down_and_says_why(fleet):
+def test_a_refused_configuration_stays_down_and_says_why(fleet: Set):
     fleet.add("a", exit=78).add("b")
     fleet.launch()
 
@@ -223,7 +225,7 @@ def test_a_refused_configuration_stays_down_and_says_why(fleet):
     assert fleet.child("sidecar-a").pid is None
 
 
-def test_stop_leaves_no_process_and_no_state(fleet):
+def test_stop_leaves_no_process_and_no_state(fleet: Set):
     fleet.add("a", fork=True).add("b")
     fleet.launch()
     grandchild = identity_of(fleet.noted("a", "grandchild"))
@@ -243,7 +245,7 @@ def test_stop_leaves_no_process_and_no_state(fleet):
         control.stop(fleet.home)
 
 
-def test_a_second_start_is_refused_with_the_pid_of_the_first(fleet):
+def test_a_second_start_is_refused_with_the_pid_of_the_first(fleet: Set):
     pid = fleet.launch()
 
     with pytest.raises(AlreadyRunningError) as caught:
@@ -253,9 +255,11 @@ def test_a_second_start_is_refused_with_the_pid_of_the_first(fleet):
     assert fleet.state().pid == pid
 
 
-def test_of_many_starts_at_once_exactly_one_wins(fleet):
+def test_of_many_starts_at_once_exactly_one_wins(fleet: Set):
     command = [sys.executable, "-m", "claude_conductor.supervisor", "--setup-fd", "0", "--detach"]
-    starts = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(5)]
+    starts = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(5)
+    ]
     for start in starts:
         start.stdin.write(json.dumps(fleet.document()).encode())
         start.stdin.close()
@@ -270,7 +274,7 @@ def test_of_many_starts_at_once_exactly_one_wins(fleet):
     assert {answer["error"] for answer in answers if "error" in answer} == {"AlreadyRunningError"}
 
 
-def test_the_set_ends_in_order_when_its_supervisor_is_killed(fleet):
+def test_the_set_ends_in_order_when_its_supervisor_is_killed(fleet: Set):
     fleet.add("a")
     pid = fleet.launch()
     fleet.noted("a")
@@ -283,7 +287,7 @@ def test_the_set_ends_in_order_when_its_supervisor_is_killed(fleet):
     assert control.running(fleet.home) is None
 
 
-def test_a_start_after_a_killed_supervisor_ends_what_it_left(fleet):
+def test_a_start_after_a_killed_supervisor_ends_what_it_left(fleet: Set):
     fleet.grace = 0.1
     fleet.add("a", deaf=True)
     first = fleet.launch()
@@ -300,7 +304,7 @@ def test_a_start_after_a_killed_supervisor_ends_what_it_left(fleet):
     assert fleet.child("sidecar-a").pid != deaf.pid
 
 
-def test_a_stop_after_a_killed_supervisor_ends_what_it_left(fleet):
+def test_a_stop_after_a_killed_supervisor_ends_what_it_left(fleet: Set):
     fleet.add("a", deaf=True)
     pid = fleet.launch()
     fleet.noted("a")
@@ -314,7 +318,7 @@ def test_a_stop_after_a_killed_supervisor_ends_what_it_left(fleet):
     assert not processes.alive(deaf)
 
 
-def test_a_deaf_program_is_killed_after_the_grace(fleet):
+def test_a_deaf_program_is_killed_after_the_grace(fleet: Set):
     fleet.grace = 0.3
     fleet.add("a", deaf=True, fork=True)
     fleet.launch()
@@ -329,7 +333,7 @@ def test_a_deaf_program_is_killed_after_the_grace(fleet):
     wait_for(lambda: gone(everybody))
 
 
-def test_a_second_term_shortens_the_grace_to_nothing(fleet):
+def test_a_second_term_shortens_the_grace_to_nothing(fleet: Set):
     fleet.grace = 60.0
     fleet.add("a", deaf=True)
     pid = fleet.launch()
@@ -344,7 +348,7 @@ def test_a_second_term_shortens_the_grace_to_nothing(fleet):
     assert not Path(fleet.home, "run", "supervisor.json").exists()
 
 
-def test_a_stuck_supervisor_is_killed_with_its_set(fleet):
+def test_a_stuck_supervisor_is_killed_with_its_set(fleet: Set):
     fleet.add("a", deaf=True)
     pid = fleet.launch()
     fleet.noted("a")
@@ -358,7 +362,7 @@ def test_a_stuck_supervisor_is_killed_with_its_set(fleet):
     assert not Path(fleet.home, "run", "supervisor.json").exists()
 
 
-def test_hangup_is_ignored(fleet):
+def test_hangup_is_ignored(fleet: Set):
     fleet.add("a")
     pid = fleet.launch()
     os.kill(pid, signal.SIGHUP)
@@ -369,7 +373,7 @@ def test_hangup_is_ignored(fleet):
     assert fleet.state().pid == pid
 
 
-def test_what_a_dead_program_left_in_its_group_is_killed(fleet):
+def test_what_a_dead_program_left_in_its_group_is_killed(fleet: Set):
     fleet.add("a", fork=True)
     fleet.launch()
     left = identity_of(fleet.noted("a", "grandchild"))
@@ -379,14 +383,23 @@ def test_what_a_dead_program_left_in_its_group_is_killed(fleet):
     wait_for(lambda: gone([left]))
 
 
+@pytest.fixture
+def innocent():
+    """A process that has nothing to do with any set."""
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    yield process
+    process.kill()
+    process.wait(timeout=5)
+
+
 @pytest.mark.parametrize("pid", ["dead", "reused"])
-def test_a_stale_state_is_not_mistaken_for_a_running_set(fleet, pid):
+def test_a_stale_state_is_not_mistaken_for_a_running_set(fleet: Set, innocent: subprocess.Popen[bytes], pid: str):
     fleet.launch()
     path = Path(fleet.home, "run", "supervisor.json")
     document = json.loads(path.read_text())
     control.stop(fleet.home)
-    if pid == "reused":  # our own pid, but not our start time
-        document["pid"] = document["children"][0]["pid"] = os.getpid()
+    if pid == "reused":  # a living process, but not the one that was started then
+        document["pid"] = document["children"][0]["pid"] = innocent.pid
     path.write_text(json.dumps(document))
 
     assert control.running(fleet.home) is None
@@ -394,9 +407,10 @@ def test_a_stale_state_is_not_mistaken_for_a_running_set(fleet, pid):
         control.stop(fleet.home)
     path.write_text(json.dumps(document))
     assert fleet.launch() == fleet.state().pid
+    assert innocent.poll() is None
 
 
-def test_an_unusable_home_is_refused_by_name(fleet):
+def test_an_unusable_home_is_refused_by_name(fleet: Set):
     Path(fleet.home).write_text("a file, not a folder")
 
     with pytest.raises(HomeUnusableError) as caught:
@@ -406,14 +420,14 @@ def test_an_unusable_home_is_refused_by_name(fleet):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere; needs an ordinary user")
-def test_an_unwritable_home_is_refused(fleet):
+def test_an_unwritable_home_is_refused(fleet: Set):
     Path(fleet.home).mkdir(mode=0o500)
 
     with pytest.raises(HomeUnusableError):
         fleet.launch()
 
 
-def test_a_set_up_that_lacks_a_key_is_refused_by_the_supervisor_itself(fleet):
+def test_a_set_up_that_lacks_a_key_is_refused_by_the_supervisor_itself(fleet: Set):
     document = fleet.document()
     del document["restart"]["max_delay"]
 
@@ -423,14 +437,14 @@ def test_a_set_up_that_lacks_a_key_is_refused_by_the_supervisor_itself(fleet):
     assert caught.value.details["key"] == "restart.max_delay"
 
 
-def test_a_supervisor_that_cannot_begin_says_why(fleet):
+def test_a_supervisor_that_cannot_begin_says_why(fleet: Set):
     with pytest.raises(StartFailedError) as caught:
         control.launch(fleet.document(), fleet.home, prefix=[sys.executable, "-c", "raise SystemExit('no bus')"])
 
     assert "no bus" in caught.value.details["last_lines"]
 
 
-def test_the_control_plane_hears_of_every_sidecar(fleet):
+def test_the_control_plane_hears_of_every_sidecar(fleet: Set):
     fleet.control_plane["settings"]["listen"] = True
     fleet.add("a").add("b")
     fleet.launch()
@@ -446,7 +460,7 @@ def test_the_control_plane_hears_of_every_sidecar(fleet):
     assert again["incarnation_pid"] != first
 
 
-def test_a_new_control_plane_is_told_which_sidecars_there_are(fleet):
+def test_a_new_control_plane_is_told_which_sidecars_there_are(fleet: Set):
     fleet.control_plane["settings"]["listen"] = True
     fleet.add("a").add("down", exit=78)
     fleet.launch()
@@ -460,7 +474,7 @@ def test_a_new_control_plane_is_told_which_sidecars_there_are(fleet):
     assert fleet.child("sidecar-a").restarts == 0
 
 
-def test_a_control_plane_that_never_reads_holds_nothing_up(fleet):
+def test_a_control_plane_that_never_reads_holds_nothing_up(fleet: Set):
     fleet.restart = {"first_delay": 0.0, "max_delay": 0.0, "reset_after": 30}
     fleet.add("loop", exit=1).add("a")
     pid = fleet.launch()
@@ -472,7 +486,7 @@ def test_a_control_plane_that_never_reads_holds_nothing_up(fleet):
     assert control.stop(fleet.home).pid == pid
 
 
-def test_an_idle_supervisor_sleeps(fleet):
+def test_an_idle_supervisor_sleeps(fleet: Set):
     fleet.add("a")
     pid = fleet.launch()
     fleet.noted("a")
@@ -487,7 +501,7 @@ def test_an_idle_supervisor_sleeps(fleet):
     assert switches() == before
 
 
-def test_a_resident_supervisor_is_small(fleet):
+def test_a_resident_supervisor_is_small(fleet: Set):
     pid = fleet.add("a").launch()
 
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -496,30 +510,32 @@ def test_a_resident_supervisor_is_small(fleet):
     assert sizes["Rss"] <= 14 * 1024
 
 
-def usable_cgroup():
+@pytest.fixture
+def group():
+    """A cgroup of our own, removed in the end."""
     for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/cpu"):
         group = Path(folder, f"conductor-supervisor-test-{os.getpid()}")
         with contextlib.suppress(OSError):
             group.mkdir()
-            if (group / "cgroup.procs").exists():
-                return group
+        if (group / "cgroup.procs").exists():
+            break
+        if group.is_dir():  # the tmpfs that v1 hierarchies are mounted on
             group.rmdir()
-    return None
-
-
-def test_what_a_dead_sidecar_left_in_its_cgroups_is_killed(fleet):
-    group = usable_cgroup()
-    if group is None:
+    else:
         pytest.skip("no cgroup hierarchy that this user may write to")
+    yield group
+    cgroups.kill((str(group),) if group.exists() else (), bound=2.0)
+
+
+def test_what_a_dead_sidecar_left_in_its_cgroups_is_killed(fleet: Set, group: Path, innocent: subprocess.Popen[bytes]):
     fleet.add("a")
     fleet.launch()
-    agent = subprocess.Popen(["sleep", "60"], start_new_session=True)  # out of the sidecar's group, in its cgroup
-    (group / "cgroup.procs").write_text(str(agent.pid))
+    (group / "cgroup.procs").write_text(str(innocent.pid))  # out of the sidecar's process group, in its cgroup
     listed = Path(fleet.home, "run", "agents", "a", "cgroups")
     listed.parent.mkdir(parents=True)
     listed.write_text(f"{group}\n/sys/fs/cgroup\n")
 
     os.kill(fleet.noted("a")["pid"], signal.SIGKILL)
 
-    assert agent.wait(timeout=5) == -signal.SIGKILL
+    assert innocent.wait(timeout=5) == -signal.SIGKILL
     wait_for(lambda: not group.exists())

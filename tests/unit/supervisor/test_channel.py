@@ -3,7 +3,7 @@ import json
 from claude_conductor.supervisor.channel import Channel
 
 
-def read_lines(channel):
+def read_lines(channel: Channel):
     channel.theirs.settimeout(0.0)
     received = b""
     while True:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 from claude_conductor.supervisor import logs
 
 
-def test_a_log_within_its_bound_is_left_alone(tmp_path):
+def test_a_log_within_its_bound_is_left_alone(tmp_path: Path):
     log = tmp_path / "a.log"
     log.write_bytes(b"x" * 100)
 
@@ -9,7 +11,7 @@ def test_a_log_within_its_bound_is_left_alone(tmp_path):
     assert log.stat().st_size == 100
 
 
-def test_a_log_beyond_its_bound_keeps_its_end_and_two_predecessors(tmp_path):
+def test_a_log_beyond_its_bound_keeps_its_end_and_two_predecessors(tmp_path: Path):
     log = tmp_path / "a.log"
     with log.open("ab", buffering=0) as writer:  # a program that keeps its file open
         for generation in (b"1", b"2", b"3", b"4"):
@@ -23,7 +25,7 @@ def test_a_log_beyond_its_bound_keeps_its_end_and_two_predecessors(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.log", "a.log.1", "a.log.2"]
 
 
-def test_a_log_that_cannot_be_copied_is_cut_all_the_same(tmp_path):
+def test_a_log_that_cannot_be_copied_is_cut_all_the_same(tmp_path: Path):
     log = tmp_path / "a.log"
     log.write_bytes(b"x" * 100)
     (tmp_path / "a.log.1").mkdir()
@@ -33,7 +35,7 @@ def test_a_log_that_cannot_be_copied_is_cut_all_the_same(tmp_path):
     assert log.stat().st_size == 0
 
 
-def test_the_tail_is_bounded_and_begins_with_this_life(tmp_path):
+def test_the_tail_is_bounded_and_begins_with_this_life(tmp_path: Path):
     log = tmp_path / "a.log"
     log.write_text("old\n" * 10 + "new 1\nnew 2\n")
 

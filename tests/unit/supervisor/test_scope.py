@@ -3,7 +3,7 @@ from claude_conductor.supervisor.scope import scope_prefix
 ENVIRONMENT = {"XDG_RUNTIME_DIR": "/run/user/1000"}
 
 
-def which(name):
+def which(name: str):
     return f"/usr/bin/{name}"
 
 

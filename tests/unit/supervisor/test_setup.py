@@ -15,7 +15,7 @@ DOCUMENT = {
 }
 
 
-def without(*path):
+def without(*path: str | int):
     document = copy.deepcopy(DOCUMENT)
     inner = document
     for step in path[:-1]:
@@ -48,7 +48,7 @@ def test_a_whole_document_is_understood():
         (("programs", "sidecars", 0, "settings"), "programs.sidecars[0].settings"),
     ],
 )
-def test_a_missing_key_is_named_with_its_path(path, key):
+def test_a_missing_key_is_named_with_its_path(path: tuple[str | int, ...], key: str):
     with pytest.raises(SettingsError) as caught:
         parse(without(*path))
 
@@ -63,12 +63,15 @@ def test_a_missing_key_is_named_with_its_path(path, key):
         ({"grace": True}, "grace"),
         ({"programs": []}, "programs"),
         ({"programs": {"controlplane": {**PROGRAM, "argv": []}, "sidecars": []}}, "programs.controlplane.argv"),
-        ({"programs": {"controlplane": {**PROGRAM, "environment": {"A": 1}}, "sidecars": []}}, "programs.controlplane.environment"),
+        (
+            {"programs": {"controlplane": {**PROGRAM, "environment": {"A": 1}}, "sidecars": []}},
+            "programs.controlplane.environment",
+        ),
         ({"programs": {"controlplane": PROGRAM, "sidecars": [{"agent_id": "../x", **PROGRAM}]}}, "programs.sidecars[0].agent_id"),
         ({"programs": {"controlplane": PROGRAM, "sidecars": [{"agent_id": "a", **PROGRAM}] * 2}}, "programs.sidecars"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_key(change, key):
+def test_a_wrong_value_is_refused_by_its_key(change: dict[str, object], key: str):
     with pytest.raises(SettingsError) as caught:
         parse(json.dumps({**DOCUMENT, **change}))
 

@@ -2,7 +2,7 @@ from claude_conductor.supervisor.shutdown import Shutdown
 
 
 class FakeChild:
-    def __init__(self, name, calls, pid=1):
+    def __init__(self, name: str, calls: list[tuple[str, str]], pid: int | None = 1) -> None:
         self.name, self.calls, self.pid = name, calls, pid
 
     def terminate(self):

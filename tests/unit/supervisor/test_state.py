@@ -28,6 +28,8 @@ def test_the_keys_are_the_agreed_ones():
     assert set(document["children"][0]) == {"name", "agent_id", "pid", "start_time", "restarts", "state", "last_exit"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"pid": "4"}', dump(STATE)[:-20], dump(STATE).replace('"running"', '"x"', 1)])
-def test_a_cut_or_foreign_file_is_nobodys_state(text):
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{}", '{"pid": "4"}', dump(STATE)[:-20], dump(STATE).replace('"running"', '"x"', 1)]
+)
+def test_a_cut_or_foreign_file_is_nobodys_state(text: str):
     assert load(text) is None
