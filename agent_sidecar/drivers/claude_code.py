@@ -63,7 +63,7 @@ class ClaudeCodeDriver:
 
         Raises:
             MissingProgramError: Claude Code is not installed on this host.
-            InvalidArgumentError: The task sets a variable that belongs to the gateway, has an empty prompt, or one with a NUL in it.
+            InvalidArgumentError: The task sets a variable that belongs to the gateway, or the prompt is empty or holds a NUL.
         """
         taken = sorted(set(_OURS) & set(order.environment))
         if taken:

@@ -1,8 +1,7 @@
 """What Claude Code's stream-json output means: what it does, what it used, and its final word.
 
-One JSON object per line; the kinds that matter are `assistant` (text and tool use, with usage so far) and `result` (totals and the
-answer). Everything else is skipped, and a line that is no JSON object is shown as it is. Seen with versions 2.1.197 and 2.1.330;
-https://code.claude.com/docs/en/headless.
+One JSON object per line; the kinds that matter are `assistant` (text and tool use, with usage so far) and `result` (totals and
+the answer). Everything else is skipped, and a line that is no JSON object is shown as it is. Seen with version 2.1.330.
 """
 
 from __future__ import annotations
@@ -11,13 +10,24 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from agent_sidecar.drivers.driver import Answer, Observation, Progress, TokenUse
-from agent_sidecar.drivers.json_shape import Json, as_amount, as_count, as_object, as_objects, as_text, one_line, parse_object
-from agent_sidecar.drivers.lines import Lines, TooLong
+from agent_sidecar.untrusted.json_shape import (
+    LARGEST_COUNT,
+    Json,
+    as_amount,
+    as_count,
+    as_object,
+    as_objects,
+    as_text,
+    one_line,
+    parse_object,
+)
+from agent_sidecar.untrusted.lines import Lines, TooLong
 from claude_conductor.units import format_size
 
 LONGEST_LINE = 4 << 20
 """Bytes. Longer ones carry what a tool read (images, for example); the bound is what the sidecar can spare per agent."""
 
+_MOST_TURNS = (1 << 31) - 1
 _OPEN_MESSAGES = 64
 """Messages whose usage may still change; older ones are folded into the sum."""
 _SUBJECTS = ("file_path", "notebook_path", "command", "pattern", "path", "url", "query", "description", "prompt", "skill")
@@ -114,7 +124,9 @@ class ClaudeCodeOutput:
             use = _sum(use, _tokens(model))
         if use == TokenUse():
             use = _tokens(as_object(event.get("usage")))
-        use = replace(use, turns=as_count(event.get("num_turns")), cost_usd=as_amount(event.get("total_cost_usd")))
+        use = replace(
+            use, turns=min(as_count(event.get("num_turns")), _MOST_TURNS), cost_usd=as_amount(event.get("total_cost_usd"))
+        )
         self._told = use
         failed = bool(event.get("is_error")) or as_text(event.get("subtype")).startswith("error")
         answer = as_text(event.get("result")) or _complaint(event)
@@ -150,10 +162,10 @@ def _first(usage: Json, *names: str) -> int:
 
 def _sum(left: TokenUse, right: TokenUse) -> TokenUse:
     return TokenUse(
-        input_tokens=left.input_tokens + right.input_tokens,
-        output_tokens=left.output_tokens + right.output_tokens,
-        cache_read_tokens=left.cache_read_tokens + right.cache_read_tokens,
-        cache_write_tokens=left.cache_write_tokens + right.cache_write_tokens,
+        input_tokens=min(left.input_tokens + right.input_tokens, LARGEST_COUNT),
+        output_tokens=min(left.output_tokens + right.output_tokens, LARGEST_COUNT),
+        cache_read_tokens=min(left.cache_read_tokens + right.cache_read_tokens, LARGEST_COUNT),
+        cache_write_tokens=min(left.cache_write_tokens + right.cache_write_tokens, LARGEST_COUNT),
         turns=left.turns + right.turns,
         cost_usd=left.cost_usd + right.cost_usd,
     )

@@ -45,7 +45,7 @@ class CommandDriver:
         `{prompt}` becomes `"$1"`: the prompt is data there, so write it without quotes around it.
 
         Raises:
-            InvalidArgumentError: No command, both kinds of it, an unknown way for the prompt, or a prompt that does not fit an argument.
+            InvalidArgumentError: No command or both kinds of it, an unknown way for the prompt, or one too long for it.
         """
         if order.prompt_by not in ("argument", "stdin", "file"):
             raise InvalidArgumentError(

@@ -33,7 +33,7 @@ class HostFinder:
     """Looks at this host's file system.
 
     Args:
-        search_path: Folders separated by colons, as in `PATH`; handed over because only the composition root reads the environment.
+        search_path: Folders separated by colons, as in `PATH`; handed over, for only the composition root reads the environment.
     """
 
     def __init__(self, search_path: str) -> None:

@@ -176,7 +176,7 @@ def complaint(step: str, rest: str) -> str:
     """Return what is wrong with a step; empty where nothing is."""
     if step not in STEPS:
         return f"unknown step; it knows {', '.join(STEPS)}"
-    if step == "probe" and rest != "network" and rest.split(" ")[0] != "home":
+    if step == "probe" and rest != "network" and rest.partition(" ")[0] != "home":
         return "it probes `network` or `home`"
     if step in NAMED and not rest:
         return "a path is missing"

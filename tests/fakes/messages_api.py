@@ -1,4 +1,4 @@
-"""A stub of Anthropic's Messages API on a loopback port: scripted answers, streamed as the real one does, and a record of what it saw."""
+"""A stub of Anthropic's Messages API on a loopback port: scripted answers, streamed like the real ones, and what it saw."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class _Connection:
     async def _stream(self, reply: Say | Use | Cut | Hold) -> None:
         headers = [("content-type", "text/event-stream"), ("cache-control", "no-cache")]
         await self._send(h11.Response(status_code=200, headers=headers))
-        for number, (name, payload) in enumerate(_events(reply)):
+        for number, (name, payload) in enumerate(_events(reply, len(self._api.seen))):
             if isinstance(reply, Cut) and number == reply.events:
                 raise ConnectionAbortedError
             if isinstance(reply, Hold) and number == reply.events:
@@ -228,7 +228,7 @@ class _Connection:
         await self._writer.drain()
 
 
-def _events(reply: Say | Use | Cut | Hold) -> list[tuple[str, dict[str, Any]]]:
+def _events(reply: Say | Use | Cut | Hold, number: int) -> list[tuple[str, dict[str, Any]]]:
     """Return the events of one streamed message, in the order of the real API."""
     text = reply.text if isinstance(reply, Say | Use | Hold) else "cut"
     usage = {
@@ -238,7 +238,7 @@ def _events(reply: Say | Use | Cut | Hold) -> list[tuple[str, dict[str, Any]]]:
         "cache_creation_input_tokens": CACHE_WRITE_TOKENS,
     }
     message = {
-        "id": "msg_stub",
+        "id": f"msg_{number}",
         "type": "message",
         "role": "assistant",
         "model": "claude-stub",

@@ -8,8 +8,8 @@ from typing import cast
 
 Json = dict[str, object]
 
-_LARGEST = (1 << 63) - 1
-"""Counts travel as int64."""
+LARGEST_COUNT = 1 << 53
+"""Exact in int64 and in a double."""
 
 
 def parse_object(line: bytes) -> Json | None:
@@ -37,17 +37,17 @@ def as_text(value: object) -> str:
 
 
 def as_count(value: object) -> int:
-    """Return a whole number of 0 or more that fits 63 bits, or 0."""
+    """Return a whole number from 0 to `LARGEST_COUNT`, or 0."""
     if isinstance(value, bool) or not isinstance(value, int):
         return 0
-    return value if 0 <= value <= _LARGEST else 0
+    return value if 0 <= value <= LARGEST_COUNT else 0
 
 
 def as_amount(value: object) -> float:
     """Return a finite number of 0 or more, or 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
-    return float(value) if abs(value) <= _LARGEST and math.isfinite(value) and value >= 0 else 0.0
+    return float(value) if abs(value) <= LARGEST_COUNT and math.isfinite(value) and value >= 0 else 0.0
 
 
 def one_line(text: str, limit: int = 160) -> str:
