@@ -205,7 +205,7 @@ def main() -> int:
         try:
             STEPS[step](rest)
         except (OSError, MemoryError) as failure:
-            sys.stderr.write(f"{step} {rest}: {failure or 'out of memory'}\n")
+            sys.stderr.write(f"{step} {rest}: {str(failure) or 'out of memory'}\n")
             return 1
     return 0
 

@@ -39,7 +39,7 @@ class Wire:
         self._lost = lost
         self._malformed = malformed
 
-    async def receive(self, seconds: float) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+    async def receive(self, seconds: float) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
         """Return the next event, waiting at most this long for each piece of it."""
         while True:
             try:
