@@ -25,8 +25,9 @@ class Answer:
     whole: bool
     """False where the connection ended inside it."""
 
-    def json(self) -> Any:
-        return json.loads(self.body)
+    def json(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.body)
+        return value
 
 
 class HttpAgent:
@@ -49,7 +50,7 @@ class HttpAgent:
     def write(self, event: h11.Event) -> None:
         self.writer.write(self.wire.send(event) or b"")
 
-    async def event(self) -> Any:
+    async def event(self) -> Any:  # noqa: ANN401 - h11's events have no common type worth naming in tests
         async with asyncio.timeout(10):
             while (event := self.wire.next_event()) is h11.NEED_DATA:
                 self.wire.receive_data(await self._reader.read(65536))

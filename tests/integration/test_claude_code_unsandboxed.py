@@ -38,10 +38,10 @@ def claude_binary() -> Path:
     named = os.environ.get("CONDUCTOR_CLAUDE_BINARY")
     try:
         program = find_claude_code(FINDER, Path(named) if named else INSTALLED, os.uname().machine)
-    except MissingProgramError as missing:
+    except MissingProgramError:
         if named:
             raise
-        pytest.skip(f"no Claude Code: run tools/install_claude_code.sh, or set CONDUCTOR_CLAUDE_BINARY ({missing})")
+        pytest.skip("Claude Code is not installed: run tools/install_claude_code.sh, or set CONDUCTOR_CLAUDE_BINARY")
     closed = [folder for folder in program.parents if not folder.stat().st_mode & 0o001]
     if os.geteuid() == 0 and closed:
         pytest.skip(
@@ -159,8 +159,12 @@ async def test_the_provider_sees_the_real_key_and_the_agent_never_does(writing: 
     assert {seen.target for seen in posts} == {"/v1/messages?beta=true"}
     assert done.environment["ANTHROPIC_API_KEY"] == PLACEHOLDER_KEY
     assert REAL_KEY not in str(done.environment)
-    for written in (done.stdout, done.stderr, *(path.read_bytes() for path in folder.rglob("*") if path.is_file())):
-        assert REAL_KEY.encode() not in written
+    assert REAL_KEY.encode() not in done.stdout + done.stderr
+    assert files_with(REAL_KEY, folder) == []
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
 async def test_a_prompt_longer_than_an_argument_arrives_whole(folder: Path):

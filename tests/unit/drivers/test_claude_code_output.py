@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_sidecar.drivers.claude_code_output import ClaudeCodeOutput
@@ -17,6 +18,7 @@ def assistant(number: int, *blocks: dict[str, Any], output: int = 1, parent: str
     return {"type": "assistant", "message": message, "parent_tool_use_id": parent}
 
 
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw of a text builds tables for seconds
 TEXT = {"type": "text", "text": "\nI will look.\nThen write."}
 WRITE = {"type": "tool_use", "id": "t", "name": "Write", "input": {"content": "x" * 500, "file_path": "/workspace/a.py"}}
 RESULT = {
@@ -50,7 +52,7 @@ def read(data: bytes, *cuts: int, limit: int = 4096) -> tuple[bytes, list[Observ
     parser = ClaudeCodeOutput(limit)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     shown, seen = b"", []
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         live, meaning = parser.feed(data[begin:end])
         shown, seen = shown + live, seen + meaning
     live, meaning = parser.finish()
@@ -166,11 +168,13 @@ LINE = EVENT.map(lambda event: json.dumps(event).encode()) | st.binary(max_size=
 STREAM = st.lists(LINE, max_size=8).map(b"\n".join)
 
 
+@CALM
 @given(STREAM, st.lists(st.integers(0, 12_000), max_size=8))
 def test_any_way_of_cutting_the_same_bytes_means_the_same(data: bytes, cuts: list[int]):
     assert read(data, *cuts) == read(data)
 
 
+@CALM
 @given(STREAM, st.lists(st.integers(0, 12_000), max_size=8))
 def test_no_bytes_ever_raise_and_what_comes_out_can_be_sent(data: bytes, cuts: list[int]):
     for seen in read(data, *cuts)[1]:
@@ -183,6 +187,7 @@ def test_no_bytes_ever_raise_and_what_comes_out_can_be_sent(data: bytes, cuts: l
                 assert 0 <= seen.cost_usd < float("inf")
 
 
+@CALM
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=5))
 def test_arbitrary_bytes_never_raise(data: bytes, cuts: list[int]):
     assert read(data, *cuts) == read(data)

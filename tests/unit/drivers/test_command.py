@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_sidecar.drivers.command import LONGEST_ARGUMENT, CommandDriver
@@ -14,6 +14,7 @@ from agent_sidecar.drivers.grpc_agent import GrpcAgentDriver
 from agent_sidecar.drivers.plain_output import PlainOutput
 from claude_conductor.errors import InvalidArgumentError
 
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw of a text builds tables for seconds
 ORDER = TaskOrder(
     task_id="task_1", type="code_review", prompt="look; at $(this) 'and' \"that\"", command=("review", "--about={prompt}", "x")
 )
@@ -45,6 +46,7 @@ def test_placeholders_that_the_prompt_itself_contains_are_left_alone():
     assert command.argv[1] == "--about={prompt} {prompt_file}"
 
 
+@CALM
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60))
 def test_a_prompt_in_a_shell_line_is_data_and_never_code(prompt: str):
     command = CommandDriver().command(
@@ -117,6 +119,7 @@ def test_a_silent_program_has_no_answer():
     assert PlainOutput().finish() == (b"", [])
 
 
+@CALM
 @given(st.lists(st.binary(max_size=40)), st.integers(0, 50))
 def test_plain_output_is_the_same_however_it_is_cut(chunks: list[bytes], limit: int):
     cut, whole = PlainOutput(limit), PlainOutput(limit)

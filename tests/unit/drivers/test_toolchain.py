@@ -82,7 +82,10 @@ def test_only_outermost_folders_remain():
 
 def test_this_interpreter_loads_nothing_from_outside_its_toolchain():
     toolchain = python_toolchain(running_interpreter(), HostFinder("/usr/bin"))
-    script = "import sys, ssl, sqlite3, ctypes, json; print(*{m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)}, sep='\\n')"
+    script = (
+        "import sys, ssl, sqlite3, ctypes, json;"
+        "print(*{m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)}, sep='\\n')"
+    )
 
     loaded = subprocess.run([toolchain.program, "-I", "-c", script], capture_output=True, text=True, check=True).stdout.split()
 

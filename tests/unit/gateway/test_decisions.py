@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_sidecar.gateway.admission import Asked, admit
@@ -18,6 +19,7 @@ from agent_sidecar.gateway.secret import Secret
 from agent_sidecar.gateway.usage import Usage, UsageReader
 from claude_conductor.errors import SettingsError
 
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw of a text builds tables for seconds
 KEY = "sk-ant-very-secret"
 STREAM = (
     b'event: message_start\r\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1,'
@@ -134,6 +136,7 @@ def test_the_end_of_a_rate_limit_is_read(headers: dict[str, str], seconds: float
     assert reset_seconds([(name.encode(), value.encode()) for name, value in headers.items()], now=1000.0) == seconds
 
 
+@CALM
 @given(st.dictionaries(st.sampled_from(["retry-after", "anthropic-ratelimit-x-reset"]), st.text(max_size=30)))
 def test_odd_rate_limit_headers_never_raise(headers: dict[str, str]):
     seconds = reset_seconds([(name.encode(), value.encode("utf-8", "replace")) for name, value in headers.items()], now=1e9)
@@ -141,17 +144,19 @@ def test_odd_rate_limit_headers_never_raise(headers: dict[str, str]):
     assert seconds is None or 0 <= seconds <= LONGEST_RESET
 
 
+@CALM
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_usage_is_the_same_however_the_stream_is_cut(cuts: list[int]):
     reader = UsageReader("text/event-stream; charset=utf-8")
     edges = [0, *sorted(cuts), len(STREAM)]
 
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         reader.feed(STREAM[begin:end])
 
     assert reader.usage() == Usage(9, 33, 4, 2)
 
 
+@CALM
 @given(st.lists(st.binary(max_size=80)), st.sampled_from(["text/event-stream", "application/json", "image/png", ""]))
 def test_odd_answers_never_raise(chunks: list[bytes], kind: str):
     reader = UsageReader(kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import ssl
@@ -59,17 +59,17 @@ async def test_the_agents_key_is_replaced_by_the_real_one(gateway: Opener):
 
 async def test_the_events_of_a_streamed_answer_arrive_before_it_is_complete(gateway: Opener):
     released = asyncio.Event()
-    async with api.MessagesApi(once=(api.Hold(2, released),)).serve() as stub, gateway(stub.url) as opened:
-        async with connected(opened.path) as agent:
-            await agent.send("POST", MESSAGES, body=BODY)
-            head = await agent.event()
-            got = b""
-            while got.count(b"\n\n") < 2:
-                got += (await agent.event()).data
-            assert b"message_stop" not in got
-            released.set()
-            while isinstance(piece := await agent.event(), h11.Data):
-                got += piece.data
+    hold = api.Hold(2, released)
+    async with api.MessagesApi(once=(hold,)).serve() as stub, gateway(stub.url) as opened, connected(opened.path) as agent:
+        await agent.send("POST", MESSAGES, body=BODY)
+        head = await agent.event()
+        got = b""
+        while got.count(b"\n\n") < 2:
+            got += (await agent.event()).data
+        assert b"message_stop" not in got
+        released.set()
+        while isinstance(piece := await agent.event(), h11.Data):
+            got += piece.data
 
     assert dict(head.headers)[b"content-type"] == b"text/event-stream"
     assert b"message_stop" in got
@@ -415,7 +415,7 @@ def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
     """Return the file of a certificate for localhost, and a server's TLS settings with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     alternatives = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     certificate = (
         x509.CertificateBuilder()
@@ -423,8 +423,8 @@ def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(alternatives, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
