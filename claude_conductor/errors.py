@@ -258,6 +258,20 @@ class MissingProgramError(ConductorError):
     advice = "install it, or name its path in the settings"
 
 
+class ProviderUnavailableError(ConductorError):
+    """The model provider could not be reached, or its answer broke off."""
+
+    kind, reason = Kind.UNAVAILABLE, "PROVIDER_UNAVAILABLE"
+    advice = "check the network and the provider's base URL in the settings; the agent repeats the call by itself"
+
+
+class AgentHungUpError(ConductorError):
+    """The agent closed its connection, or stopped reading, before the answer was complete."""
+
+    kind, reason = Kind.UNAVAILABLE, "AGENT_HUNG_UP"
+    advice = "nothing has to be done: the call was ended on both sides"
+
+
 class WorkspaceError(ConductorError):
     """The workspace of the task could not be prepared or read."""
 

@@ -27,6 +27,8 @@ class TaskOrder:
     prompt: str
     command: tuple[str, ...] = ()
     """Argument vector for `command`; `{prompt}` inside an argument is replaced by the prompt."""
+    shell_line: str = ""
+    """Instead of `command`: one line that `/bin/sh -c` runs inside the sandbox; `{prompt}` in it becomes `"$1"`."""
     environment: Mapping[str, str] = field(default_factory=dict)
     prompt_by: str = "argument"
     """How the prompt reaches a `command` agent: `argument`, `stdin` or `file` (/workspace/.conductor/prompt.txt)."""

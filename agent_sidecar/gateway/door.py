@@ -1,0 +1,60 @@
+"""How a gateway is opened without its libraries being loaded where no agent needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agent_sidecar.gateway.limits import GatewayLimits
+from agent_sidecar.gateway.provider import Provider
+from claude_conductor.clock import Clock
+
+
+class OpenGateway(Protocol):
+    """A gateway that serves."""
+
+    async def close(self, grace: float = 2.0) -> None:
+        """End every exchange and remove the socket. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who may connect to the socket besides root."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Everything a gateway needs to be opened."""
+
+    path: Path
+    """Of its socket, at most 107 bytes."""
+    provider: Provider
+    on_usage: Callable[[int, int, int, int], None]
+    """Input, output, cache read and cache write tokens of one answer."""
+    on_rate_limit: Callable[[float], None]
+    """Seconds until the provider takes requests again."""
+    clock: Clock
+    limits: GatewayLimits = field(default_factory=GatewayLimits)
+    owner: Owner | None = None
+    """None: this process's user."""
+
+
+async def open_gateway(door: Door) -> OpenGateway:
+    """Open a gateway; it serves when this returns.
+
+    Raises:
+        SocketPathTooLongError: The path does not fit the kernel's address.
+        AddressInUseError: The socket cannot be made there.
+    """
+    # Loaded here: h11 and what uses it cost a sidecar without a model agent some MiB and 15 ms.
+    from agent_sidecar.gateway.exchange import Observers  # noqa: PLC0415
+    from agent_sidecar.gateway.gateway import Gateway  # noqa: PLC0415
+
+    gateway = Gateway(door.provider, Observers(door.on_usage, door.on_rate_limit), door.limits, door.clock)
+    await gateway.open(door.path, door.owner)
+    return gateway

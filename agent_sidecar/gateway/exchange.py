@@ -1,0 +1,223 @@
+"""What happens on one connection of the agent: each request is admitted, carried to the provider, and its answer carried back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import h11
+
+from agent_sidecar.gateway.admission import Asked, admit
+from agent_sidecar.gateway.dialer import Dialer
+from agent_sidecar.gateway.headers import downward, upward
+from agent_sidecar.gateway.limits import GatewayLimits
+from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.gateway.rate_limit import reset_seconds
+from agent_sidecar.gateway.refusal import Refusal, refusal_for
+from agent_sidecar.gateway.usage import UsageReader
+from agent_sidecar.gateway.wire import Wire
+from claude_conductor.clock import Clock
+from claude_conductor.errors import (
+    AgentHungUpError,
+    ConductorError,
+    InvalidArgumentError,
+    PayloadTooLargeError,
+    ProviderUnavailableError,
+)
+
+_log = logging.getLogger(__name__)
+_TOO_MANY_REQUESTS = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Whom the gateway tells. They are called between two awaits, so they return at once and do not raise."""
+
+    on_usage: Callable[[int, int, int, int], None]
+    """Input, output, cache read and cache write tokens of one answer; also of one that broke off, as far as it was known."""
+    on_rate_limit: Callable[[float], None]
+    """Seconds until the provider takes requests again."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What the connections of one gateway share."""
+
+    provider: Provider
+    limits: GatewayLimits
+    dialer: Dialer
+    observers: Observers
+    clock: Clock
+    under_way: int = 0
+    """Exchanges at this moment."""
+
+
+class Conversation:
+    """One connection of the agent.
+
+    Args:
+        agent: Its wire, in the role of the server.
+        traffic: Shared with the other connections.
+    """
+
+    def __init__(self, agent: Wire, traffic: Traffic) -> None:
+        self._agent = agent
+        self._traffic = traffic
+        self._limits = traffic.limits
+
+    async def run(self) -> None:
+        """Serve requests until the agent closes, is silent for too long, or an answer broke off. Then close."""
+        try:
+            while await self._next():
+                self._agent.state.start_next_cycle()
+        except AgentHungUpError as gone:
+            _log.debug("agent closed its model connection", extra={"reason": gone.reason})
+        except asyncio.CancelledError:
+            self._agent.abort()
+            raise
+        finally:
+            await self._agent.close(self._limits.linger_seconds)
+
+    async def _next(self) -> bool:
+        """Serve one request; return whether the connection can take another."""
+        try:
+            request = await self._agent.receive(self._limits.idle_seconds)
+        except InvalidArgumentError as error:
+            await self._refuse(refusal_for(error, limit=self._limits.body_bytes), b"")
+            return False
+        if not isinstance(request, h11.Request):
+            return False
+        refusal = admit(asked_of(request), self._traffic.provider, self._limits, self._traffic.under_way)
+        if refusal is None:
+            refusal = await self._carry(request)
+        if refusal is not None:
+            await self._refuse(refusal, request.method)
+        return self._agent.state.states == {h11.SERVER: h11.DONE, h11.CLIENT: h11.DONE}
+
+    async def _carry(self, request: h11.Request) -> Refusal | None:
+        """Take the request to the provider and its answer back; return what to answer where the provider's answer never began."""
+        self._traffic.under_way += 1
+        try:
+            async with asyncio.timeout(self._limits.exchange_seconds):
+                provider = await self._traffic.dialer.connect()
+                try:
+                    await self._both_ways(request, provider)
+                finally:
+                    provider.abort()
+        except TimeoutError as cause:
+            overdue = ProviderUnavailableError("The model request took longer than the gateway allows.")
+            overdue.__cause__ = cause
+            return self._failed(overdue)
+        except ConductorError as error:
+            return self._failed(error)
+        finally:
+            self._traffic.under_way -= 1
+        return None
+
+    def _failed(self, error: ConductorError) -> Refusal | None:
+        """Decide what a failure means for the agent: an error it can read, or, inside an answer, the end of its connection."""
+        _log.warning("model request failed", extra={"reason": error.reason, "details": error.details})
+        if isinstance(error, AgentHungUpError):
+            raise error
+        if self._agent.state.our_state is not h11.SEND_RESPONSE:
+            return None
+        return refusal_for(error, limit=self._limits.body_bytes)
+
+    async def _both_ways(self, request: h11.Request, provider: Wire) -> None:
+        """Send the request while the answer may come already; the end of the answer, or of the agent, ends both.
+
+        Raises:
+            ConductorError: Why it did not come to its end.
+        """
+        failure: BaseExceptionGroup[ConductorError] | None = None
+        try:
+            async with asyncio.TaskGroup() as both:
+                answer = both.create_task(self._download(provider), name="model answer")
+                question = both.create_task(self._upload(request, provider), name="model question")
+                answer.add_done_callback(lambda _: question.cancel())
+        except* ConductorError as failed:
+            failure = failed
+        if failure is not None:
+            first = failure.exceptions[0]
+            raise first
+
+    async def _upload(self, request: h11.Request, provider: Wire) -> None:
+        """Send the request, then watch whether the agent stays."""
+        limits = self._limits
+        head = h11.Request(
+            method=request.method,
+            target=self._traffic.provider.prefix.encode("ascii") + request.target,
+            headers=upward(request.headers, self._traffic.provider),
+        )
+        try:
+            await provider.send(head, limits.request_seconds)
+            if self._agent.state.they_are_waiting_for_100_continue:
+                await self._agent.send(h11.InformationalResponse(status_code=100, headers=[]), limits.reading_seconds)
+            size = 0
+            while isinstance(piece := await self._agent.receive(limits.request_seconds), h11.Data):
+                size += len(piece.data)
+                if size > limits.body_bytes:
+                    raise PayloadTooLargeError(limit=limits.body_bytes)
+                await provider.send(h11.Data(data=piece.data), limits.request_seconds)
+            await provider.send(h11.EndOfMessage(), limits.request_seconds)
+        except ProviderUnavailableError as broken:
+            # A provider that refuses early closes its side while it is still written to; its answer says why, so that is read on.
+            _log.debug("provider stopped reading", extra={"reason": broken.reason})
+        await self._agent.watch()
+
+    async def _download(self, provider: Wire) -> None:
+        """Pass the answer on, each piece as it comes."""
+        limits, observers = self._limits, self._traffic.observers
+        response = await provider.receive(limits.first_byte_seconds)
+        while isinstance(response, h11.InformationalResponse):
+            response = await provider.receive(limits.first_byte_seconds)
+        if not isinstance(response, h11.Response):
+            raise ProviderUnavailableError("The model provider closed the connection without an answer.")
+        self._note_rate_limit(response)
+        content_type = dict(response.headers).get(b"content-type", b"").decode("ascii", "replace")
+        reader = UsageReader(content_type)
+        head = h11.Response(status_code=response.status_code, reason=response.reason, headers=downward(response.headers))
+        try:
+            await self._agent.send(head, limits.reading_seconds)
+            while isinstance(piece := await provider.receive(limits.pause_seconds), h11.Data):
+                reader.feed(bytes(piece.data))
+                await self._agent.send(h11.Data(data=piece.data), limits.reading_seconds)
+        finally:
+            used = reader.usage()
+            if used is not None:
+                observers.on_usage(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+        await self._agent.send(h11.EndOfMessage(), limits.reading_seconds)
+
+    def _note_rate_limit(self, response: h11.Response) -> None:
+        if response.status_code == _TOO_MANY_REQUESTS:
+            seconds = reset_seconds(response.headers, self._traffic.clock.now())
+            if seconds is not None:
+                self._traffic.observers.on_rate_limit(seconds)
+
+    async def _refuse(self, refusal: Refusal, method: bytes) -> None:
+        """Answer with an error of our own, then read what is left of the request, so that the agent sees no reset."""
+        body = refusal.body()
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), *refusal.headers]
+        seconds = self._limits.reading_seconds
+        await self._agent.send(h11.Response(status_code=refusal.status, headers=headers), seconds)
+        if method != b"HEAD":
+            await self._agent.send(h11.Data(data=body), seconds)
+        await self._agent.send(h11.EndOfMessage(), seconds)
+        try:
+            async with asyncio.timeout(self._limits.linger_seconds):
+                while self._agent.state.their_state is h11.SEND_BODY:
+                    await self._agent.receive(self._limits.linger_seconds)
+        except (TimeoutError, InvalidArgumentError) as late:
+            _log.debug("rest of a refused request was not read", extra={"reason": type(late).__name__})
+
+
+def asked_of(request: h11.Request) -> Asked:
+    """Return what the first lines of a request tell."""
+    length = dict(request.headers).get(b"content-length")
+    return Asked(
+        method=request.method.decode("ascii"),
+        target=request.target.decode("ascii"),
+        content_length=int(length) if length is not None else None,
+    )

@@ -1,0 +1,31 @@
+"""How much one agent may ask of its gateway at a time, and how long each step may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """Bounds of one gateway. Sizes in bytes, times in seconds."""
+
+    body_bytes: int = 32 << 20
+    """The provider's own limit for one request."""
+    exchanges: int = 16
+    """Requests under way at once; subagents make several."""
+    connections: int = 64
+    connect_seconds: float = 15.0
+    """Name, TCP and TLS together."""
+    request_seconds: float = 60.0
+    """Longest pause while the agent sends its request."""
+    first_byte_seconds: float = 600.0
+    """A long answer that is not streamed comes all at once."""
+    pause_seconds: float = 300.0
+    """Longest pause inside an answer; the provider sends a ping every few seconds."""
+    reading_seconds: float = 60.0
+    """How long the agent may refuse to read."""
+    exchange_seconds: float = 3600.0
+    idle_seconds: float = 600.0
+    """Between two requests on one connection."""
+    linger_seconds: float = 2.0
+    """How long the rest of a refused request is read, so that the agent sees the refusal and no reset."""

@@ -1,0 +1,63 @@
+"""Which model provider the gateway leads to, and what may be asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from agent_sidecar.gateway.secret import Secret
+from claude_conductor.errors import SettingsError
+
+DEFAULT_BASE_URL = "https://api.anthropic.com"
+PATHS = ("/", "/v1/messages", "/v1/messages/count_tokens", "/v1/models")
+"""What an agent needs. Batches, files and administration stay out: they would spend or change without being counted."""
+
+_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider's address, the key for it, and its open paths."""
+
+    secure: bool
+    host: str
+    port: int
+    prefix: str = ""
+    """Path of the base URL, without a slash at its end."""
+    key: Secret | None = None
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+    paths: tuple[str, ...] = PATHS
+
+    @property
+    def authority(self) -> str:
+        """Value of the Host header (RFC 9110 section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS["https" if self.secure else "http"] else f"{host}:{self.port}"
+
+    def opens(self, path: str) -> bool:
+        """Tell whether this path may be asked for. It is compared as sent: encoded or dotted spellings never match."""
+        return path in self.paths or (path.startswith("/v1/models/") and "/v1/models" in self.paths and ".." not in path)
+
+
+def provider_at(base_url: str, key: Secret | None = None, *, ca_file: Path | None = None) -> Provider:
+    """Return the provider of a base URL such as `https://api.anthropic.com`.
+
+    Raises:
+        SettingsError: The URL is not http or https, has no host, or carries a user, a query or a fragment.
+    """
+    try:
+        parts: SplitResult = urlsplit(base_url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError as cause:
+        raise SettingsError("The provider's base URL cannot be read.", base_url=base_url) from cause
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise SettingsError("The provider's base URL has to begin with https:// or http:// and name a host.", base_url=base_url)
+    if not base_url.isascii():
+        raise SettingsError("The provider's base URL has characters that need encoding.", base_url=base_url)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise SettingsError("The provider's base URL holds more than scheme, host, port and path.", host=parts.hostname)
+    return Provider(
+        secure=parts.scheme == "https", host=parts.hostname, port=port, prefix=parts.path.rstrip("/"), key=key, ca_file=ca_file
+    )

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent_sidecar.gateway.door import Door, open_gateway
+from agent_sidecar.gateway.limits import GatewayLimits
+from agent_sidecar.gateway.provider import Provider, provider_at
+from agent_sidecar.gateway.secret import Secret
+from claude_conductor.clock import SystemClock
+
+REAL_KEY = "sk-real-key"
+
+
+@dataclass
+class Opened:
+    """A gateway that serves, and what it told."""
+
+    path: Path
+    usage: list[tuple[int, int, int, int]] = field(default_factory=list)
+    rate_limits: list[float] = field(default_factory=list)
+
+
+Opener = Callable[..., contextlib.AbstractAsyncContextManager[Opened]]
+
+
+@pytest.fixture
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Opener:
+    """Open a gateway to a base URL or provider."""
+
+    @contextlib.asynccontextmanager
+    async def opener(to: str | Provider, limits: GatewayLimits | None = None) -> AsyncIterator[Opened]:
+        provider = provider_at(to, Secret(REAL_KEY)) if isinstance(to, str) else to
+        opened = Opened(tmp_path_factory.mktemp("g") / "model.sock")
+        serving = await open_gateway(
+            Door(
+                opened.path,
+                provider,
+                lambda *counts: opened.usage.append(counts),
+                opened.rate_limits.append,
+                SystemClock(),
+                limits or GatewayLimits(),
+            )
+        )
+        try:
+            yield opened
+        finally:
+            await serving.close()
+
+    return opener
