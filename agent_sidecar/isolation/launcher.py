@@ -1,0 +1,280 @@
+"""The launcher: a small process of its own that starts sandboxes, because the sidecar's threads must never be forked.
+
+Its own program (`python -I -S launcher.py SOCKET PARENT`), standard library only, single-threaded. It speaks datagrams of JSON
+over a SOCK_SEQPACKET pair: `{"do": "start", ...}` with file descriptors, `{"do": "stage", ...}`; it answers with `ready`,
+`started`, `staged`, `failed` and `exited`. When the sidecar dies the kernel kills it, and with it every sandbox.
+
+A root launcher takes a mount namespace of its own and a new root (a tmpfs, 0755) that holds the system, and by request the
+folders an agent may use, each at its own absolute path and with plain empty folders as parents: an agent's uid then reaches
+them although the home around them is private. The host's own tree stays below `/.host`, which only root may enter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing would cost half a megabyte in every sidecar
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_SET_SECCOMP = 1, 38, 36, 22
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MNT_DETACH = 0x1000, 0x4000, 0x40000, 0x2, 0x4, 0x2
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+HOST = "/.host"
+SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "dev", "proc", "sys")
+ORDER_LIMIT = 4096
+DESCRIPTOR_LIMIT = 64
+REPORT = 3
+"""Descriptor in a new process on which it reports how far it came."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the socket until the sidecar is gone."""
+    with socket.socket(fileno=int(arguments[0])) as channel:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(arguments[1]):
+            return 1
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        os.umask(0o022)
+        channel.set_inheritable(False)
+        launcher = Launcher(channel)
+        launcher.tell(did="ready", staging=_take_own_root() if os.geteuid() == 0 else "not root")
+        launcher.serve()
+    return 0
+
+
+class Launcher:
+    """Starts processes on order and tells how each ended."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._runs: dict[int, str] = {}
+        self._staged: dict[str, int] = {}
+
+    def tell(self, **message: object) -> None:
+        """Send one message to the sidecar."""
+        self._channel.send(json.dumps(message).encode())
+
+    def serve(self) -> None:
+        """Handle orders and deaths, one at a time, until the other end of the socket is closed."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(wake_read, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if wake_read in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                self._reap()
+            if self._channel.fileno() in ready and not self._obey():
+                return
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                run = self._runs.pop(pid, None)
+                if run is not None:
+                    self.tell(did="exited", run=run, status=status)
+
+    def _obey(self) -> bool:
+        data, descriptors, _flags, _address = socket.recv_fds(self._channel, ORDER_LIMIT, DESCRIPTOR_LIMIT)
+        if not data:
+            return False
+        message = json.loads(data)
+        try:
+            if message["do"] == "start":
+                self._start(message["run"], descriptors)
+            elif message["do"] == "stage":
+                for path, source in message["paths"]:
+                    self._stage(path, source)
+                self.tell(did="staged", run=message["run"])
+            elif message["do"] == "unstage":
+                for path in message["paths"]:
+                    self._unstage(path)
+        except OSError as error:
+            self.tell(did="failed", run=message["run"], error=str(error))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _start(self, run: str, descriptors: list[int]) -> None:
+        """Start what the first descriptor (a memory file) describes; it says how many of the rest join groups."""
+        with open(os.dup(descriptors[0]), "rb") as file:  # noqa: PTH123  # a descriptor, not a path
+            order = json.load(file)
+        for path, source in order["stage"]:
+            self._stage(path, source)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become(order, descriptors[1:], parent)
+        self._runs[pid] = run
+        self.tell(did="started", run=run, pid=pid)
+
+    def _stage(self, path: str, source: str) -> None:
+        """Show the host folder `source`, which has no symbolic links in it, at `path` in this namespace."""
+        self._staged[path] = self._staged.get(path, 0) + 1
+        if self._staged[path] > 1 or not os.path.isdir(HOST):  # noqa: PTH112  # pathlib would cost memory here
+            return
+        try:
+            _show(path, source)
+        except OSError:
+            del self._staged[path]
+            raise
+
+    def _unstage(self, path: str) -> None:
+        self._staged[path] = self._staged.get(path, 1) - 1
+        if self._staged[path] > 0:
+            return
+        del self._staged[path]
+        if os.path.isdir(HOST):  # noqa: PTH112
+            _call("umount2", path.encode(), MNT_DETACH)
+            with contextlib.suppress(OSError):
+                os.removedirs(path)
+
+
+def _take_own_root() -> str:
+    """Move into a new mount namespace and root; return `ok` or why it is not possible."""
+    number = SYS_PIVOT_ROOT.get(os.uname().machine)
+    if number is None:
+        return "pivot_root has no known number on this architecture"
+    try:
+        _call("unshare", CLONE_NEWNS)
+        _mount(None, "/", None, MS_REC | MS_PRIVATE)
+        _mount("conductor", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m")  # noqa: S108  # moved away by pivot_root
+        os.mkdir("/tmp/.host", 0o700)  # noqa: S108, PTH102
+        _call("syscall", ctypes.c_long(number), b"/tmp", b"/tmp/.host")
+        os.chdir("/")
+        for name in SYSTEM:
+            _show_system(name)
+        for name in ("tmp", "run", "workspace"):
+            os.mkdir("/" + name, 0o755)  # noqa: PTH102
+        _mount("conductor", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=256m")  # noqa: S108
+    except OSError as error:
+        return str(error)
+    return "ok"
+
+
+def _show_system(name: str) -> None:
+    source = f"{HOST}/{name}"
+    if os.path.islink(source):  # noqa: PTH114
+        os.symlink(os.readlink(source), "/" + name)  # noqa: PTH115, PTH211
+    elif os.path.isdir(source):  # noqa: PTH112
+        _show("/" + name, "/" + name)
+
+
+def _show(path: str, source: str) -> None:
+    source = HOST + source
+    if os.path.isdir(source):  # noqa: PTH112
+        os.makedirs(path, 0o755, exist_ok=True)  # noqa: PTH103
+    elif not os.path.lexists(path):
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)  # noqa: PTH103, PTH120
+        os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o644))
+    _mount(source, path, None, MS_BIND | MS_REC)
+
+
+def _become(order: Mapping[str, Any], descriptors: list[int], parent: int) -> None:
+    """Turn this freshly forked process into what was ordered. Never returns."""
+    step = "descriptors"
+    report = -1
+    try:
+        joins = descriptors[len(descriptors) - order["joins"] :]
+        held = [os.dup2(each, 100 + index, inheritable=False) for index, each in enumerate(descriptors)]
+        report = held[REPORT]
+        step = "cgroup"
+        for descriptor in joins:
+            os.write(descriptor, b"0")
+        step = "limits"
+        _limit(order)
+        step = "descriptors"
+        for target, source in enumerate(held[: len(held) - len(joins)]):
+            os.dup2(source, target, inheritable=target != REPORT or order["reports"])
+        step = "identity"
+        _switch(order["uid"], order["gid"])
+        os.setsid()
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(125)
+        step = "privileges"
+        _prctl(PR_SET_NO_NEW_PRIVS, 1)
+        if order["seccomp"]:
+            _filter(bytes.fromhex(order["seccomp"]))
+        step = "folder"
+        os.chdir(order["folder"])
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        step = "program"
+        os.execve(order["program"], [os.fsencode(each) for each in order["argv"]], order["environment"])
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            os.write(report, f"launch {step}: {error}\n".encode())
+    finally:
+        os._exit(125)
+
+
+def _limit(order: Mapping[str, Any]) -> None:
+    for number, value in order["rlimits"]:
+        _soft, hard = resource.getrlimit(number)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (value, value))
+    os.sched_setaffinity(0, order["processors"])
+    os.nice(order["nice"])
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(descriptor, b"500")
+        os.close(descriptor)
+
+
+def _switch(uid: int, gid: int) -> None:
+    """Give up root for good. uid 0 never gets past here (design: host uid 0 never runs an agent)."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    if 0 in os.getresuid():
+        raise PermissionError("an agent may not run as host uid 0")
+
+
+def _filter(program: bytes) -> None:
+    """Put a system call filter on this process (seccomp(2), struct sock_fprog)."""
+    code = ctypes.create_string_buffer(program, len(program))
+    description = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    _call("prctl", PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.c_char_p(description), 0, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    _call("prctl", option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    texts = [None if each is None else os.fsencode(each) for each in (source, target, kind, data)]
+    _call("mount", texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
+
+
+def _call(name: str, *arguments: object) -> None:
+    if getattr(_libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
