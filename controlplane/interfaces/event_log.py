@@ -7,6 +7,9 @@ from typing import Protocol
 
 from controlplane.domain.events import Event
 
+KEPT_EVENTS = 100_000
+"""How many events a log keeps by default."""
+
 
 class EventLog(Protocol):
     """A bounded log. Cursors start at 1, grow by one, and never repeat over the life of the store."""

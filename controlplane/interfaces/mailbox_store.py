@@ -8,6 +8,19 @@ from typing import Protocol
 
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
 
+KEPT_MS = 24 * 3600 * 1000
+"""How long final messages and their dedupe entries are kept."""
+
+
+def tenant_of(mailbox: str) -> str:
+    """Return the tenant a mailbox belongs to."""
+    return mailbox.partition("/")[0]
+
+
+def dead_reason(attempts: int) -> str:
+    """Return what the record of a dead letter says."""
+    return f"delivered {attempts} times without an acknowledgement"
+
 
 @dataclass(frozen=True, slots=True)
 class MailboxLimits:
@@ -15,8 +28,11 @@ class MailboxLimits:
 
     messages: int = 10_000
     bytes: int = 64 << 20
+    """Sum of the frames with a message that is not final."""
     attempts: int = 5
     """Deliveries without an acknowledgement before a message is DEAD."""
+    kept: int = 100_000
+    """Final messages kept per tenant; the oldest beyond it are forgotten by `expire`."""
 
 
 class MailboxStore(Protocol):
@@ -30,14 +46,15 @@ class MailboxStore(Protocol):
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
         """Store frames, each wholly or not at all, and say what became of each.
 
-        A message id is accepted once per (sender, id) within 24 h, whatever the mailbox.
+        A message id is accepted once per (tenant, sender, id) within 24 h, whatever the mailbox; of an id that stands twice in
+        one frame the second counts as accepted before. A frame without messages is a Duplicate.
         """
 
     async def read(self, mailbox: str, after_position: int, max_bytes: int) -> Sequence[StoredFrame]:
         """Return frames with a message after `after_position` that is not final, in order; at least one if there is one."""
 
     async def begin_delivery(self, mailbox: str, from_position: int, to_position: int, now_ms: int) -> Sequence[Record]:
-        """Count a delivery of these messages; those that had as many as allowed become DEAD and are returned."""
+        """Count a delivery of these messages; those that had as many as allowed already become DEAD and are returned."""
 
     async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> None:
         """Move messages to a later state; receipts that would move one back, or out of a final state, change nothing for it."""
@@ -46,7 +63,11 @@ class MailboxStore(Protocol):
         """Bounce every message that is not final; return them. The mailbox may be used again afterwards; positions go on."""
 
     async def expire(self, now_ms: int) -> Sequence[Record]:
-        """Mark messages whose time is over EXPIRED and return those; forget dedupe entries and final messages past keeping."""
+        """Mark messages whose time is over EXPIRED and return those; forget dedupe entries and final messages past keeping.
+
+        A frame and its dedupe entries are forgotten together, 24 h after the last of its messages became final. An
+        `expire_time_ms` of 0 is never over.
+        """
 
     async def find(self, tenant_id: str, message_id: bytes) -> Sequence[tuple[Record, bytes]]:
         """Return each record of this id with the frame it travelled in (empty bytes if no longer kept)."""

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from claude_conductor.ids import TaskId
 
+KEPT_OUTPUT_BYTES = 64 << 20
+"""How much output of one attempt is kept by default."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputChunk:
@@ -18,6 +21,12 @@ class OutputChunk:
     stream: str
     """`stdout` or `stderr`."""
     data: bytes
+
+
+def cut(chunk: OutputChunk, offset: int, max_bytes: int) -> OutputChunk:
+    """Return the part of the chunk that lies at or after `offset`, at most `max_bytes` of it; its data may be empty."""
+    skipped = max(0, offset - chunk.offset)
+    return OutputChunk(chunk.offset + skipped, chunk.stream, chunk.data[skipped : skipped + max(0, max_bytes)])
 
 
 class OutputLog(Protocol):

@@ -6,8 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from claude_conductor.errors import TaskNotFoundError
 from claude_conductor.ids import TaskId, TenantId
 from controlplane.domain.task import State, Task
+
+REQUEST_SECONDS = 24 * 3600.0
+"""How long a request id is remembered, counted from the creation of its task."""
+SHORTEST_PREFIX = len("task_") + 8
+"""Characters a prefix must have to stand for a task."""
+
+
+def only_one(task_id: str, candidates: Sequence[Task]) -> Task:
+    """Return the only task an id or prefix stands for.
+
+    Raises:
+        TaskNotFoundError: There is none or several; the message names up to five of these.
+    """
+    if not candidates:
+        raise TaskNotFoundError(task_id=task_id)
+    if len(candidates) > 1:
+        names = ", ".join(sorted(task.id for task in candidates)[:5])
+        raise TaskNotFoundError(
+            f"Several tasks begin with this: {names}.", next_step="give more characters of the id", task_id=task_id
+        )
+    return candidates[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +55,7 @@ class TaskStore(Protocol):
         """
 
     async def get(self, tenant_id: TenantId, task_id: str) -> Task:
-        """Return a task by id, or by a prefix of at least 13 characters (`task_` + 8) that only it has.
+        """Return a task of this tenant by id, or by a prefix of at least 13 characters (`task_` + 8) that only it has.
 
         Raises:
             TaskNotFoundError: None, or several for the prefix (the message says which).

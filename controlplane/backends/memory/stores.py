@@ -1,0 +1,23 @@
+"""All stores in memory: for tests, benchmarks and `queue: memory`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from claude_conductor.clock import Clock
+from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.interfaces.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStores(Stores):
+    """Stores that end with the process."""
+
+
+def open_memory(clock: Clock, limits: MailboxLimits) -> MemoryStores:
+    """Return new, empty stores."""
+    return MemoryStores(MemoryTaskStore(clock), MemoryMailboxStore(limits), MemoryAgentStore(), MemoryEventLog())

@@ -1,0 +1,101 @@
+"""Where tasks live when nothing has to survive the process."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import ConductorError
+from claude_conductor.ids import TaskId, TenantId
+from controlplane.domain.task import State, Task, queue_order
+from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
+
+
+class MemoryTaskStore:
+    """A TaskStore in dictionaries. No method waits, so each is atomic."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: dict[TaskId, Task] = {}
+        self._by_state: dict[State, dict[TaskId, Task]] = {state: {} for state in State}
+        self._requests: dict[tuple[TenantId, str, str], TaskId] = {}
+
+    async def insert(self, task: Task) -> Task:
+        """See TaskStore."""
+        key = (task.tenant_id, task.submitter, task.request_id)
+        self._forget_requests()
+        earlier = self._tasks.get(self._requests.get(key, TaskId("")))
+        if task.request_id and earlier is not None and earlier.create_time > self._clock.now() - REQUEST_SECONDS:
+            return earlier
+        if task.id in self._tasks:
+            raise ConductorError("A task with this id is stored already.", task_id=task.id)
+        if task.request_id:
+            self._requests[key] = task.id
+        self._put(task)
+        return task
+
+    async def get(self, tenant_id: TenantId, task_id: str) -> Task:
+        """See TaskStore."""
+        found = self._tasks.get(TaskId(task_id))
+        if found is not None and found.tenant_id == tenant_id:
+            return found
+        long_enough = len(task_id) >= SHORTEST_PREFIX
+        beginning = (task for task in self._tasks.values() if task.tenant_id == tenant_id and task.id.startswith(task_id))
+        return only_one(task_id, list(beginning) if long_enough else [])
+
+    async def save(self, task: Task) -> bool:
+        """See TaskStore."""
+        stored = self._tasks.get(task.id)
+        if stored is None or stored.version != task.version - 1:
+            return False
+        del self._by_state[stored.state][task.id]
+        self._put(task)
+        return True
+
+    async def ready(self, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        return heapq.nsmallest(limit, self._by_state[State.QUEUED].values(), key=lambda task: (queue_order(task), task.id))
+
+    async def due(self, now: float, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        due = [task for task in self._by_state[State.BLOCKED].values() if not task.waits_for and task.not_before <= now]
+        return heapq.nsmallest(limit, due, key=lambda task: (task.not_before, task.id))
+
+    async def in_states(self, states: frozenset[State]) -> Sequence[Task]:
+        """See TaskStore."""
+        wanted = [task for state in states for task in self._by_state[state].values()]
+        return sorted(wanted, key=lambda task: (task.create_time, task.id))
+
+    async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
+        """See TaskStore."""
+        waiting = [task for task in self._by_state[State.BLOCKED].values() if task_id in task.waits_for]
+        return sorted(waiting, key=lambda task: task.id)
+
+    async def list(self, tenant_id: TenantId, wanted: TaskFilter, after: str, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        matching = (
+            task
+            for task in self._tasks.values()
+            if task.tenant_id == tenant_id and (not after or task.id < after) and _matches(task, wanted)
+        )
+        return heapq.nlargest(limit, matching, key=lambda task: task.id)
+
+    def _put(self, task: Task) -> None:
+        self._tasks[task.id] = task
+        self._by_state[task.state][task.id] = task
+
+    def _forget_requests(self) -> None:
+        horizon = self._clock.now() - REQUEST_SECONDS
+        for key, task_id in list(self._requests.items()):  # in the order of their insertion
+            if self._tasks[task_id].create_time > horizon:
+                return
+            del self._requests[key]
+
+
+def _matches(task: Task, wanted: TaskFilter) -> bool:
+    return (
+        (not wanted.states or task.state in wanted.states)
+        and (not wanted.parent_task_id or task.spec.parent_task_id == wanted.parent_task_id)
+        and wanted.labels.items() <= task.spec.labels.items()
+    )

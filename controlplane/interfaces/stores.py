@@ -1,0 +1,23 @@
+"""The stores a control plane is built on, whatever the backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.interfaces.agent_store import AgentStore
+from controlplane.interfaces.event_log import EventLog
+from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.task_store import TaskStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One backend's stores."""
+
+    tasks: TaskStore
+    mailboxes: MailboxStore
+    agents: AgentStore
+    events: EventLog
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of everything; later calls of the stores fail. May be called twice."""

@@ -1,0 +1,237 @@
+"""What every TaskStore does. A backend's test class inherits this and gives the fixture `tasks`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from claude_conductor.errors import ConductorError, TaskNotFoundError
+from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation
+from controlplane.domain.task import (
+    Attempt,
+    Failure,
+    FailureKind,
+    IsolationLevel,
+    IsolationStatus,
+    Lease,
+    Result,
+    Spec,
+    State,
+    Task,
+    Workspace,
+)
+from controlplane.interfaces.task_store import TaskFilter, TaskStore
+from tests.contract.samples import OTHER_TENANT, START, HandClock, task, task_id
+
+EVERYTHING = TaskFilter()
+
+
+class TaskStoreContract:
+    async def test_an_inserted_task_comes_back_as_it_was(self, tasks: TaskStore) -> None:
+        full = task(
+            1,
+            spec=Spec(
+                prompt="Füge 'x' ein \x00 \U0001f600",
+                command=("a", ""),
+                environment={"A": "1"},
+                workspace=Workspace("git", "https://example.org/x.git", "main"),
+                timeout=0.25,
+                isolation_level=IsolationLevel.MODERATE,
+                labels={"k": "v"},
+                priority=10,
+            ),
+            state=State.RUNNING,
+            lease=Lease(task_id(1), 2, (1 << 64) - 1),
+            agent_id=AgentId("agent-1"),
+            incarnation=Incarnation("inc_1"),
+            waits_for=frozenset({task_id(2), task_id(3)}),
+            attempts=(Attempt(1, AgentId("a"), 1.5, None, 2.5, Failure(FailureKind.EXIT_CODE, "exit code 1")),),
+            result=Result(exit_code=0, isolation=IsolationStatus(mechanisms=("a", "b"))),
+            start_time=0.1,
+            cancel_reason="",
+        )
+        assert await tasks.insert(full) == full
+        assert await tasks.get(DEFAULT_TENANT, full.id) == full
+
+    async def test_the_same_request_returns_the_first_task(self, tasks: TaskStore) -> None:
+        first = await tasks.insert(task(1, request_id="key"))
+        assert await tasks.insert(task(2, request_id="key")) == first
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, task_id(2))
+
+    async def test_a_repeated_request_returns_the_task_as_it_is_now(self, tasks: TaskStore) -> None:
+        first = await tasks.insert(task(1, request_id="key"))
+        moved = replace(first, state=State.SUCCEEDED, version=2)
+        await tasks.save(moved)
+        assert await tasks.insert(task(2, request_id="key")) == moved
+
+    async def test_a_request_key_counts_per_tenant_and_submitter(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1, request_id="key"))
+        for other in (task(2, request_id="key", tenant_id=OTHER_TENANT), task(3, request_id="key", submitter="task/x")):
+            assert await tasks.insert(other) == other
+
+    async def test_an_empty_request_key_never_matches(self, tasks: TaskStore) -> None:
+        assert await tasks.insert(task(1)) == task(1)
+        assert await tasks.insert(task(2)) == task(2)
+
+    async def test_a_request_key_is_forgotten_after_a_day(self, tasks: TaskStore, clock: HandClock) -> None:
+        first = await tasks.insert(task(0, request_id="key"))
+        clock.pass_(24 * 3600 - 1)
+        assert await tasks.insert(task(1, request_id="key")) == first
+        clock.pass_(1)
+        later = task(2, request_id="key", create_time=clock.now())
+        assert await tasks.insert(later) == later
+        assert await tasks.insert(task(3, request_id="key")) == later
+
+    async def test_fifty_inserts_at_once_with_one_key_make_one_task(self, tasks: TaskStore) -> None:
+        stored = await asyncio.gather(*(tasks.insert(task(number, request_id="key")) for number in range(50)))
+        assert len({one.id for one in stored}) == 1
+        assert len(await tasks.list(DEFAULT_TENANT, EVERYTHING, "", 100)) == 1
+
+    async def test_an_id_is_never_stored_twice(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1))
+        with pytest.raises(ConductorError, match="stored already"):
+            await tasks.insert(task(1, reason="another"))
+        assert await tasks.get(DEFAULT_TENANT, task_id(1)) == task(1)
+
+    async def test_a_task_is_found_by_the_beginning_of_its_id(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1))
+        await tasks.insert(task(2))
+        assert (await tasks.get(DEFAULT_TENANT, task_id(1)[:13])).id == task_id(1)
+
+    async def test_a_beginning_that_is_too_short_or_fits_several_finds_nothing(self, tasks: TaskStore) -> None:
+        twin = task(2, id=task_id(1)[:-1] + ("0" if task_id(1)[-1] != "0" else "1"))
+        await tasks.insert(task(1))
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, task_id(1)[:12])
+        await tasks.insert(twin)
+        with pytest.raises(TaskNotFoundError, match=task_id(1)):
+            await tasks.get(DEFAULT_TENANT, task_id(1)[:13])
+        assert await tasks.get(DEFAULT_TENANT, twin.id) == twin
+
+    @pytest.mark.parametrize("unknown", ["", "task_", "task_%%%%%%%%%", "task_0000000000000", "é" * 20, "\U0010ffff" * 13])
+    async def test_an_unknown_id_is_an_error(self, tasks: TaskStore, unknown: str) -> None:
+        await tasks.insert(task(1))
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, unknown)
+
+    async def test_a_task_of_another_tenant_is_unknown(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1))
+        for name in (task_id(1), task_id(1)[:13]):
+            with pytest.raises(TaskNotFoundError):
+                await tasks.get(OTHER_TENANT, name)
+
+    async def test_only_the_next_version_is_saved(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1))
+        for version in (0, 1, 3):
+            assert not await tasks.save(task(1, version=version, reason="lost"))
+        assert await tasks.save(task(1, version=2, reason="won"))
+        assert (await tasks.get(DEFAULT_TENANT, task_id(1))).reason == "won"
+
+    async def test_an_unknown_task_is_not_saved(self, tasks: TaskStore) -> None:
+        assert not await tasks.save(task(1, version=2))
+
+    async def test_of_twenty_saves_of_one_version_exactly_one_wins(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1))
+        won = await asyncio.gather(*(tasks.save(task(1, version=2, reason=str(number))) for number in range(20)))
+        assert won.count(True) == 1
+        assert (await tasks.get(DEFAULT_TENANT, task_id(1))).reason == str(won.index(True))
+
+    async def test_ready_tasks_come_by_priority_then_age_then_id(self, tasks: TaskStore) -> None:
+        for one in (
+            task(1, queue_time=START),
+            task(2, queue_time=START - 301, spec=Spec(priority=1)),
+            task(3, queue_time=START - 299, spec=Spec(priority=1)),
+            task(4, queue_time=START + 10, spec=Spec(priority=10)),
+            task(5, queue_time=START, tenant_id=OTHER_TENANT),
+            task(6, state=State.LEASED),
+            task(7, state=State.BLOCKED),
+        ):
+            await tasks.insert(one)
+        # A step of priority is worth 60 s: 2 waited 301 s with four steps less (240 s), so it goes before 1.
+        order = [one.id for one in await tasks.ready(10)]
+        assert order == [task_id(number) for number in (4, 2, 3, 1, 5)]
+        assert [one.id for one in await tasks.ready(2)] == order[:2]
+
+    async def test_a_task_that_left_the_queue_is_not_ready_and_one_that_returned_is(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1))
+        await tasks.save(task(1, version=2, state=State.LEASED))
+        assert await tasks.ready(10) == []
+        back = task(1, version=3, queue_time=START + 99)
+        await tasks.save(back)
+        assert list(await tasks.ready(10)) == [back]
+
+    async def test_due_tasks_are_blocked_wait_for_nobody_and_their_time_has_come(self, tasks: TaskStore) -> None:
+        for one in (
+            task(1, state=State.BLOCKED, not_before=START + 5),
+            task(2, state=State.BLOCKED, not_before=START + 6),
+            task(3, state=State.BLOCKED, not_before=START, waits_for=frozenset({task_id(9)})),
+            task(4, state=State.QUEUED, not_before=START),
+            task(5, state=State.BLOCKED, not_before=START - 5),
+        ):
+            await tasks.insert(one)
+        assert [one.id for one in await tasks.due(START + 5, 10)] == [task_id(5), task_id(1)]
+        assert [one.id for one in await tasks.due(START + 99, 1)] == [task_id(5)]
+
+    async def test_a_task_whose_dependencies_are_over_becomes_due(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(3, state=State.BLOCKED, waits_for=frozenset({task_id(9)})))
+        await tasks.save(task(3, state=State.BLOCKED, version=2))
+        assert [one.id for one in await tasks.due(START, 10)] == [task_id(3)]
+
+    async def test_tasks_in_states_come_from_all_tenants_oldest_first(self, tasks: TaskStore) -> None:
+        for one in (
+            task(1, state=State.RUNNING, create_time=START + 9),
+            task(2, state=State.LEASED),
+            task(3, state=State.SUCCEEDED),
+            task(4, state=State.RUNNING, tenant_id=OTHER_TENANT, create_time=START),
+        ):
+            await tasks.insert(one)
+        wanted = frozenset({State.RUNNING, State.LEASED})
+        assert [one.id for one in await tasks.in_states(wanted)] == [task_id(4), task_id(2), task_id(1)]
+        assert await tasks.in_states(frozenset()) == []
+
+    async def test_a_dependency_knows_who_waits_for_it(self, tasks: TaskStore) -> None:
+        waiting = {"state": State.BLOCKED, "waits_for": frozenset({task_id(8), task_id(9)})}
+        await tasks.insert(task(1, **waiting))
+        await tasks.insert(task(2, **waiting))
+        assert [one.id for one in await tasks.waiting_for(task_id(8))] == [task_id(1), task_id(2)]
+        await tasks.save(task(1, state=State.BLOCKED, waits_for=frozenset({task_id(9)}), version=2))
+        await tasks.save(task(2, state=State.CANCELLED, version=2))
+        assert await tasks.waiting_for(task_id(8)) == []
+        assert [one.id for one in await tasks.waiting_for(task_id(9))] == [task_id(1)]
+
+    async def test_tasks_are_listed_newest_first_in_pages(self, tasks: TaskStore) -> None:
+        for number in (3, 1, 2, 5, 4):
+            await tasks.insert(task(number))
+        await tasks.insert(task(6, tenant_id=OTHER_TENANT))
+        seen: list[Task] = []
+        while page := await tasks.list(DEFAULT_TENANT, EVERYTHING, seen[-1].id if seen else "", 2):
+            assert len(page) <= 2
+            seen.extend(page)
+        assert [one.id for one in seen] == [task_id(number) for number in (5, 4, 3, 2, 1)]
+
+    async def test_a_list_filters_by_state_parent_and_all_labels(self, tasks: TaskStore) -> None:
+        labelled = Spec(labels={"team": "a", "size": "s"}, parent_task_id=task_id(1))
+        await tasks.insert(task(1))
+        await tasks.insert(task(2, spec=labelled))
+        await tasks.insert(task(3, spec=labelled, state=State.FAILED))
+        await tasks.insert(task(4, spec=Spec(labels={"team": "a"})))
+
+        async def listed(wanted: TaskFilter) -> list[int]:
+            return [int(one.create_time - START) for one in await tasks.list(DEFAULT_TENANT, wanted, "", 10)]
+
+        assert await listed(TaskFilter(states=frozenset({State.FAILED, State.DEAD}))) == [3]
+        assert await listed(TaskFilter(parent_task_id=task_id(1))) == [3, 2]
+        assert await listed(TaskFilter(labels={"team": "a"})) == [4, 3, 2]
+        assert await listed(TaskFilter(labels={"team": "a", "size": "s"}, states=frozenset({State.QUEUED}))) == [2]
+        assert await listed(TaskFilter(labels={"team": ""})) == []
+
+    async def test_a_call_that_was_cancelled_leaves_the_store_usable(self, tasks: TaskStore) -> None:
+        calls = [asyncio.ensure_future(tasks.insert(task(number))) for number in range(20)]
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert {one.id for one in await tasks.ready(100)} >= {task_id(number) for number in range(1, 20, 2)}

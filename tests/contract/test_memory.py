@@ -1,0 +1,45 @@
+"""The memory backend keeps the contracts."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.output_log import MemoryOutputLog
+from controlplane.backends.memory.task_store import MemoryTaskStore
+from tests.contract import event_log, mailbox_store, output_log
+from tests.contract.agent_store import AgentStoreContract
+from tests.contract.samples import HandClock
+from tests.contract.task_store import TaskStoreContract
+
+
+class TestTasks(TaskStoreContract):
+    @pytest.fixture
+    def tasks(self, clock: HandClock) -> MemoryTaskStore:
+        return MemoryTaskStore(clock)
+
+
+class TestMailboxes(mailbox_store.MailboxStoreContract):
+    @pytest.fixture
+    def mailboxes(self) -> MemoryMailboxStore:
+        return MemoryMailboxStore(mailbox_store.LIMITS)
+
+
+class TestAgents(AgentStoreContract):
+    @pytest.fixture
+    def agents(self) -> MemoryAgentStore:
+        return MemoryAgentStore()
+
+
+class TestEvents(event_log.EventLogContract):
+    @pytest.fixture
+    def events(self) -> MemoryEventLog:
+        return MemoryEventLog(event_log.KEPT)
+
+
+class TestOutputs(output_log.OutputLogContract):
+    @pytest.fixture
+    def outputs(self) -> MemoryOutputLog:
+        return MemoryOutputLog(output_log.KEPT)
