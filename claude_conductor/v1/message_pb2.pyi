@@ -156,6 +156,7 @@ class FrameHeader(_message.Message):
     HOP_COUNT_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_MS_FIELD_NUMBER: _builtins.int
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
     """Agent id, or `task/TASK_ID`."""
     type: _builtins.str
@@ -168,6 +169,10 @@ class FrameHeader(_message.Message):
     """Milliseconds since the Unix epoch after which they are not delivered any more; 0 means the server's default (24 h)."""
     message_ids: _builtins.bytes
     """The ids of the envelopes, 16 bytes each, in order. Also the idempotency key: a repeated id is accepted once."""
+    task_id: _builtins.str
+    """The task in whose name a per-task agent sends; the control plane checks that this agent had it. It keeps the sender, and so
+    the recognition of repeats, the same when a frame is sent again after the task ended. Empty for a long-running agent.
+    """
     def __init__(
         self,
         *,
@@ -177,10 +182,11 @@ class FrameHeader(_message.Message):
         hop_count: _builtins.int = ...,
         expire_time_ms: _builtins.int = ...,
         message_ids: _builtins.bytes = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time_ms", b"expire_time_ms", "hop_count", b"hop_count", "message_ids", b"message_ids", "quality", b"quality", "recipient", b"recipient", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time_ms", b"expire_time_ms", "hop_count", b"hop_count", "message_ids", b"message_ids", "quality", b"quality", "recipient", b"recipient", "task_id", b"task_id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

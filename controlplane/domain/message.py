@@ -46,6 +46,8 @@ class Header:
     expire_time_ms: int
     message_ids: bytes
     """16 bytes each, in order."""
+    task_id: str = ""
+    """The task in whose name it is sent; a claim that is checked."""
 
     @property
     def count(self) -> int:
