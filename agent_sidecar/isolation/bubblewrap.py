@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-FEATURES = ("--args", "--disable-userns", "--perms", "--size", "--chdir", "--clearenv", "--seccomp", "--remount-ro", "--ro-bind-data")
+FEATURES = (
+    "--args",
+    "--disable-userns",
+    "--perms",
+    "--size",
+    "--chdir",
+    "--clearenv",
+    "--seccomp",
+    "--remount-ro",
+    "--ro-bind-data",
+)
 SYSTEM = (Path("/usr/bin/bwrap"), Path("/bin/bwrap"), Path("/usr/local/bin/bwrap"))
 _SECONDS = 5.0
 

@@ -64,7 +64,9 @@ def _notes(ending: Ending) -> list[str]:
     if stats.pids_refused:
         notes.append(f"{stats.pids_refused} forks were refused at the limit of {limits.pids} processes")
     if stats.throttled_seconds >= max(1.0, 0.5 * stats.cpu_seconds):
-        notes.append(f"it waited {stats.throttled_seconds:.1f} s for its share of {limits.cpus:g} processors; raise it with --cpus")
+        notes.append(
+            f"it waited {stats.throttled_seconds:.1f} s for its share of {limits.cpus:g} processors; raise it with --cpus"
+        )
     return notes
 
 

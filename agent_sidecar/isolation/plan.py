@@ -62,7 +62,9 @@ def _want(spec: Spec, name: str, host: HostFacts) -> Want:
 
 
 def _found(capabilities: Capabilities, name: str) -> Mechanism:
-    return next((each for each in capabilities.mechanisms if each.name == name), Mechanism(name, Strength.NO, "it was not probed"))
+    return next(
+        (each for each in capabilities.mechanisms if each.name == name), Mechanism(name, Strength.NO, "it was not probed")
+    )
 
 
 def _with_level(mechanism: Mechanism, level: Level) -> Mechanism:

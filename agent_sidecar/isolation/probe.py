@@ -20,7 +20,7 @@ from agent_sidecar.isolation.slot import Slot
 
 TRIAL_SECONDS = 10.0
 _SHELL = Path("/bin/sh")
-_CHECK = "while read -r key value; do [ \"$key\" = Seccomp: ] && [ \"$value\" = 2 ] && exit 0; done </proc/self/status; exit 9"
+_CHECK = 'while read -r key value; do [ "$key" = Seccomp: ] && [ "$value" = 2 ] && exit 0; done </proc/self/status; exit 9'
 _STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (levels.USER_NAMESPACE, ("--unshare-user",)),
     (levels.PID_NAMESPACE, ("--unshare-user", "--unshare-pid", "--proc", "/proc")),
@@ -202,7 +202,9 @@ def _staging(launcher: LauncherClient, *, root: bool) -> Mechanism:
         return Mechanism(levels.STAGING, Strength.NO, "not needed: agents run as the sidecar's own uid")
     if launcher.staging == "ok":
         return Mechanism(levels.STAGING, Strength.YES, "private mount namespace with a root of its own")
-    return Mechanism(levels.STAGING, Strength.NO, launcher.staging, "give the sidecar CAP_SYS_ADMIN, or run it as an ordinary user")
+    return Mechanism(
+        levels.STAGING, Strength.NO, launcher.staging, "give the sidecar CAP_SYS_ADMIN, or run it as an ordinary user"
+    )
 
 
 def _disk() -> Mechanism:

@@ -1,0 +1,115 @@
+"""The real Claude Code in strict isolation, against a stub of its provider: it works with its own tools and never sees the key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agent_sidecar.drivers.claude_code import find_claude_code
+from agent_sidecar.drivers.finder import HostFinder
+from claude_conductor.errors import MissingProgramError
+from claude_conductor.v1 import task_pb2
+from claude_conductor.v1.task_pb2 import GitWorkspace, TaskSpec, WorkspaceSource
+from tests.e2e.conftest import Installation
+from tests.fakes import messages_api as api
+
+pytestmark = pytest.mark.timeout(180)
+
+KEY = "sk-canary-of-the-sidecar"
+INSTALLED = Path(__file__).parents[2] / ".cache" / "claude-code" / "node_modules" / ".bin" / "claude"
+
+
+@pytest.fixture(scope="module")
+def claude() -> Path:
+    """The real program, or a visible skip that says what is missing."""
+    named = os.environ.get("CONDUCTOR_CLAUDE_BINARY")
+    try:
+        return find_claude_code(HostFinder(""), Path(named) if named else INSTALLED, os.uname().machine)
+    except MissingProgramError:
+        pytest.skip("Claude Code is not installed: tools/install_claude_code.sh could not reach npm, or was not run")
+
+
+@contextmanager
+def provider(script: api.Script) -> Iterator[api.MessagesApi]:
+    """Serve the stub from a loop in a thread for the length of the block."""
+    stub = api.MessagesApi(script)
+    ready: Future[asyncio.Event] = Future()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with stub.serve():
+            end = asyncio.Event()
+            ready.set_result(end)
+            await end.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="messages api")
+    thread.start()
+    end = ready.result(10)
+    try:
+        yield stub
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join(10)
+        loop.close()
+
+
+def test_four_claude_codes_write_a_file_each_and_the_changes_come_back_as_patches(
+    installation: Installation, repository: Path, claude: Path
+):
+    script = api.use_then_say("Write", {"file_path": "/workspace/written.txt", "content": "by claude\n"}, "I wrote the file.")
+    with provider(script) as stub:
+        installation.environment["ANTHROPIC_API_KEY"] = KEY
+        installation.start(
+            num_agents=4, claude_binary=str(claude), provider={"base_url": stub.url}, container_config={"cpu_limit": "1.0"}
+        )
+        workspace = WorkspaceSource(git=GitWorkspace(repository=str(repository)))
+        with installation.client() as client:
+            submitted = [
+                client.tasks.submit(TaskSpec(driver="claude_code", prompt="write a file", workspace=workspace)) for _ in range(4)
+            ]
+            tasks = [client.tasks.wait(task.task_id, timeout=90) for task in submitted]
+            patches = [client.artefacts.read(task.result.patch_artefact_id).decode() for task in tasks]
+        keys = {seen.key for seen in stub.seen if seen.method == "POST"}
+
+    assert [task.state for task in tasks] == [task_pb2.TASK_STATE_SUCCEEDED] * 4, [task.reason for task in tasks]
+    assert {task.agent_id for task in tasks} == {"agent-1", "agent-2", "agent-3", "agent-4"}
+    assert all("+by claude" in patch and "written.txt" in patch for patch in patches)
+    assert all(task.result.summary == "I wrote the file." for task in tasks)
+    assert all(task.result.usage.output_tokens >= 2 * api.OUTPUT_TOKENS for task in tasks)
+    assert all(task.result.usage.turns >= 2 for task in tasks)
+    assert keys == {KEY}
+
+
+def test_the_key_is_neither_in_the_agents_environment_nor_in_any_file_of_ours(installation: Installation, claude: Path):
+    command = {"command": "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'"}
+    seen_inside = []
+
+    def script(body: dict) -> api.Reply:
+        for message in body.get("messages", []):
+            for part in message["content"] if isinstance(message.get("content"), list) else []:
+                if part.get("type") == "tool_result":
+                    seen_inside.append(str(part.get("content")))
+                    return api.Say("done")
+        return api.Use("Bash", command) if body.get("tools") else api.Say("title")
+
+    with provider(script) as stub:
+        installation.environment["ANTHROPIC_API_KEY"] = KEY
+        installation.start(
+            num_agents=1, claude_binary=str(claude), provider={"base_url": stub.url}, container_config={"cpu_limit": "1.0"}
+        )
+        with installation.client() as client:
+            task = client.tasks.submit(TaskSpec(driver="claude_code", prompt="show the environment"))
+            task = client.tasks.wait(task.task_id, timeout=60)
+        assert task.state == task_pb2.TASK_STATE_SUCCEEDED, task.reason
+
+    assert any("ANTHROPIC_BASE_URL=http://127.0.0.1" in text for text in seen_inside), "the control: its environment was shown"
+    assert KEY not in "".join(seen_inside)
+    holders = [path for path in installation.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert holders == []

@@ -1,0 +1,67 @@
+"""`make demo` as root and as an ordinary user with a private home: real work, under a minute, nothing left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, cgroups, mounts
+
+pytestmark = pytest.mark.timeout(150)
+
+PARTS = ("review", "refactor", "tests")
+
+
+def check(output: str, seconds: float) -> None:
+    for part in PARTS:
+        assert f"{part:9} done" in output, output
+    assert "unreachable" in output.lower(), output
+    assert "No such file" in output or "empty in here" in output or "Permission denied" in output, output
+    assert "SAW" not in output
+    assert "REACHED" not in output
+    assert "+from" in output or "+def" in output or "+import" in output or "+    " in output, "the patch is shown"
+    assert "nothing is left behind" in output
+    assert seconds < 60
+
+
+def test_the_demo_does_real_work_and_leaves_nothing():
+    before = (cgroups(), mounts())
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(done.stdout, time.monotonic() - began)
+    assert (cgroups(), mounts()) == before
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes an ordinary user")
+def test_the_demo_runs_for_an_ordinary_user(ordinary_user: tuple[int, dict[str, str]], place: Path):
+    uid, environment = ordinary_user
+    # The user's own checkout and environment, made with the system's Python as `make setup` would.
+    began = time.monotonic()
+    done = subprocess.run(
+        [environment["VIRTUAL_ENV"] + "/bin/python", "-m", "examples.demo"],
+        cwd=environment["CHECKOUT"],
+        env=environment,
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(done.stdout, time.monotonic() - began)
+    assert shutil.which("git")
+    assert place
