@@ -16,6 +16,8 @@ import psutil
 import pytest
 import yaml
 
+from agent_sidecar.isolation.kernel import cgroup_layout
+from agent_sidecar.isolation.remedy import delegation
 from claude_conductor.client.sync import Conductor
 
 CONDUCTOR = str(Path(sys.executable).with_name("conductor"))
@@ -149,3 +151,49 @@ def repository(place: Path) -> Path:
 def copy_of_examples(place: Path) -> Path:
     """The demo's example project as a folder."""
     return Path(shutil.copytree(ROOT / "examples/demo/repository", place / "inventory"))
+
+
+@pytest.fixture(scope="session")
+def ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[str, str]]]:
+    """An ordinary user with a private home, an own checkout and an own environment; cgroups delegated as `doctor` advises.
+
+    Only root can make one. The uid needs no entry in the password file: a home is what HOME says.
+    """
+    uid = 54321
+    with tempfile.TemporaryDirectory(prefix="cu-") as path:
+        Path(path).chmod(0o755)
+        home = Path(path) / "user"
+        home.mkdir(mode=0o700)
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(home / "checkout")], check=True)
+        shutil.chown(home, uid, uid)
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", str(home)], check=True)
+        environment = {
+            **{name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))},
+            "HOME": str(home),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "CHECKOUT": str(home / "checkout"),
+            "VIRTUAL_ENV": str(home / "checkout/.venv"),
+            "NO_COLOR": "1",
+            "LANG": "C.UTF-8",
+        }
+        made = subprocess.run(
+            ["make", "setup", ".venv/.demo", "PYTHON=/usr/bin/python3"],
+            cwd=home / "checkout",
+            env=environment,
+            user=uid,
+            group=uid,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+        # The line `conductor doctor` tells an administrator to type; sudo is not needed here.
+        line = delegation(cgroup_layout.read_layout(), uid, systemd=False)
+        subprocess.run(["/bin/sh", "-ec", line.removeprefix("sudo ")], check=True)
+        try:
+            yield uid, environment
+        finally:
+            for folder in CGROUPS.glob(f"*/{cgroup_layout.delegated_name(uid)}"):
+                folder.rmdir()

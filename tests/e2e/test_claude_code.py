@@ -1,4 +1,4 @@
-"""The real Claude Code in strict isolation, against a stub of its provider: it works with its own tools and never sees the key."""
+"""The real Claude Code in strict isolation, against a stub of its provider: own tools, and the key stays outside."""
 
 from __future__ import annotations
 
