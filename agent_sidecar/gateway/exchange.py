@@ -94,6 +94,7 @@ class Conversation:
             refusal = await self._carry(request)
         if refusal is not None:
             await self._refuse(refusal, request.method)
+        await self._linger()
         return self._agent.state.states == {h11.SERVER: h11.DONE, h11.CLIENT: h11.DONE}
 
     async def _carry(self, request: h11.Request) -> Refusal | None:
@@ -197,7 +198,7 @@ class Conversation:
                 self._traffic.observers.on_rate_limit(seconds)
 
     async def _refuse(self, refusal: Refusal, method: bytes) -> None:
-        """Answer with an error of our own, then read what is left of the request, so that the agent sees no reset."""
+        """Answer with an error of our own."""
         body = refusal.body()
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), *refusal.headers]
         seconds = self._limits.reading_seconds
@@ -205,12 +206,17 @@ class Conversation:
         if method != b"HEAD":
             await self._agent.send(h11.Data(data=body), seconds)
         await self._agent.send(h11.EndOfMessage(), seconds)
+
+    async def _linger(self) -> None:
+        """Read what is left of a request that was answered early, so that the agent sees the answer and no reset."""
+        if self._agent.state.our_state is not h11.DONE:
+            return
         try:
             async with asyncio.timeout(self._limits.linger_seconds):
                 while self._agent.state.their_state is h11.SEND_BODY:
                     await self._agent.receive(self._limits.linger_seconds)
         except (TimeoutError, InvalidArgumentError) as late:
-            _log.debug("rest of a refused request was not read", extra={"reason": type(late).__name__})
+            _log.debug("rest of a request was not read", extra={"reason": type(late).__name__})
 
 
 def asked_of(request: h11.Request) -> Asked:

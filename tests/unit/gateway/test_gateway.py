@@ -255,6 +255,33 @@ async def test_a_chunked_body_over_the_limit_is_cut_while_it_comes(gateway: Open
     assert stub.seen == []
 
 
+async def test_a_provider_that_answers_before_it_has_read_everything_is_heard(gateway: Opener):
+    async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}")
+        while await reader.read(65536):
+            continue
+        writer.close()
+
+    server = await asyncio.start_server(hasty, "127.0.0.1", 0)
+    async with (
+        server,
+        gateway(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as opened,
+        connected(opened.path) as agent,
+    ):
+        headers = [("host", "x"), ("content-length", "6")]
+        agent.write(h11.Request(method="POST", target=MESSAGES, headers=headers))
+        agent.write(h11.Data(data=b"abc"))
+        answer = await agent.answer()
+        agent.write(h11.Data(data=b"def"))
+        agent.write(h11.EndOfMessage())
+        agent.wire.start_next_cycle()
+        again = await agent.ask("POST", MESSAGES, body=BODY)
+
+    assert (answer.status, answer.body, answer.whole) == (413, b"{}", True)
+    assert again.status == 413
+
+
 async def test_a_chunked_body_reaches_the_provider(gateway: Opener):
     async with api.MessagesApi(once=(api.Echo(),)).serve() as stub, gateway(stub.url) as opened:
         answer = await ask(opened.path, "POST", MESSAGES, [("transfer-encoding", "chunked")], BODY)
