@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from contextlib import suppress
@@ -18,6 +19,8 @@ from agent_sidecar.gateway.provider import Provider
 from agent_sidecar.gateway.wire import Wire
 from claude_conductor.clock import Clock
 from claude_conductor.errors import AddressInUseError, AgentHungUpError, InvalidArgumentError, SocketPathTooLongError
+
+_log = logging.getLogger(__name__)
 
 LONGEST_PATH = 107
 """Bytes (unix(7))."""
@@ -85,7 +88,13 @@ class Gateway:
         conversation = Conversation(wire, self._traffic).run()
         task = asyncio.create_task(conversation, name=f"model connection {self._opened}")
         self._conversations.add(task)
-        task.add_done_callback(self._conversations.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Forget a conversation; one that ended by a mistake of ours is logged, the others go on."""
+        self._conversations.discard(task)
+        if not task.cancelled() and (mistake := task.exception()) is not None:
+            _log.error("model connection failed", exc_info=mistake, extra={"connection": task.get_name()})
 
 
 def listen(path: Path, owner: Owner | None) -> socket.socket:

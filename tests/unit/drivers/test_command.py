@@ -115,6 +115,13 @@ def test_the_answer_is_the_end_of_the_output_from_a_whole_line():
     assert parser.finish() == (b"", [Answer("third")])
 
 
+def test_a_short_answer_keeps_all_its_lines():
+    parser = PlainOutput()
+    parser.feed(b"one\ntwo\n")
+
+    assert parser.finish() == (b"", [Answer("one\ntwo")])
+
+
 def test_a_silent_program_has_no_answer():
     assert PlainOutput().finish() == (b"", [])
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,13 @@ class Opened:
 
 
 Opener = Callable[..., contextlib.AbstractAsyncContextManager[Opened]]
+
+
+@pytest.fixture(autouse=True)
+def _no_mistakes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail where a connection ended by a mistake of the gateway's own."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelname == "ERROR"] == []
 
 
 @pytest.fixture

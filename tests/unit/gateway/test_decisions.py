@@ -84,14 +84,14 @@ def test_headers_named_by_connection_stay_behind():
         (b"x-api-key", b"two"),
     ]
 
-    assert dict(upward(sent, provider)) == {
-        b"host": b"api.anthropic.com",
-        b"anthropic-beta": b"a,b",
-        b"content-length": b"3",
-        b"accept-encoding": b"identity",
-        b"connection": b"close",
-        b"x-api-key": KEY.encode(),
-    }
+    assert upward(sent, provider) == [
+        (b"host", b"api.anthropic.com"),
+        (b"anthropic-beta", b"a,b"),
+        (b"content-length", b"3"),
+        (b"accept-encoding", b"identity"),
+        (b"connection", b"close"),
+        (b"x-api-key", KEY.encode()),
+    ]
 
 
 def test_an_agent_cannot_drop_the_length_by_naming_it_hop_by_hop():
@@ -114,6 +114,15 @@ def test_every_path_of_an_agent_is_admitted_and_the_order_of_refusals_is_fixed()
     closed = admit(Asked("POST", "/v1/files"), provider_at("https://a"), limits, 99)
     assert closed is not None
     assert closed.status == 404
+
+
+def test_a_declared_length_over_the_limit_is_refused_before_anything_is_sent():
+    provider, limits = provider_at("https://a", Secret(KEY)), GatewayLimits(body_bytes=100)
+
+    refused = admit(Asked("POST", "/v1/messages", content_length=101), provider, limits, 0)
+    assert refused is not None
+    assert (refused.status, refused.kind) == (413, "request_too_large")
+    assert admit(Asked("POST", "/v1/messages", content_length=100), provider, limits, 0) is None
 
 
 @pytest.mark.parametrize(
