@@ -50,7 +50,7 @@ class HttpAgent:
     def write(self, event: h11.Event) -> None:
         self.writer.write(self.wire.send(event) or b"")
 
-    async def event(self) -> Any:  # noqa: ANN401 - h11's events have no common type worth naming in tests
+    async def event(self) -> Any:
         async with asyncio.timeout(10):
             while (event := self.wire.next_event()) is h11.NEED_DATA:
                 self.wire.receive_data(await self._reader.read(65536))
