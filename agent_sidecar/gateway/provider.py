@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from agent_sidecar.gateway.secret import Secret
 from claude_conductor.errors import SettingsError
+from claude_conductor.settings.secret import Secret
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 PATHS = ("/", "/v1/messages", "/v1/messages/count_tokens", "/v1/models")
@@ -45,7 +45,7 @@ def provider_at(base_url: str, key: Secret | None = None, *, ca_file: Path | Non
     """Return the provider of a base URL such as `https://api.anthropic.com`.
 
     Raises:
-        SettingsError: The URL is not http or https, has no host, or carries a user, a query or a fragment.
+        SettingsError: The URL is not http or https, has no host, or has a user, query or fragment; or the key cannot be a key.
     """
     try:
         parts: SplitResult = urlsplit(base_url)
@@ -59,5 +59,26 @@ def provider_at(base_url: str, key: Secret | None = None, *, ca_file: Path | Non
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SettingsError("The provider's base URL holds more than scheme, host, port and path.", host=parts.hostname)
     return Provider(
-        secure=parts.scheme == "https", host=parts.hostname, port=port, prefix=parts.path.rstrip("/"), key=key, ca_file=ca_file
+        secure=parts.scheme == "https",
+        host=parts.hostname,
+        port=port,
+        prefix=parts.path.rstrip("/"),
+        key=checked_key(key),
+        ca_file=ca_file,
     )
+
+
+def checked_key(key: Secret | None) -> Secret | None:
+    """Return the key without the white space that files and variables often carry; None where there is none.
+
+    Raises:
+        SettingsError: It cannot be sent in an HTTP header; the message does not repeat it.
+    """
+    if not key:
+        return None
+    stripped = key.reveal().strip()
+    if not stripped or not stripped.isascii() or not stripped.isprintable():
+        raise SettingsError(
+            "The key is empty, or has characters that no key has.", next_step="copy it again from the provider's console"
+        )
+    return Secret(stripped)

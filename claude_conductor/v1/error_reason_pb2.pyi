@@ -86,6 +86,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A program that is needed is not installed."""
     ERROR_REASON_WORKSPACE_UNUSABLE: _ErrorReason.ValueType  # 31
     """The workspace of the task could not be prepared or read."""
+    ERROR_REASON_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 32
+    """The model provider could not be reached, or its answer broke off."""
+    ERROR_REASON_AGENT_HUNG_UP: _ErrorReason.ValueType  # 33
+    """The agent closed its connection, or stopped reading, before the answer was complete."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -154,4 +158,8 @@ ERROR_REASON_PROGRAM_MISSING: ErrorReason.ValueType  # 30
 """A program that is needed is not installed."""
 ERROR_REASON_WORKSPACE_UNUSABLE: ErrorReason.ValueType  # 31
 """The workspace of the task could not be prepared or read."""
+ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 32
+"""The model provider could not be reached, or its answer broke off."""
+ERROR_REASON_AGENT_HUNG_UP: ErrorReason.ValueType  # 33
+"""The agent closed its connection, or stopped reading, before the answer was complete."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -20,9 +20,9 @@ from agent_sidecar.drivers.driver import Answer, Observation, Progress, TaskOrde
 from agent_sidecar.drivers.finder import HostFinder
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.provider import provider_at
-from agent_sidecar.gateway.secret import Secret
 from claude_conductor.clock import SystemClock
 from claude_conductor.errors import MissingProgramError
+from claude_conductor.settings.secret import Secret
 from tests.fakes import messages_api as api
 from tests.fakes.loopback_bridge import bridge
 

@@ -10,8 +10,8 @@ import pytest
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider, provider_at
-from agent_sidecar.gateway.secret import Secret
 from claude_conductor.clock import SystemClock
+from claude_conductor.settings.secret import Secret
 
 REAL_KEY = "sk-real-key"
 

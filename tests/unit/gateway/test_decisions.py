@@ -15,9 +15,9 @@ from agent_sidecar.gateway.headers import downward, upward
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import provider_at
 from agent_sidecar.gateway.rate_limit import LONGEST_RESET, reset_seconds
-from agent_sidecar.gateway.secret import Secret
 from agent_sidecar.gateway.usage import Usage, UsageReader
 from claude_conductor.errors import SettingsError
+from claude_conductor.settings.secret import Secret
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw of a text builds tables for seconds
 KEY = "sk-ant-very-secret"
@@ -34,16 +34,22 @@ STREAM = (
 def test_a_secret_never_shows_itself():
     secret = Secret(f" {KEY}\n")
 
-    assert KEY not in f"{secret} {secret!r} {[secret]} {provider_at('https://a', secret)}"
-    assert secret.reveal() == KEY
+    provider = provider_at("https://a", secret)
+    assert KEY not in f"{secret} {secret!r} {[secret]} {provider}"
+    assert provider.key is not None
+    assert provider.key.reveal() == KEY
     with pytest.raises(TypeError):
         pickle.dumps(secret)
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "a\nb", "schlüssel"])
+def test_an_empty_key_is_no_key():
+    assert provider_at("https://a", Secret("")).key is None
+
+
+@pytest.mark.parametrize("text", ["  \n", "a\nb", "schlüssel"])
 def test_a_key_that_cannot_be_sent_is_refused_without_repeating_it(text: str):
     with pytest.raises(SettingsError) as refused:
-        Secret(text)
+        provider_at("https://a", Secret(text))
     assert not text.strip() or text not in str(refused.value)
 
 

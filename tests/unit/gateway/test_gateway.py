@@ -22,9 +22,9 @@ from cryptography.x509.oid import NameOID
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import provider_at
-from agent_sidecar.gateway.secret import Secret
 from claude_conductor.clock import SystemClock
 from claude_conductor.errors import AddressInUseError, SocketPathTooLongError
+from claude_conductor.settings.secret import Secret
 from tests.fakes import messages_api as api
 from tests.fakes.http_agent import ask, connected
 
