@@ -37,7 +37,7 @@ check: setup-dev ## format, lint, types, protos, layers, unit tests; under a min
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo --no-timings
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/buf lint
 	@$(BIN)/buf format --diff --exit-code
 	@$(BIN)/python tools/check_breaking.py
