@@ -41,7 +41,9 @@ class Order:
     reports: bool = True
     """The program inherits the report descriptor; else it is closed by the start of the program."""
     joins: int = 0
-    """How many of the last descriptors are group files to enter."""
+    """How many of the last descriptors are files of version 1 groups to enter."""
+    into_group: bool = False
+    """The very last descriptor is the folder of a version 2 group to start in."""
 
 
 class LauncherClient:
@@ -78,7 +80,7 @@ class LauncherClient:
         Args:
             run: Name of the run.
             order: What to start.
-            descriptors: Become 0, 1, 2 ... in the new process, but for the last `order.joins`. They stay open here.
+            descriptors: Become 0, 1, 2 ... in the new process, but for the groups at the end. They stay open here.
         """
         memory = os.memfd_create("order", os.MFD_CLOEXEC)
         try:
