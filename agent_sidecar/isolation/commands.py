@@ -50,8 +50,8 @@ def shown(setting: Setting, spec: Spec) -> Spec:
     """Return the spec as the sandbox needs it: with the bridge's interpreter, without what the system folders show anyway."""
     bridge_needs = setting.python_folders if spec.bridges else ()
     toolchains = tuple(dict.fromkeys(each for each in (*spec.toolchains, *bridge_needs) if not each.is_relative_to("/usr")))
-    folders = {"workspace": spec.workspace.resolve(), "socket_directory": spec.socket_directory.resolve()}
-    return replace(spec, toolchains=toolchains, **folders)
+    workspace, sockets = spec.workspace.resolve(), spec.socket_directory.resolve()
+    return replace(spec, toolchains=toolchains, workspace=workspace, socket_directory=sockets)
 
 
 def sandbox_arguments(setting: Setting, spec: Spec) -> bytes:

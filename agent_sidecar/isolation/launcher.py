@@ -38,6 +38,8 @@ ORDER_LIMIT = 4096
 DESCRIPTOR_LIMIT = 64
 REPORT = 3
 """Descriptor in a new process on which it reports how far it came."""
+_HELD = 512
+"""Descriptors from here on are copies held while the final ones are put in their places."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -97,9 +99,7 @@ class Launcher:
                     self.tell(did="exited", run=run, status=status)
 
     def _obey(self) -> bool:
-        data, descriptors, _flags, _address = socket.recv_fds(
-            self._channel, ORDER_LIMIT, DESCRIPTOR_LIMIT, socket.MSG_CMSG_CLOEXEC
-        )
+        data, descriptors = _receive(self._channel)
         if not data:
             return False
         message = json.loads(data)
@@ -160,6 +160,14 @@ class Launcher:
                 os.removedirs(path)
 
 
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive a message with its descriptors, closed on exec from the first moment (socket.recv_fds ignores its flags)."""
+    space = socket.CMSG_SPACE(4 * DESCRIPTOR_LIMIT)
+    data, extra, _flags, _address = channel.recvmsg(ORDER_LIMIT, space, socket.MSG_CMSG_CLOEXEC)
+    content = b"".join(each for level, kind, each in extra if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS))
+    return data, list(struct.unpack(f"{len(content) // 4}i", content[: len(content) // 4 * 4]))
+
+
 def _take_own_root() -> str:
     """Move into a new mount namespace and root; return `ok` or why it is not possible."""
     number = SYS_PIVOT_ROOT.get(os.uname().machine)
@@ -218,39 +226,32 @@ def _fork(group: int) -> tuple[int, bool]:
 
 def _become(order: Mapping[str, Any], descriptors: list[int], parent: int, group: int) -> None:
     """Turn this freshly forked process into what was ordered. Never returns."""
-    step = "descriptors"
     report = -1
+    step = "descriptors"
     try:
         joins = descriptors[len(descriptors) - order["joins"] :]
         given = descriptors[: len(descriptors) - order["joins"]]
-        held = [os.dup2(each, 100 + index, inheritable=False) for index, each in enumerate(given)]
+        held = [os.dup2(each, _HELD + index, inheritable=False) for index, each in enumerate(given)]
         report = held[REPORT]
         step = "cgroup"
-        if group >= 0:
-            joins.append(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group))
-        for descriptor in joins:
-            os.write(descriptor, b"0")
+        _join(joins, group)
         step = "limits"
         _limit(order)
         step = "descriptors"
         for target, source in enumerate(held):
             os.dup2(source, target, inheritable=target != REPORT or order["reports"])
+        os.closerange(len(held), _HELD)
         step = "identity"
         _switch(order["uid"], order["gid"])
-        os.setsid()
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(125)
-        step = "privileges"
-        _prctl(PR_SET_NO_NEW_PRIVS, 1)
-        if order["seccomp"]:
-            _filter(bytes.fromhex(order["seccomp"]))
         step = "folder"
         os.chdir(order["folder"])
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+        step = "privileges"
+        _give_up(order["seccomp"])
         step = "program"
-        os.execve(order["program"], [os.fsencode(each) for each in order["argv"]], order["environment"])
+        os.execve(order["program"], [os.fsencode(each) for each in order["argv"]], order["environment"])  # noqa: S606
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError):
             os.write(report, f"launch {step}: {error}\n".encode())
@@ -258,11 +259,31 @@ def _become(order: Mapping[str, Any], descriptors: list[int], parent: int, group
         os._exit(125)
 
 
+def _join(files: Sequence[int], group: int) -> None:
+    """Enter version 1 groups, and the version 2 group if this process was not born in it."""
+    for descriptor in files:
+        os.write(descriptor, b"0")
+    if group >= 0:
+        descriptor = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=group)
+        os.write(descriptor, b"0")
+        os.close(descriptor)
+
+
+def _give_up(seccomp: str) -> None:
+    """Leave the launcher's session, signals and right to gain privileges behind; put on the filter if there is one."""
+    os.setsid()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if seccomp:
+        _filter(bytes.fromhex(seccomp))
+
+
 def _limit(order: Mapping[str, Any]) -> None:
     for number, value in order["rlimits"]:
         _soft, hard = resource.getrlimit(number)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(number, (value, value))
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (allowed, allowed))
     os.sched_setaffinity(0, order["processors"])
     os.nice(order["nice"])
     with contextlib.suppress(OSError):

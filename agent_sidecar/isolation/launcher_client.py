@@ -98,7 +98,7 @@ class LauncherClient:
         self._listeners[run] = listener
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            self._channel.setblocking(False)
+            self._channel.settimeout(0.0)
             loop.add_reader(self._channel.fileno(), self._hear)
             self._loop = loop
 
@@ -107,7 +107,7 @@ class LauncherClient:
         self._listeners.pop(run, None)
 
     def run(self, name: str, order: Order, descriptors: Sequence[int], seconds: float) -> int:
-        """Start something and block until it ended; only before the first `listen`. Return its wait status, -1 if it never began."""
+        """Start something and block until it ended; only before the first `listen`. Return its wait status, or -1."""
         self.start(name, order, descriptors)
         while True:
             message = self._receive(seconds)

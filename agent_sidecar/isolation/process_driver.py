@@ -25,7 +25,7 @@ from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import StartFailedError
 
 UID_RANGE = (61200, 61999)
-"""Uids for agents of root sidecars: above those systems give to people, below 65536 so that 16-bit maps of containers hold them."""
+"""Uids for agents of root sidecars: above those systems give to people, below 65536 so that the maps of containers hold them."""
 CLOSE_GRACE = 2.0
 SWEEP_SECONDS = 5.0
 
@@ -166,7 +166,7 @@ def make_process_driver(
 
 
 def probe_host(scratch: Path) -> Capabilities:
-    """Return what this host can isolate, without a sidecar: for `conductor doctor`. Starts a launcher for a moment; leaves nothing.
+    """Return what this host can isolate, without a sidecar (`conductor doctor`). Starts a launcher for a moment; leaves nothing.
 
     Args:
         scratch: An existing folder of the caller's to work in, for example a temporary one.

@@ -177,7 +177,7 @@ class Run:
     def _reporting(self) -> int:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        ours.setblocking(False)
+        ours.settimeout(0.0)
         self._report = ours
         return theirs.detach()
 

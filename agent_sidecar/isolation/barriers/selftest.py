@@ -1,4 +1,4 @@
-"""The test of a sandbox before the agent's first instruction: what the shell inside tries, and what the kernel says of it outside.
+"""The test of a sandbox before the agent's first instruction: what a shell inside tries, and what the kernel says outside.
 
 The shell tries what only the inside can try, reports and waits. The sidecar then reads the kernel's own account of that very
 process - it will become the agent - and only then lets it go on. So no program or library of the workspace can answer for it, and
