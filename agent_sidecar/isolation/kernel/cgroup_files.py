@@ -14,7 +14,7 @@ class CgroupFiles(Protocol):
         """Return the file's text."""
 
     def write(self, path: Path, text: str) -> None:
-        """Write the text at once, as control files want it (one write(2))."""
+        """Put the text into the file by a single system call, as control files want it."""
 
     def make(self, path: Path) -> None:
         """Create a group."""

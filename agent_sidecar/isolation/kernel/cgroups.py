@@ -87,7 +87,7 @@ class RunGroups:
         return self._last
 
     def kill(self) -> None:
-        """Send SIGKILL to everything in the groups: at once with a version 2 tree, else to each process seen; repeat until empty."""
+        """Kill everything in the groups: at once with a version 2 tree, else each process seen; repeat until empty."""
         kill = self._path(self.places.kill)
         if kill is not None:
             with contextlib.suppress(OSError):
