@@ -71,6 +71,11 @@ class Run:
         return self._pid
 
     @property
+    def clean(self) -> bool:
+        """Nothing is left of it."""
+        return self._clean
+
+    @property
     def group(self) -> str:
         """Name of its groups."""
         return self._groups.name

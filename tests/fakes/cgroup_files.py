@@ -7,8 +7,14 @@ import os
 from pathlib import Path
 
 V1 = {
-    "memory": ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness", "memory.usage_in_bytes",
-               "memory.max_usage_in_bytes", "memory.oom_control"),
+    "memory": (
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "memory.swappiness",
+        "memory.usage_in_bytes",
+        "memory.max_usage_in_bytes",
+        "memory.oom_control",
+    ),
     "cpu": ("cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.stat"),
     "pids": ("pids.max", "pids.current", "pids.events"),
     "cpuacct": ("cpuacct.usage",),
@@ -20,8 +26,15 @@ V2 = {
     "pids": ("pids.max", "pids.current", "pids.events"),
 }
 START = {
-    "memory.usage_in_bytes": "0", "memory.max_usage_in_bytes": "0", "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0",
-    "cpu.stat": "", "pids.current": "0", "pids.events": "max 0", "cpuacct.usage": "0", "memory.current": "0", "memory.peak": "0",
+    "memory.usage_in_bytes": "0",
+    "memory.max_usage_in_bytes": "0",
+    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0",
+    "cpu.stat": "",
+    "pids.current": "0",
+    "pids.events": "max 0",
+    "cpuacct.usage": "0",
+    "memory.current": "0",
+    "memory.peak": "0",
     "memory.events": "oom 0\noom_kill 0",
 }
 

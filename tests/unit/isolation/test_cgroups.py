@@ -93,7 +93,11 @@ def test_a_refused_limit_leaves_no_group_behind():
 @pytest.mark.parametrize(
     ("mounts", "group", "texts"),
     [
-        (V1, "/cg/memory/conductor-x-run1", {"memory.usage_in_bytes": "5", "memory.max_usage_in_bytes": "9", "memory.oom_control": "oom_kill 2"}),
+        (
+            V1,
+            "/cg/memory/conductor-x-run1",
+            {"memory.usage_in_bytes": "5", "memory.max_usage_in_bytes": "9", "memory.oom_control": "oom_kill 2"},
+        ),
         (V2, "/cg/conductor-x-run1", {"memory.current": "5", "memory.peak": "9", "memory.events": "oom 7\noom_kill 2"}),
     ],
     ids=["v1", "v2"],

@@ -16,8 +16,12 @@ CAPPED = replace(SPEC, limits=Limits(workspace_bytes=1 << 30))
 
 
 def capable(*missing: str, soft: tuple[str, ...] = ()) -> Capabilities:
-    strength = dict.fromkeys(levels.EVERY, Strength.YES) | dict.fromkeys(missing, Strength.NO) | dict.fromkeys(soft, Strength.SOFT)
-    found = [Mechanism(name, each, "as found", "" if each is Strength.YES else f"install {name}") for name, each in strength.items()]
+    strength = (
+        dict.fromkeys(levels.EVERY, Strength.YES) | dict.fromkeys(missing, Strength.NO) | dict.fromkeys(soft, Strength.SOFT)
+    )
+    found = [
+        Mechanism(name, each, "as found", "" if each is Strength.YES else f"install {name}") for name, each in strength.items()
+    ]
     return Capabilities("process", tuple(found))
 
 
@@ -111,7 +115,8 @@ def test_a_disk_cap_is_needed_only_where_one_is_asked_for():
 
 @pytest.mark.parametrize("level", Level)
 @pytest.mark.parametrize(
-    "path", ["/", "/root", "/home", "/home/ann", "/etc", "/run", "/var/run/docker.sock", "/srv/project/.git", "relative", "/srv/../etc"]
+    "path",
+    ["/", "/root", "/home", "/home/ann", "/etc", "/run", "/var/run/docker.sock", "/srv/project/.git", "relative", "/srv/../etc"],
 )
 def test_homes_system_folders_engine_sockets_and_git_data_are_shown_at_no_level(level, path):
     for spec in (replace(SPEC, toolchains=(Path(path),)), replace(SPEC, workspace=Path(path))):

@@ -118,7 +118,11 @@ def test_an_ordinary_call_costs_at_most_a_dozen_instructions(architecture):
     assert len(program) < 256
 
 
-@given(number=st.integers(0, (1 << 32) - 1), arguments=st.lists(st.integers(0, (1 << 64) - 1), max_size=6), arch=st.integers(0, (1 << 32) - 1))
+@given(
+    number=st.integers(0, (1 << 32) - 1),
+    arguments=st.lists(st.integers(0, (1 << 64) - 1), max_size=6),
+    arch=st.integers(0, (1 << 32) - 1),
+)
 def test_every_input_ends_in_a_verdict(number, arguments, arch):
     assert execute(seccomp.program(X86_64), number, *arguments, arch=arch)[0] in {
         ALLOW, KILL, ERRNO | EPERM, ERRNO | ENOSYS, ERRNO | EAFNOSUPPORT,
