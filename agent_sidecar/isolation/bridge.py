@@ -57,7 +57,7 @@ class Bridge:
     def listen(self, port: int, name: str) -> int:
         """Listen on a loopback port; return its number (0 lets the kernel choose)."""
         listener = socket.create_server(("127.0.0.1", port), backlog=64)
-        listener.setblocking(False)
+        listener.settimeout(0.0)
         self._listeners[listener.fileno()] = (listener, name)
         self._epoll.register(listener, select.EPOLLIN)
         return int(listener.getsockname()[1])
@@ -89,7 +89,7 @@ class Bridge:
             return
         outward, inward = Half(client, server), Half(server, client)
         for one, reads, writes in ((client, outward, inward), (server, inward, outward)):
-            one.setblocking(False)
+            one.settimeout(0.0)
             self._halves[one.fileno()] = (reads, writes)
             self._watch(one.fileno(), select.EPOLLIN)
         if len(self._halves) >= 2 * CONNECTIONS:

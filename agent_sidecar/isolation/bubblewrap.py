@@ -47,7 +47,7 @@ def packaged() -> Path | None:
 
 def find(programs: Iterable[Path]) -> tuple[Bubblewrap | None, str]:
     """Return the first usable one, or None, and why the ones before it are not."""
-    reasons = []
+    reasons: list[str] = []
     for program in programs:
         if not program.exists():
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_sidecar.isolation import level as levels
@@ -50,7 +50,8 @@ def shown(setting: Setting, spec: Spec) -> Spec:
     """Return the spec as the sandbox needs it: with the bridge's interpreter, without what the system folders show anyway."""
     bridge_needs = setting.python_folders if spec.bridges else ()
     toolchains = tuple(dict.fromkeys(each for each in (*spec.toolchains, *bridge_needs) if not each.is_relative_to("/usr")))
-    return _replace(spec, toolchains)
+    workspace, sockets = spec.workspace.resolve(), spec.socket_directory.resolve()
+    return replace(spec, toolchains=toolchains, workspace=workspace, socket_directory=sockets)
 
 
 def sandbox_arguments(setting: Setting, spec: Spec) -> bytes:
@@ -60,10 +61,18 @@ def sandbox_arguments(setting: Setting, spec: Spec) -> bytes:
     return b"".join(each.encode("utf-8", "surrogateescape") + b"\0" for each in words)
 
 
-def order(setting: Setting, plan: Plan, spec: Spec, joins: int) -> Order:
-    """Return what the launcher starts for a plan."""
+def order(setting: Setting, plan: Plan, spec: Spec, joins: int, *, into_group: bool) -> Order:
+    """Return what the launcher starts for a plan.
+
+    Args:
+        setting: What every run has in common.
+        plan: The decision.
+        spec: The plan's spec as `shown` returned it.
+        joins: Number of version 1 groups to enter.
+        into_group: There is a version 2 group to start in.
+    """
     if plan.effective_level is Level.MINIMAL:
-        return _bare(setting, plan, spec, joins)
+        return replace(_bare(setting, plan, spec), joins=joins, into_group=into_group)
     if setting.bubblewrap is None:
         raise ValueError("a plan with a sandbox was made without bubblewrap")
     text = selftest.script(spec.bridges, str(setting.python))
@@ -80,6 +89,7 @@ def order(setting: Setting, plan: Plan, spec: Spec, joins: int) -> Order:
         stage=staged(setting, spec, (spec.workspace, spec.socket_directory)),
         nice=_niceness(plan),
         joins=joins,
+        into_group=into_group,
     )
 
 
@@ -102,7 +112,7 @@ def rlimits(plan: Plan) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def _bare(setting: Setting, plan: Plan, spec: Spec, joins: int) -> Order:
+def _bare(setting: Setting, plan: Plan, spec: Spec) -> Order:
     """Return the order for the minimal level: the host's own view and network, a clean environment, no new privileges."""
     environment = view.environment(spec) | {"HOME": str(spec.workspace), "TMPDIR": "/tmp"}  # noqa: S108  # the host's, by design
     filtered = levels.SECCOMP in plan.in_force
@@ -119,7 +129,6 @@ def _bare(setting: Setting, plan: Plan, spec: Spec, joins: int) -> Order:
         nice=_niceness(plan),
         seccomp=setting.open_seccomp.hex() if filtered else "",
         reports=False,
-        joins=joins,
     )
 
 
@@ -129,18 +138,3 @@ def _niceness(plan: Plan) -> int:
 
 def _processors(setting: Setting, spec: Spec) -> tuple[int, ...]:
     return setting.processors[: processor_count(spec.limits)]
-
-
-def _replace(spec: Spec, toolchains: tuple[Path, ...]) -> Spec:
-    return Spec(
-        spec.agent_id,
-        spec.run_id,
-        spec.argv,
-        spec.environment,
-        spec.workspace.resolve(),
-        spec.socket_directory.resolve(),
-        spec.level,
-        spec.limits,
-        toolchains,
-        spec.bridges,
-    )

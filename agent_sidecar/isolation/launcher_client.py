@@ -41,7 +41,9 @@ class Order:
     reports: bool = True
     """The program inherits the report descriptor; else it is closed by the start of the program."""
     joins: int = 0
-    """How many of the last descriptors are group files to enter."""
+    """How many of the last descriptors are files of version 1 groups to enter."""
+    into_group: bool = False
+    """The very last descriptor is the folder of a version 2 group to start in."""
 
 
 class LauncherClient:
@@ -78,7 +80,7 @@ class LauncherClient:
         Args:
             run: Name of the run.
             order: What to start.
-            descriptors: Become 0, 1, 2 ... in the new process, but for the last `order.joins`. They stay open here.
+            descriptors: Become 0, 1, 2 ... in the new process, but for the groups at the end. They stay open here.
         """
         memory = os.memfd_create("order", os.MFD_CLOEXEC)
         try:
@@ -96,7 +98,7 @@ class LauncherClient:
         self._listeners[run] = listener
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            self._channel.setblocking(False)
+            self._channel.settimeout(0.0)
             loop.add_reader(self._channel.fileno(), self._hear)
             self._loop = loop
 
@@ -105,7 +107,7 @@ class LauncherClient:
         self._listeners.pop(run, None)
 
     def run(self, name: str, order: Order, descriptors: Sequence[int], seconds: float) -> int:
-        """Start something and block until it ended; only before the first `listen`. Return its wait status, -1 if it never began."""
+        """Start something and block until it ended; only before the first `listen`. Return its wait status, or -1."""
         self.start(name, order, descriptors)
         while True:
             message = self._receive(seconds)

@@ -25,7 +25,7 @@ from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import StartFailedError
 
 UID_RANGE = (61200, 61999)
-"""Uids for agents of root sidecars: above those systems give to people, below 65536 so that 16-bit maps of containers hold them."""
+"""Uids for agents of root sidecars: above those systems give to people, below 65536 so that the maps of containers hold them."""
 CLOSE_GRACE = 2.0
 SWEEP_SECONDS = 5.0
 
@@ -42,6 +42,7 @@ class Parts:
     files: CgroupFiles
     capabilities: Capabilities
     facts: HostFacts
+    group_list: Path | None
 
 
 class ProcessDriver:
@@ -84,8 +85,9 @@ class ProcessDriver:
         surroundings = Surroundings(parts.setting, parts.launcher, parts.clock, self._bridge_text, processes.descendants)
         groups = RunGroups(parts.files, parts.host.groups.places, parts.slot.prefix + plan.spec.run_id)
         run = Run(surroundings, plan, groups)
+        self._runs = {each for each in self._runs if not each.clean} | {run}
+        self._list_groups()
         await run.begin()
-        self._runs.add(run)
         return run
 
     async def sweep(self) -> list[str]:
@@ -117,6 +119,17 @@ class ProcessDriver:
             self._parts.launcher.close()
             self._parts.slot.release()
 
+    def _list_groups(self) -> None:
+        """Write where the groups of all runs are, one folder a line, before the newest are made."""
+        if self._parts.group_list is None:
+            return
+        places = self._parts.host.groups.places.distinct()
+        lines = [f"{place.parent / run.group}\n" for run in self._runs for place in places]
+        new = self._parts.group_list.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text("".join(lines))
+        new.replace(self._parts.group_list)
+
     async def _empty(self, groups: RunGroups) -> None:
         deadline = self._parts.clock.monotonic() + SWEEP_SECONDS
         groups.kill()
@@ -135,6 +148,7 @@ def make_process_driver(
     clock: Clock | None = None,
     files: CgroupFiles | None = None,
     bubblewraps: tuple[Path, ...] | None = None,
+    group_list: Path | None = None,
 ) -> ProcessDriver:
     """Take the slot, start the launcher and probe the host. Call it in the main thread; it blocks for about 0.1 s.
 
@@ -145,6 +159,7 @@ def make_process_driver(
         clock: Measures deadlines.
         files: The cgroup file system.
         bubblewraps: Programs to consider, best first; the system's and the packaged one if not given.
+        group_list: File that always names the group folders of what runs, for whoever ends it if this process is killed.
 
     Raises:
         AlreadyRunningError: Another process holds the slot.
@@ -159,14 +174,14 @@ def make_process_driver(
         groups = files or SystemCgroupFiles()
         host = _look_around(taken, groups, bubblewraps)
         found = probe.capabilities(host, launcher)
-        parts = Parts(taken, launcher, host, _setting(host), clock or SystemClock(), groups, found, _facts(taken))
+        parts = Parts(taken, launcher, host, _setting(host), clock or SystemClock(), groups, found, _facts(taken), group_list)
         driver = ProcessDriver(parts)
         undo.pop_all()
     return driver
 
 
 def probe_host(scratch: Path) -> Capabilities:
-    """Return what this host can isolate, without a sidecar: for `conductor doctor`. Starts a launcher for a moment; leaves nothing.
+    """Return what this host can isolate, without a sidecar (`conductor doctor`). Starts a launcher for a moment; leaves nothing.
 
     Args:
         scratch: An existing folder of the caller's to work in, for example a temporary one.

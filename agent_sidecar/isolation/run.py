@@ -71,6 +71,11 @@ class Run:
         return self._pid
 
     @property
+    def clean(self) -> bool:
+        """Nothing is left of it."""
+        return self._clean
+
+    @property
     def group(self) -> str:
         """Name of its groups."""
         return self._groups.name
@@ -152,8 +157,12 @@ class Run:
             given += [self._reporting(), *self._memories()]
             joins = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in self._groups.join_files()]
             given += joins
+            group = self._groups.birth_group()
+            if group is not None:
+                given.append(os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            order = commands.order(setting, self._plan, spec, len(joins), into_group=group is not None)
             self._around.launcher.listen(spec.run_id, self._told)
-            self._around.launcher.start(spec.run_id, commands.order(setting, self._plan, spec, len(joins)), given)
+            self._around.launcher.start(spec.run_id, order, given)
         finally:
             for descriptor in given:
                 os.close(descriptor)
@@ -171,9 +180,9 @@ class Run:
         return theirs
 
     def _reporting(self) -> int:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        ours.setblocking(False)
+        ours.settimeout(0.0)
         self._report = ours
         return theirs.detach()
 
@@ -208,16 +217,16 @@ class Run:
     async def _hear_report(self) -> None:
         """Wait for the first word of the new process and draw the consequence.
 
-        The kernel says who sent it (SCM_CREDENTIALS): that is the agent's process id on the host, and its uid, which is checked.
+        The kernel says who sent it (SCM_CREDENTIALS): that is the agent's process id on the host.
         """
         if self._report is None or self._start_error:
             return
-        with self._report as report:
-            text, pid, uid = await self._receive(report)
-        self._report = None
+        text, pid = await self._receive(self._report)
         word, _, rest = text.partition(" ")
-        if word == selftest.PASSED or (not text and self._plan.effective_level is Level.MINIMAL):
-            self._began_as(pid or self._pid, uid)
+        if word == selftest.READY:
+            self._let_go(self._report, pid)
+        elif not text and self._plan.effective_level is Level.MINIMAL:
+            self._agent = _descriptor_of(self._pid)
         elif word == selftest.FAILED:
             raise IsolationRefusedError("The sandbox found that a mechanism is not in force.", found=rest)
         elif word == selftest.NO_PROGRAM:
@@ -226,8 +235,18 @@ class Run:
             await self._ended.wait()
             said = self._stream.read_now(_STDERR_SHOWN).decode(errors="replace").strip() if self._stream else ""
             self._start_error = text or said or "the sandbox ended before it was entered"
+        self._report.close()
+        self._report = None
 
-    async def _receive(self, report: socket.socket) -> tuple[str, int, int]:
+    def _let_go(self, report: socket.socket, pid: int) -> None:
+        """Inspect the waiting process from outside; only one that is as planned may become the agent."""
+        self._agent = _descriptor_of(pid)
+        found = selftest.inspect(pid, self._around.setting.uid)
+        if found:
+            raise IsolationRefusedError("The sandbox is not as planned.", found="; ".join(found))
+        report.send(selftest.GO)
+
+    async def _receive(self, report: socket.socket) -> tuple[str, int]:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         loop.add_reader(report.fileno(), ready.set)
@@ -236,16 +255,8 @@ class Run:
         finally:
             loop.remove_reader(report.fileno())
         data, extra, _flags, _address = report.recvmsg(_REPORT_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
-        pid, uid, _gid = next(
-            (_CREDENTIALS.unpack(content) for _level, kind, content in extra if kind == socket.SCM_CREDENTIALS), (0, 0, 0)
-        )
-        return data.decode(errors="replace").strip(), pid if data else 0, uid
-
-    def _began_as(self, pid: int, uid: int) -> None:
-        if pid != self._pid and uid != self._around.setting.uid:
-            raise IsolationRefusedError("The agent runs as another host uid than planned.", uid=uid)
-        with contextlib.suppress(ProcessLookupError):
-            self._agent = os.pidfd_open(pid)
+        pids = [_CREDENTIALS.unpack(content)[0] for _level, kind, content in extra if kind == socket.SCM_CREDENTIALS]
+        return data.decode(errors="replace").strip(), pids[0] if pids else 0
 
     def _explained(self) -> Exit:
         if self._exit is None:
@@ -303,3 +314,11 @@ class Run:
             self._report.close()
         if self._stream is not None and not self._stream.taken:
             self._stream.close()
+
+
+def _descriptor_of(pid: int) -> int:
+    """Return a descriptor of the process, which stays its own when the number is used again; -1 if it is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1

@@ -1,4 +1,4 @@
-"""Who this sidecar is on its host: its folder, the uid its agents run as, and the prefix of every group it makes - each its own."""
+"""Who this sidecar is on its host: its folder, the uid its agents run as, and the prefix of every group it makes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class CgroupFiles(Protocol):
         """Return the file's text."""
 
     def write(self, path: Path, text: str) -> None:
-        """Write `text` in one write(2), as control files want it."""
+        """Put the text into the file by a single system call, as control files want it."""
 
     def make(self, path: Path) -> None:
         """Create a group."""
@@ -40,7 +40,7 @@ class SystemCgroupFiles:
         return path.read_text()
 
     def write(self, path: Path, text: str) -> None:
-        """Write `text` in one write(2)."""
+        """Write the text at once."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(descriptor, text.encode())

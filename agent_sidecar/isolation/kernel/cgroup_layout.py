@@ -13,7 +13,7 @@ LIMITING = ("memory", "cpu", "pids")
 ACCOUNTING = "cpuacct"
 """Version 1 counts processor time apart from limiting it."""
 LEAF = "conductor-main"
-"""Group in a delegated subtree that takes our own processes, since only leaves may hold any (cgroup-v2, no internal processes)."""
+"""Group in a delegated subtree that takes our own processes, for only leaves may hold any (cgroup-v2, no internal processes)."""
 _KNOWN = frozenset({*LIMITING, ACCOUNTING})
 
 
@@ -88,7 +88,7 @@ def delegated_name(uid: int) -> str:
 
 
 def common_ancestor(hierarchy: Hierarchy, target: Path) -> Path:
-    """Return the nearest group above both this process and `target`: moving needs write access to its `cgroup.procs` on version 2."""
+    """Return the nearest group above both this process and `target`, in whose `cgroup.procs` version 2 wants write access."""
     own = hierarchy.mount / hierarchy.own.lstrip("/")
     shared = [above for above in (own, *own.parents) if above == target or above in target.parents]
     return shared[0] if shared else hierarchy.mount

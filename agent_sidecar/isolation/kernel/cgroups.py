@@ -69,14 +69,16 @@ class RunGroups:
             raise
 
     def join_files(self) -> tuple[Path, ...]:
-        """Return the files into which a single-threaded process writes `0` to enter.
+        """Return the files of version 1 groups into which a single-threaded process writes `0` to enter.
 
-        On version 1 this is `tasks`: for the writing thread itself the kernel then skips the lock that stops every fork on the
+        It is `tasks`, not `cgroup.procs`: for the writing thread itself the kernel skips the lock that stops every fork on the
         machine (kernel/cgroup/cgroup.c, cgroup_procs_write_start).
         """
-        return tuple(
-            place.parent / self.name / ("tasks" if place.version == 1 else "cgroup.procs") for place in self.places.distinct()
-        )
+        return tuple(place.parent / self.name / "tasks" for place in self.places.distinct() if place.version == 1)
+
+    def birth_group(self) -> Path | None:
+        """Return the folder of the version 2 group to be born in (CLONE_INTO_CGROUP)."""
+        return next((place.parent / self.name for place in self.places.distinct() if place.version == 2), None)
 
     def stats(self) -> Stats:
         """Return the use so far; after the groups are gone, the last that was read."""
@@ -85,7 +87,7 @@ class RunGroups:
         return self._last
 
     def kill(self) -> None:
-        """Send SIGKILL to everything in the groups. With a version 2 tree at once; else to each process seen: call it until empty."""
+        """Kill everything in the groups: at once with a version 2 tree, else each process seen; repeat until empty."""
         kill = self._path(self.places.kill)
         if kill is not None:
             with contextlib.suppress(OSError):
