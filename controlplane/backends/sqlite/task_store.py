@@ -119,7 +119,7 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-_INSERT = f"INSERT OR IGNORE INTO tasks ({', '.join(_COLUMNS)}) VALUES ({_marks(len(_COLUMNS))})"  # noqa: S608 - names
+_INSERT = f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({_marks(len(_COLUMNS))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - names
 _UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _COLUMNS[1:])} WHERE id = ? AND version = ?"  # noqa: S608 - names
 
 
