@@ -170,7 +170,8 @@ def _forget_surplus(db: sqlite3.Connection, kept: int) -> None:
     for tenant, total in db.execute(sql).fetchall():
         surplus = total - kept
         numbers: list[tuple[int]] = []
-        oldest = "SELECT number, last - first + 1 FROM frames WHERE open = 0 AND kept = 1 AND tenant = ? ORDER BY end_ms LIMIT ?"
+        oldest = """SELECT number, last - first + 1 FROM frames WHERE open = 0 AND kept = 1 AND tenant = ?
+                    ORDER BY end_ms, number LIMIT ?"""
         for number, count in db.execute(oldest, (tenant, FORGOTTEN_AT_ONCE if surplus > 0 else 0)):
             if surplus <= 0:
                 break
