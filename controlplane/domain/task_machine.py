@@ -159,8 +159,7 @@ class Step:
 def admit(task: Task) -> Step:
     """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
     if task.waits_for:
-        count = len(task.waits_for)
-        return _blocked(task, f"waits for {count} task{'s' if count > 1 else ''}: {', '.join(sorted(task.waits_for)[:3])}")
+        return _blocked(task, _waiting_reason(task))
     if task.not_before > task.create_time:
         return _blocked(task, f"starts in {task.not_before - task.create_time:.0f} s at the earliest")
     return _queued(task, task.create_time, "waits for a free agent")
@@ -217,6 +216,11 @@ def _blocked(task: Task, reason: str) -> Step:
     return Step(replace(task, state=State.BLOCKED, reason=reason), (Publish("task.blocked", reason),))
 
 
+def _waiting_reason(task: Task) -> str:
+    count = len(task.waits_for)
+    return f"waits for {count} task{'s' if count > 1 else ''}: {', '.join(sorted(task.waits_for)[:3])}"
+
+
 def _queued(task: Task, at: float, reason: str) -> Step:
     queued = replace(task, state=State.QUEUED, reason=reason, queue_time=at, lease=None, incarnation=Incarnation(""))
     return Step(queued, (Publish("task.queued", reason),))
@@ -232,6 +236,7 @@ def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
             failure = Failure(FailureKind.DEPENDENCY, f"{event.task_id}, which it depends on, did not succeed")
             return _end(task, State.FAILED, failure.message, event.at, Result(failure=failure))
         task = replace(task, waits_for=task.waits_for - {event.task_id})
+        task = replace(task, reason=_waiting_reason(task))
     if task.waits_for:
         return Step(task)
     if task.not_before > event.at:

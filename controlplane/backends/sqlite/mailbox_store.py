@@ -1,0 +1,192 @@
+"""Where messages wait in SQLite: one row a frame, one row of the dedupe table a message."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from controlplane.backends.spans import delivered, ended, received
+from controlplane.backends.sqlite.database import Database
+from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames
+from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
+from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, dead_reason
+
+LAST = (1 << 62) - 1
+"""A position after every other."""
+FORGOTTEN_AT_ONCE = 5000
+"""Frames one call of `expire` forgets; the rest waits for the next, so that it never holds up the writer for long."""
+
+
+class SqliteMailboxStore:
+    """A MailboxStore whose unit is the frame."""
+
+    def __init__(self, database: Database, limits: MailboxLimits) -> None:
+        self._database = database
+        self._limits = limits
+
+    async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
+        """See MailboxStore."""
+
+        def change(db: sqlite3.Connection) -> Sequence[Outcome]:
+            accepting = Accepting(db, self._limits)
+            outcomes = [accepting.accept(frame) for frame in frames]
+            accepting.finish()
+            return outcomes
+
+        return await self._database.write(change)
+
+    async def read(self, mailbox: str, after_position: int, max_bytes: int) -> Sequence[StoredFrame]:
+        """See MailboxStore."""
+
+        def query(db: sqlite3.Connection) -> Sequence[StoredFrame]:
+            sql = f"""SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES} WHERE frames.open > 0 AND frames.last > ?
+                      AND frames.mailbox = (SELECT number FROM mailboxes WHERE name = ?) ORDER BY frames.last"""  # noqa: S608
+            found: list[StoredFrame] = []
+            left = max_bytes
+            for row in db.execute(sql, (after_position, mailbox)):
+                frame = FrameRow(*row)
+                if not any(frame.first + span.last > after_position for span in frame.spans if not span.state.final):
+                    continue
+                left -= frame.size
+                if found and left < 0:
+                    break
+                found.append(_stored(db, frame))
+            return found
+
+        return await self._database.read(query)
+
+    async def begin_delivery(self, mailbox: str, from_position: int, to_position: int, now_ms: int) -> Sequence[Record]:
+        """See MailboxStore."""
+        update = delivered(self._limits.attempts, dead_reason, now_ms)
+
+        def change(db: sqlite3.Connection) -> Sequence[Record]:
+            frames = open_frames(db, mailbox, from_position, to_position)
+            return [record for frame in frames for record in move(db, frame, from_position, to_position, update)]
+
+        return await self._database.write(change)
+
+    async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> None:
+        """See MailboxStore."""
+
+        def change(db: sqlite3.Connection) -> None:
+            for receipt in receipts:
+                for frame in open_frames(db, mailbox, receipt.from_position, receipt.to_position):
+                    move(db, frame, receipt.from_position, receipt.to_position, received(receipt, now_ms))
+
+        await self._database.write(change)
+
+    async def close(self, mailbox: str, reason: str, now_ms: int) -> Sequence[Record]:
+        """See MailboxStore."""
+        update = ended(State.BOUNCED, reason, now_ms)
+
+        def change(db: sqlite3.Connection) -> Sequence[Record]:
+            return [record for frame in open_frames(db, mailbox, 0, LAST) for record in move(db, frame, 0, LAST, update)]
+
+        return await self._database.write(change)
+
+    async def expire(self, now_ms: int) -> Sequence[Record]:
+        """See MailboxStore."""
+        update = ended(State.EXPIRED, "its time to live was over", now_ms)
+
+        def change(db: sqlite3.Connection) -> Sequence[Record]:
+            sql = f"""SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES}
+                      WHERE frames.open > 0 AND frames.expire_ms > 0 AND frames.expire_ms <= ?"""  # noqa: S608 - constants
+            over = [FrameRow(*row) for row in db.execute(sql, (now_ms,)).fetchall()]
+            expired = [record for frame in over for record in move(db, frame, 0, LAST, update)]
+            _forget_surplus(db, self._limits.kept)
+            _forget_old(db, now_ms - KEPT_MS)
+            return expired
+
+        return await self._database.write(change)
+
+    async def find(self, tenant_id: str, message_id: bytes) -> Sequence[tuple[Record, bytes]]:
+        """See MailboxStore."""
+
+        def query(db: sqlite3.Connection) -> Sequence[tuple[Record, bytes]]:
+            sql = f"""SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES} WHERE +frames.tenant = ? AND +frames.kept = 1
+                      AND frames.number IN (SELECT frame FROM seen WHERE id = ?) ORDER BY frames.number"""  # noqa: S608
+            found: list[tuple[Record, bytes]] = []
+            for row in db.execute(sql, (tenant_id, message_id)):
+                frame = FrameRow(*row)
+                ids, content = db.execute("SELECT ids, frame FROM contents WHERE number = ?", (frame.number,)).fetchone()
+                found += [(record, content) for record in frame.records(frame.spans, ids) if record.message_id == message_id]
+            return found
+
+        return await self._database.read(query)
+
+    async def list(self, tenant_id: str, mailbox: str, states: frozenset[State], after: bytes, limit: int) -> Sequence[Record]:
+        """See MailboxStore."""
+        sql = f"""SELECT frames.newest_id, {FRAME_COLUMNS} FROM {FRAME_TABLES}
+                  WHERE frames.kept = 1 AND frames.tenant = ?"""  # noqa: S608 - constants
+        arguments: list[object] = [tenant_id]
+        if mailbox:
+            sql += " AND mailboxes.name = ?"
+            arguments.append(mailbox)
+        if after:
+            sql += " AND frames.oldest_id < ?"
+            arguments.append(after)
+        if states and not any(state.final for state in states):
+            sql += " AND frames.open > 0"
+
+        def query(db: sqlite3.Connection) -> Sequence[Record]:
+            found: list[Record] = []
+            for newest_id, *row in db.execute(sql + " ORDER BY frames.newest_id DESC", arguments):
+                # What follows has only smaller ids, so it is enough when the page is full of larger ones.
+                if sum(record.message_id > newest_id for record in found) >= limit:
+                    break
+                frame = FrameRow(*row)
+                spans = [span for span in frame.spans if not states or span.state in states]
+                if spans:
+                    (ids,) = db.execute("SELECT ids FROM contents WHERE number = ?", (frame.number,)).fetchone()
+                    found += [record for record in frame.records(spans, ids) if not after or record.message_id < after]
+                    found = sorted(found, key=lambda record: (record.message_id, record.sender), reverse=True)[:limit]
+            return found
+
+        return await self._database.read(query)
+
+
+def _stored(db: sqlite3.Connection, frame: FrameRow) -> StoredFrame:
+    ids, content = db.execute("SELECT ids, frame FROM contents WHERE number = ?", (frame.number,)).fetchone()
+    spans = frame.spans
+    return StoredFrame(
+        mailbox=frame.mailbox_name,
+        sender=frame.sender,
+        type=frame.type,
+        message_ids=ids,
+        expire_time_ms=frame.expire_ms,
+        frame=content,
+        accept_time_ms=frame.accept_ms,
+        first_position=frame.first,
+        attempt=max(span.attempts for span in spans if not span.state.final) + 1,
+        settled=frozenset(
+            frame.first + index for span in spans if span.state.final for index in range(span.first, span.last + 1)
+        ),
+    )
+
+
+def _forget_surplus(db: sqlite3.Connection, kept: int) -> None:
+    """Forget the oldest final frames of tenants with more than `kept` final messages, but not their ids."""
+    sql = "SELECT tenant, SUM(last - first + 1) FROM frames INDEXED BY frames_kept WHERE open = 0 AND kept = 1 GROUP BY tenant"
+    for tenant, total in db.execute(sql).fetchall():
+        surplus = total - kept
+        numbers: list[tuple[int]] = []
+        oldest = """SELECT number, last - first + 1 FROM frames WHERE open = 0 AND kept = 1 AND tenant = ?
+                    ORDER BY end_ms, number LIMIT ?"""
+        for number, count in db.execute(oldest, (tenant, FORGOTTEN_AT_ONCE if surplus > 0 else 0)):
+            if surplus <= 0:
+                break
+            surplus -= count
+            numbers.append((number,))
+        db.executemany("UPDATE frames SET kept = 0 WHERE number = ?", numbers)
+        db.executemany("UPDATE contents SET frame = x'' WHERE number = ?", numbers)
+
+
+def _forget_old(db: sqlite3.Connection, horizon_ms: int) -> None:
+    """Forget frames that ended at or before the horizon, and their ids."""
+    sql = """SELECT frames.number, frames.sender, contents.ids FROM frames JOIN contents USING (number)
+             WHERE open = 0 AND end_ms <= ? ORDER BY end_ms LIMIT ?"""
+    for number, sender, ids in db.execute(sql, (horizon_ms, FORGOTTEN_AT_ONCE)).fetchall():
+        keys = [(ids[start : start + 16], sender) for start in range(0, len(ids), 16)]
+        db.executemany("DELETE FROM seen WHERE id = ? AND sender = ?", keys)
+        db.execute("DELETE FROM frames WHERE number = ?", (number,))
+        db.execute("DELETE FROM contents WHERE number = ?", (number,))

@@ -1,0 +1,83 @@
+"""What the tables are, and how an older file becomes a newer one: forward, one step a version, all or nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from claude_conductor.errors import SettingsError
+from controlplane.backends.sqlite.writer import transaction
+
+APPLICATION_ID = 0x436F6E64  # "Cond", https://www.sqlite.org/pragma.html#pragma_application_id
+
+_FIRST = (
+    """CREATE TABLE tasks (
+        id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, version INTEGER NOT NULL, create_time REAL NOT NULL,
+        queue_order REAL NOT NULL, not_before REAL NOT NULL, waits INTEGER NOT NULL, parent TEXT NOT NULL, labels TEXT NOT NULL,
+        body TEXT NOT NULL)""",
+    "CREATE INDEX tasks_ready ON tasks (queue_order, id) WHERE state = 'queued'",
+    "CREATE INDEX tasks_due ON tasks (not_before, id) WHERE state = 'blocked' AND waits = 0",
+    "CREATE INDEX tasks_by_state ON tasks (state, create_time, id)",
+    "CREATE INDEX tasks_by_tenant ON tasks (tenant, id)",
+    "CREATE INDEX tasks_by_parent ON tasks (parent, id) WHERE parent != ''",
+    "CREATE TABLE waits (dependency TEXT NOT NULL, task TEXT NOT NULL, PRIMARY KEY (dependency, task)) WITHOUT ROWID",
+    "CREATE INDEX waits_by_task ON waits (task)",
+    """CREATE TABLE requests (
+        tenant TEXT NOT NULL, submitter TEXT NOT NULL, request TEXT NOT NULL, task TEXT NOT NULL, create_time REAL NOT NULL,
+        PRIMARY KEY (tenant, submitter, request)) WITHOUT ROWID""",
+    "CREATE INDEX requests_by_time ON requests (create_time)",
+    "CREATE TABLE agents (tenant TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (tenant, id)) WITHOUT ROWID",
+    "CREATE TABLE events (cursor INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+    """CREATE TABLE mailboxes (
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, next_position INTEGER NOT NULL, messages INTEGER NOT NULL,
+        bytes INTEGER NOT NULL)""",
+    "CREATE TABLE senders (number INTEGER PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (tenant, name))",
+    # One row a frame. `spans` is NULL until the first receipt; `open` counts messages that are not final.
+    """CREATE TABLE frames (
+        number INTEGER PRIMARY KEY, mailbox INTEGER NOT NULL, tenant TEXT NOT NULL, sender INTEGER NOT NULL, type TEXT NOT NULL,
+        first INTEGER NOT NULL, last INTEGER NOT NULL, open INTEGER NOT NULL, size INTEGER NOT NULL, accept_ms INTEGER NOT NULL,
+        expire_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 1, oldest_id BLOB NOT NULL,
+        newest_id BLOB NOT NULL, spans TEXT)""",
+    "CREATE INDEX frames_open ON frames (mailbox, last) WHERE open > 0",
+    "CREATE INDEX frames_expiring ON frames (expire_ms) WHERE open > 0 AND expire_ms > 0",
+    "CREATE INDEX frames_ended ON frames (end_ms) WHERE open = 0",
+    "CREATE INDEX frames_kept ON frames (tenant, end_ms, first, last) WHERE open = 0 AND kept = 1",
+    "CREATE INDEX frames_listed ON frames (tenant, newest_id) WHERE kept = 1",
+    # Apart from `frames`, so that a receipt does not rewrite the payload.
+    "CREATE TABLE contents (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, frame BLOB NOT NULL)",
+    # The id first: ids are UUIDv7, so rows arrive almost in order and an insert touches the last page.
+    """CREATE TABLE seen (
+        id BLOB NOT NULL, sender INTEGER NOT NULL, frame INTEGER NOT NULL, PRIMARY KEY (id, sender)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+"""Statements that lead from version n to n + 1."""
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: object) -> None:
+    """Create or migrate the tables.
+
+    Raises:
+        SettingsError: The file belongs to another program, or to a newer Conductor.
+        sqlite3.Error: It cannot be read or written.
+    """
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (tables or version):
+        raise SettingsError("This is a database of another program.", next_step="name another file in the settings", path=path)
+    if version > len(MIGRATIONS):
+        raise SettingsError(
+            "The database was written by a newer version of Conductor.",
+            next_step="install that version again, or put the backup made before the upgrade in its place",
+            path=path,
+            version=version,
+            known=len(MIGRATIONS),
+        )
+    if version == len(MIGRATIONS):
+        return
+    with transaction(connection):
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

@@ -1,0 +1,157 @@
+"""Where tasks live in SQLite: what is searched for in columns, the whole task as JSON beside it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import ConductorError
+from claude_conductor.ids import TaskId, TenantId
+from controlplane.backends.codec import decode, encode
+from controlplane.backends.sqlite.database import Database
+from controlplane.domain.task import State, Task, queue_order
+from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
+
+
+class SqliteTaskStore:
+    """A TaskStore with a row for each task."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def insert(self, task: Task) -> Task:
+        """See TaskStore."""
+        row = _row(task)
+        horizon = self._clock.now() - REQUEST_SECONDS
+
+        def change(db: sqlite3.Connection) -> str | None:
+            earlier = _earlier(db, task, horizon) if task.request_id else None
+            if earlier is not None:
+                return earlier
+            if db.execute(_INSERT, row).rowcount == 0:
+                raise ConductorError("A task with this id is stored already.", task_id=task.id)
+            _wait(db, task)
+            return None
+
+        earlier = await self._database.write(change)
+        return task if earlier is None else decode(Task, earlier)
+
+    async def get(self, tenant_id: TenantId, task_id: str) -> Task:
+        """See TaskStore."""
+        arguments = (tenant_id, task_id, task_id + "\U0010ffff" if len(task_id) >= SHORTEST_PREFIX else task_id)
+        sql = "SELECT body FROM tasks WHERE tenant = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT 6"
+        found = await self._many(sql, arguments)
+        return only_one(task_id, [task for task in found if task.id == task_id] or found)
+
+    async def save(self, task: Task) -> bool:
+        """See TaskStore."""
+        row = _row(task)
+
+        def change(db: sqlite3.Connection) -> bool:
+            if db.execute(_UPDATE, (*row[1:], task.id, task.version - 1)).rowcount == 0:
+                return False
+            db.execute("DELETE FROM waits WHERE task = ?", (task.id,))
+            _wait(db, task)
+            return True
+
+        return await self._database.write(change)
+
+    async def ready(self, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        # Named, because without statistics SQLite takes the index on states and sorts the whole queue.
+        sql = "SELECT body FROM tasks INDEXED BY tasks_ready WHERE state = 'queued' ORDER BY queue_order, id LIMIT ?"
+        return await self._many(sql, (limit,))
+
+    async def due(self, now: float, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        sql = """SELECT body FROM tasks INDEXED BY tasks_due
+                 WHERE state = 'blocked' AND waits = 0 AND not_before <= ? ORDER BY not_before, id LIMIT ?"""
+        return await self._many(sql, (now, limit))
+
+    async def in_states(self, states: frozenset[State]) -> Sequence[Task]:
+        """See TaskStore."""
+        sql = f"SELECT body FROM tasks WHERE state IN ({_marks(len(states))}) ORDER BY create_time, id"  # noqa: S608 - question marks
+        return await self._many(sql, tuple(state.value for state in states))
+
+    async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
+        """See TaskStore."""
+        sql = """SELECT body FROM waits JOIN tasks ON tasks.id = waits.task
+                 WHERE waits.dependency = ? AND tasks.state = 'blocked' ORDER BY tasks.id"""
+        return await self._many(sql, (task_id,))
+
+    async def list(self, tenant_id: TenantId, wanted: TaskFilter, after: str, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        sql = "SELECT labels, body FROM tasks WHERE tenant = ?"
+        arguments: list[object] = [tenant_id]
+        if after:
+            sql += " AND id < ?"
+            arguments.append(after)
+        if wanted.parent_task_id:
+            sql += " AND parent != '' AND parent = ?"
+            arguments.append(wanted.parent_task_id)
+        if wanted.states:
+            sql += f" AND state IN ({_marks(len(wanted.states))})"
+            arguments += [state.value for state in wanted.states]
+        labels = wanted.labels.items()
+
+        def query(db: sqlite3.Connection) -> Sequence[Task]:
+            found: list[Task] = []
+            for its_labels, body in db.execute(sql + " ORDER BY id DESC", arguments):
+                if len(found) >= limit:
+                    break
+                if not labels or labels <= json.loads(its_labels).items():
+                    found.append(decode(Task, body))
+            return found
+
+        return await self._database.read(query)
+
+    async def _many(self, sql: str, arguments: Sequence[object]) -> Sequence[Task]:
+        return await self._database.read(lambda db: [decode(Task, body) for (body,) in db.execute(sql, arguments)])
+
+
+_COLUMNS = ("id", "tenant", "state", "version", "create_time", "queue_order", "not_before", "waits", "parent", "labels", "body")
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+_INSERT = f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({_marks(len(_COLUMNS))}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - names
+_UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _COLUMNS[1:])} WHERE id = ? AND version = ?"  # noqa: S608 - names
+
+
+def _row(task: Task) -> tuple[object, ...]:
+    return (
+        task.id,
+        task.tenant_id,
+        task.state.value,
+        task.version,
+        task.create_time,
+        queue_order(task),
+        task.not_before,
+        len(task.waits_for),
+        task.spec.parent_task_id,
+        json.dumps(dict(task.spec.labels), separators=(",", ":")),
+        encode(task),
+    )
+
+
+def _earlier(db: sqlite3.Connection, task: Task, horizon: float) -> str | None:
+    """Return the body of the task stored under the same request, or note that this one is."""
+    db.execute("DELETE FROM requests WHERE create_time <= ?", (horizon,))
+    key = (task.tenant_id, task.submitter, task.request_id)
+    sql = """SELECT body FROM requests JOIN tasks ON tasks.id = requests.task
+             WHERE requests.tenant = ? AND requests.submitter = ? AND requests.request = ?"""
+    row = db.execute(sql, key).fetchone()
+    if row is not None:
+        return str(row[0])
+    db.execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", (*key, task.id, task.create_time))
+    return None
+
+
+def _wait(db: sqlite3.Connection, task: Task) -> None:
+    if task.waits_for:
+        db.executemany("INSERT INTO waits VALUES (?, ?)", [(dependency, task.id) for dependency in task.waits_for])

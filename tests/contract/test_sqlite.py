@@ -1,0 +1,123 @@
+"""The SQLite backend keeps the contracts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from claude_conductor.errors import StoreUnavailableError
+from controlplane.backends.sqlite.stores import SqliteStores, open_sqlite
+from controlplane.domain.message import Accepted, Duplicate, Full
+from controlplane.domain.message import State as MessageState
+from controlplane.domain.task import State
+from controlplane.interfaces.agent_store import AgentStore
+from controlplane.interfaces.event_log import EventLog
+from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.task_store import TaskStore
+from tests.contract import event_log, mailbox_store
+from tests.contract.agent_store import AgentStoreContract, agent
+from tests.contract.samples import BOX, HandClock, frame, task, task_id
+from tests.contract.task_store import TaskStoreContract
+
+
+@pytest.fixture
+async def stores(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteStores]:
+    opened = open_sqlite(tmp_path / "store" / "conductor.db", clock, mailbox_store.LIMITS, event_log.KEPT)
+    yield opened
+    await opened.close()
+
+
+class TestTasks(TaskStoreContract):
+    @pytest.fixture
+    def tasks(self, stores: SqliteStores) -> TaskStore:
+        return stores.tasks
+
+
+class TestMailboxes(mailbox_store.MailboxStoreContract):
+    @pytest.fixture
+    def mailboxes(self, stores: SqliteStores) -> MailboxStore:
+        return stores.mailboxes
+
+
+class TestAgents(AgentStoreContract):
+    @pytest.fixture
+    def agents(self, stores: SqliteStores) -> AgentStore:
+        return stores.agents
+
+
+class TestEvents(event_log.EventLogContract):
+    @pytest.fixture
+    def events(self, stores: SqliteStores) -> EventLog:
+        return stores.events
+
+
+class TestRestart:
+    """Everything is there after the file was opened again, and counters go on."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "store" / "conductor.db"
+
+    def opened(self, path: Path, clock: HandClock) -> SqliteStores:
+        return open_sqlite(path, clock, mailbox_store.LIMITS, event_log.KEPT)
+
+    async def test_tasks_their_order_and_their_request_keys(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        queued = [await first.tasks.insert(task(number, request_id=str(number))) for number in range(5)]
+        waiting = await first.tasks.insert(task(9, state=State.BLOCKED, waits_for=frozenset({task_id(1)})))
+        moved = task(4, request_id="4", state=State.RUNNING, version=2)
+        await first.tasks.save(moved)
+        await first.close()
+        again = self.opened(path, clock)
+        assert list(await again.tasks.ready(10)) == queued[:4]
+        assert list(await again.tasks.waiting_for(task_id(1))) == [waiting]
+        assert await again.tasks.insert(task(77, request_id="4")) == moved
+        assert not await again.tasks.save(task(4, version=2))
+        await again.close()
+
+    async def test_messages_their_states_positions_bounds_and_ids(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        await mailbox_store.accept(first.mailboxes, frame(1, 2, 3), frame(*range(10, 25)))
+        await first.mailboxes.begin_delivery(BOX, 1, 3, 1)
+        await first.mailboxes.record(BOX, [mailbox_store.acked(2, 2)], 1)
+        before = await first.mailboxes.read(BOX, 0, 1 << 20)
+        await first.close()
+        again = self.opened(path, clock)
+        assert await again.mailboxes.read(BOX, 0, 1 << 20) == before
+        assert list(await again.mailboxes.append([frame(2), frame(30, 31, 32, 33), frame(34)])) == [
+            Duplicate(),
+            Full(),
+            Accepted(19),
+        ]
+        assert (await mailbox_store.states(again.mailboxes))[2] is MessageState.ACKED
+        await again.close()
+
+    async def test_events_and_agents(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        for number in range(event_log.KEPT + 5):
+            await first.events.append([event_log.event(number)])
+        await first.agents.put(agent("a"))
+        await first.close()
+        again = self.opened(path, clock)
+        assert await again.events.bounds() == (6, event_log.KEPT + 5)
+        assert (await again.events.append([event_log.event(0)]))[0].cursor == event_log.KEPT + 6
+        assert list(await again.agents.all()) == [agent("a")]
+        await again.close()
+
+    async def test_closing_finishes_what_was_begun_and_refuses_the_rest(self, path: Path, clock: HandClock) -> None:
+        stores = self.opened(path, clock)
+        begun = [asyncio.ensure_future(stores.tasks.insert(task(number))) for number in range(50)]
+        await asyncio.sleep(0)
+        await stores.close()
+        await stores.close()
+        assert len(await asyncio.gather(*begun)) == 50
+        with pytest.raises(StoreUnavailableError, match="closed"):
+            await stores.tasks.insert(task(99))
+        with pytest.raises(StoreUnavailableError, match="closed"):
+            await stores.tasks.ready(1)
+        again = self.opened(path, clock)
+        assert len(await again.tasks.ready(100)) == 50
+        await again.close()
