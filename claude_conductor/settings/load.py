@@ -141,8 +141,8 @@ def _environment_layer(environment: Mapping[str, str], warnings: list[str]) -> L
     names = {name.lower(): name for name in ours}
     places: dict[Place, str] = {}
     for key in known:
-        if (name := names.get(f"{PREFIX}{key.replace('.', '__')}".lower())) is not None:
-            places[tuple(key.split("."))] = name
+        if (variable := names.get(f"{PREFIX}{key.replace('.', '__')}".lower())) is not None:
+            places[tuple(key.split("."))] = variable
     return Layer(Rank.ENVIRONMENT, values, places)
 
 

@@ -1,6 +1,6 @@
 """What may a settings file say? The keys, their meaning, their defaults and what values they take; nothing is read here.
 
-Values stay as they are written (`1g`, `~/work`), so that an export reads like the file it came from; `resolve` gives them meaning.
+Values stay as they are written (`1g`, `~/work`), so that an export reads like its file; `resolve` gives them meaning.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def parse(raw: bytes, source: str) -> Text:
     except UnicodeDecodeError as cause:
         raise SettingsError("The settings are no UTF-8 text.", file=source) from cause
     except (yaml.YAMLError, ValueError, RecursionError) as cause:
-        raise SettingsError(f"The settings are no YAML: {_problem(cause)}.", **_place(cause, source)) from cause
+        raise SettingsError(f"The settings are no YAML: {_problem(cause)}.", file=source, line=_line(cause)) from cause
     if values is None:
         return Text(source, {}, {})
     if not isinstance(values, dict):
@@ -107,6 +107,6 @@ def _problem(cause: Exception) -> str:
     return "it is nested too deeply" if isinstance(cause, RecursionError) else str(cause).splitlines()[0]
 
 
-def _place(cause: Exception, source: str) -> dict[str, object]:
+def _line(cause: Exception) -> int | str:
     mark = cause.problem_mark if isinstance(cause, yaml.MarkedYAMLError) else None
-    return {"file": source, "line": mark.line + 1} if mark else {"file": source}
+    return mark.line + 1 if mark else "unknown"
