@@ -6,16 +6,14 @@ Values stay as they are written (`1g`, `~/work`), so that an export reads like i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.ids import check_name
+from claude_conductor.settings.words import DRIVERS, driver
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
-
-DRIVERS: Final = ("command", "claude_code", "grpc_agent", "scripted")
-LEVELS: Final = ("strict", "moderate", "minimal")
 
 
 def _written(parse: Callable[[str], object]) -> BeforeValidator:
@@ -62,7 +60,7 @@ def _lower(value: object) -> object:
 
 
 def _driver(value: object) -> object:
-    plain = value.strip().lower().replace("-", "_") if isinstance(value, str) else value
+    plain = driver(value) if isinstance(value, str) else value
     if plain not in DRIVERS:
         raise ValueError(f"a kind of agent is needed: {', '.join(DRIVERS)}")
     return plain

@@ -73,9 +73,9 @@ def parse(raw: bytes, source: str) -> Text:
     return Text(source, values, lines)
 
 
-def dump(values: Mapping[str, Any]) -> str:
-    """Return the values as YAML, in their order."""
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=False)
+def dump(values: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
+    """Return plain values as YAML, in their order."""
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False))
 
 
 def _walk(node: yaml.Node, place: Key, lines: dict[Key, int], source: str) -> None:
