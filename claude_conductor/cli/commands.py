@@ -42,6 +42,7 @@ TABLE: Final = {
     "context": Verb("context", "Choose which control plane to talk to", HELP),
     "doctor": Verb("doctor", "Show what this host can isolate, and what to install for the rest", HELP),
     "test": Verb("trial", "Try the running set: a task and a message at each level", HELP),
+    "bench": Verb("bench", "Measure this machine", HELP),
     "explain": Verb("explain", "Explain an error: cause, check, fix", HELP),
     "grpcurl": Verb("grpcurl", "Print a working grpcurl line for a method", HELP),
 }

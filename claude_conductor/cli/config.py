@@ -20,7 +20,7 @@ from claude_conductor.supervisor import control
 
 app = commands.app("Show, check, export and import settings.", group=True)
 
-HOST_BOUND: Final = ("claude_binary", "provider.api_key_file", "storage.workspace_path", "storage.temp_path", "agent.toolchains")
+HOST_BOUND: Final = ("claude_binary", "provider.api_key_file", "storage.workspace_path", "storage.temp_path", "toolchains")
 """Keys that name files of this machine: exported, and pointed out."""
 IMPORT_CALL: Final = "conductor config import < settings.yaml"
 

@@ -80,7 +80,13 @@ def start(in_use: InUse, probe: Probe, *, wait: float) -> Started:
         )
     probe.report().check(in_use.resolved.levels)
     document = setup_document.build(in_use.resolved, home, os.environ, sys.executable)
-    pid = control.launch(document, str(home.path), prefix=scope_prefix(os.environ, shutil.which), timeout=wait)
+    pid = control.launch(
+        document,
+        str(home.path),
+        prefix=scope_prefix(os.environ, shutil.which),
+        environment=setup_document.supervisor_environment(home, os.environ),
+        timeout=wait,
+    )
     wanted = {str(sidecar["agent_id"]) for sidecar in in_use.resolved.sidecars}
     try:
         asyncio.run(_ready(home, wanted, began + wait))

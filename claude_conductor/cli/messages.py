@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,7 +49,8 @@ RECEIVED = (
 @app.command()
 def send(
     recipient: Annotated[str, typer.Argument(autocompletion=agent_ids, help="Id of an agent, or task/TASK_ID.")],
-    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")],
+    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")] = "",
+    file: Annotated[Path | None, typer.Option("--file", help="Say what is in this file.")] = None,
     type_: Annotated[str, typer.Option("--type", help="What kind of message it is.")] = "status_update",
     reply_to: Annotated[str, typer.Option("--reply-to", help="Id of the message this one answers.")] = "",
     content_type: Annotated[str, typer.Option("--content-type", help="Media type.")] = "text/plain; charset=utf-8",
@@ -58,7 +60,7 @@ def send(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Send a message; returns once it is stored."""
-    data = sys.stdin.buffer.read() if text == "-" else text.encode()
+    data = _payload(text, file)
     seconds = parse_duration(ttl) if ttl else None
 
     async def run() -> None:
@@ -142,6 +144,19 @@ def fetch(
                 complaint.note("  next: `conductor messages fetch --ack` takes them out of the mailbox")
 
     session.run(run())
+
+
+def _payload(text: str, file: Path | None) -> bytes:
+    if bool(text) == (file is not None):
+        raise InvalidArgumentError("Either a text or --file is needed.", next_step='`conductor messages send AGENT "hello"`')
+    if file is None:
+        return sys.stdin.buffer.read() if text == "-" else text.encode()
+    try:
+        return file.read_bytes()
+    except OSError as cause:
+        raise InvalidArgumentError(
+            "The file cannot be read.", next_step="correct --file", file=file, cause=cause.strerror
+        ) from cause
 
 
 def _lines(record: message_pb2.MessageRecord) -> list[tuple[str, str]]:

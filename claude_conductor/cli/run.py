@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import secrets
 import sys
@@ -110,6 +111,18 @@ def run(
         complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
         raise typer.Exit(exits.INTERRUPTED) from None
     raise typer.Exit(code)
+
+
+def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
+    """Queue a task and return at once: `conductor run --detach`."""
+    run(**given, wait=False)
+
+
+_PARAMETERS = [
+    each for each in inspect.signature(run, eval_str=True).parameters.values() if each.name not in ("wait", "wait_timeout")
+]
+submit.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]  # what typer reads
+submit.__annotations__ = {each.name: each.annotation for each in _PARAMETERS}
 
 
 def ensure_running() -> None:

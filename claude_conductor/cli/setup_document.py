@@ -9,13 +9,37 @@ from claude_conductor.settings.home import Home
 from claude_conductor.settings.resolve import Resolved
 
 _PASSED: Final = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"),
+    *(
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TMPDIR",
+        "CONDUCTOR_BUBBLEWRAP",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "LD_LIBRARY_PATH",
+    ),
     *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
 _PASSED_PREFIXES: Final = ("OTEL_", "GRPC_")
 RESTART: Final = {"first_delay": 0.1, "max_delay": 30.0, "reset_after": 30.0}
 """Seconds: a program that ended is started again at once, one that keeps ending ever later."""
+
+
+SUPERVISOR_PASSED: Final = (
+    *("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "USER"),
+    *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+)
+
+
+def supervisor_environment(home: Home, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the supervisor's environment: what Python and systemd-run need, and whose supervisor it is."""
+    return {name: environment[name] for name in SUPERVISOR_PASSED if name in environment} | {"CONDUCTOR_HOME": str(home.path)}
 
 
 def programs_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -32,7 +56,7 @@ def build(resolved: Resolved, home: Home, environment: Mapping[str, str], python
         environment: Of the caller.
         python: The interpreter that runs the programs.
     """
-    inherited = programs_environment(environment)
+    inherited = programs_environment(environment) | {"CONDUCTOR_HOME": str(home.path)}
     return {
         "home": str(home.path),
         "programs": {

@@ -14,7 +14,7 @@ from claude_conductor.cli import commands, complaint, exits, follow, output, rep
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import pairs
-from claude_conductor.cli.run import show_results
+from claude_conductor.cli.run import show_results, submit
 from claude_conductor.client import Conductor
 from claude_conductor.client.tasks import FINAL
 from claude_conductor.errors import ArtefactNotFoundError, InvalidArgumentError, WorkspaceError
@@ -39,6 +39,9 @@ def list_(
     """List tasks, newest first."""
     from_flags = pairs("--label", label or [])
     session.run(_list([_state(word) for word in state or []], from_flags, parent, limit, form))
+
+
+app.command("submit")(submit)
 
 
 @app.command()
@@ -97,7 +100,7 @@ async def _list(
     states: list[task_pb2.TaskState.ValueType], labels: dict[str, str], parent: str, limit: int, form: Format
 ) -> None:
     async with session.connect() as conductor:
-        tasks = await conductor.tasks.list(limit=limit, states=states, parent=parent, labels=labels)
+        tasks = await conductor.tasks.list(limit=limit, states=states, parent_task_id=parent, labels=labels)
     output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, 'no tasks: `conductor run "..." --repo .` submits one')
 
 

@@ -34,16 +34,18 @@ class AgentClient:
     Every failure is a class of `claude_conductor.errors`.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, socket: str | None = None, *, environment: Mapping[str, str] | None = None) -> None:
+        variables = os.environ if environment is None else environment
+        address = socket or variables.get("CONDUCTOR_SOCKET") or SOCKET
+        if not address.startswith("unix:"):
+            address = f"unix:{address}"
         self._caller = Caller(address, Secret(""))
         self._stub = local_service_pb2_grpc.LocalServiceStub(self._caller.channel)
 
     @classmethod
     def connect(cls, socket: str | None = None, *, environment: Mapping[str, str] | None = None) -> Self:
         """Return a connection to `socket` (path or gRPC address), else to CONDUCTOR_SOCKET, else to /run/conductor/agent.sock."""
-        variables = os.environ if environment is None else environment
-        address = socket or variables.get("CONDUCTOR_SOCKET") or SOCKET
-        return cls(address if address.startswith("unix:") else f"unix:{address}")
+        return cls(socket, environment=environment)
 
     async def get_self(self) -> local_service_pb2.GetSelfResponse:
         """Return who this agent is, its mailbox, and what it works on."""
@@ -52,7 +54,7 @@ class AgentClient:
     async def send(
         self,
         recipient: str,
-        data: bytes,
+        data: bytes | message_pb2.Envelope,
         *,
         type: str = "status_update",  # noqa: A002 - the envelope's own word
         message_id: str = "",
@@ -66,7 +68,7 @@ class AgentClient:
 
         Args:
             recipient: Agent id, `task/TASK_ID`, or `parent`.
-            data: The payload, 1 MiB at most by default.
+            data: The payload, 1 MiB at most by default; or a whole envelope, then what describes one here is not used.
             type: What kind of message it is.
             message_id: Idempotency key; with one, repeating after UNAVAILABLE is safe.
             content_type: Media type of the payload.
@@ -79,13 +81,17 @@ class AgentClient:
             AgentNotFoundError, AgentOfflineError, MailboxFullError, PayloadTooLargeError, HopLimitError,
             ControlPlaneUnavailableError: of the control plane, or without its answer.
         """
-        envelope = message_pb2.Envelope(
-            id=message_id,
-            type=type,
-            data=data,
-            data_content_type=content_type,
-            correlation_id=correlation_id,
-            subject=subject,
+        envelope = (
+            data
+            if isinstance(data, message_pb2.Envelope)
+            else message_pb2.Envelope(
+                id=message_id,
+                type=type,
+                data=data,
+                data_content_type=content_type,
+                correlation_id=correlation_id,
+                subject=subject,
+            )
         )
         request = local_service_pb2.SendRequest(
             recipient=recipient,
@@ -144,13 +150,14 @@ class AgentClient:
         """Show one line of progress of the present task, 1 KiB at most."""
         await self._caller.unary(self._stub.ReportProgress, local_service_pb2.ReportProgressRequest(text=text))
 
-    async def next_task(self, *, wait: float = 30.0) -> local_service_pb2.NextTaskResponse | None:
-        """Return the next task of this long-running agent, or None if none came within `wait` seconds (60 at most)."""
+    async def next_task(self, *, wait: float = 30.0) -> local_service_pb2.NextTaskResponse:
+        """Return the next task of this long-running agent, waiting up to `wait` seconds (60 at most).
+
+        Raises:
+            DeadlineExceededError: None came; ask again.
+        """
         request = local_service_pb2.NextTaskRequest(wait=duration(wait))
-        try:
-            return await self._caller.unary(self._stub.NextTask, request, timeout=wait + DEADLINE)
-        except DeadlineExceededError:
-            return None
+        return await self._caller.unary(self._stub.NextTask, request, timeout=wait + DEADLINE)
 
     async def complete_task(self, task_id: str, summary: str = "", *, failure: task_pb2.TaskFailure | None = None) -> None:
         """End the present task of this long-running agent.
@@ -173,8 +180,9 @@ class AgentClient:
             work: Does one task and returns its summary; what it raises is reported as the task's failure.
         """
         while True:
-            order = await self.next_task()
-            if order is None:
+            try:
+                order = await self.next_task()
+            except DeadlineExceededError:
                 continue
             failure: task_pb2.TaskFailure | None = None
             try:

@@ -103,6 +103,7 @@ class Conductor(_Blocking):
     """
 
     def __init__(self, loop: _Loop, client: async_conductor.Conductor) -> None:
+        """Use `connect`."""
         self._loop, self._client = loop, client
         self.tasks, self.agents, self.messages = (
             _Face(loop, client.tasks),
@@ -127,15 +128,15 @@ class Conductor(_Blocking):
 class AgentClient(_Blocking):
     """`claude_conductor.client.agent.AgentClient` without `await`: the same methods, messages and errors."""
 
-    def __init__(self, loop: _Loop, client: async_agent.AgentClient) -> None:
-        self._loop, self._client = loop, client
-        self._face = _Face(loop, client)
+    def __init__(self, socket: str | None = None, *, environment: Mapping[str, str] | None = None) -> None:
+        self._loop = _Loop()
+        self._client = self._loop.call(lambda: async_agent.AgentClient(socket, environment=environment))
+        self._face = _Face(self._loop, self._client)
 
     @classmethod
     def connect(cls, socket: str | None = None, *, environment: Mapping[str, str] | None = None) -> Self:
         """Return a connection; the arguments are those of the async class."""
-        loop = _Loop()
-        return cls(loop, loop.call(lambda: async_agent.AgentClient.connect(socket, environment=environment)))
+        return cls(socket, environment=environment)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the async class documents and types it
         return getattr(self._face, name)

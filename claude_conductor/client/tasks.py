@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from claude_conductor.client.call import Caller
+from claude_conductor.errors import DeadlineExceededError
 from claude_conductor.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 
 FINAL: Final = frozenset(
@@ -65,12 +67,12 @@ class Tasks:
         size: int = 100,
         token: str = "",
         states: Sequence[task_pb2.TaskState.ValueType] = (),
-        parent: str = "",
+        parent_task_id: str = "",
         labels: Mapping[str, str] | None = None,
     ) -> tuple[list[task_pb2.Task], str]:
         """Return up to `size` tasks, newest first, and the token of the next page (empty: this was the last)."""
         request = task_service_pb2.ListTasksRequest(
-            page_size=size, page_token=token, states=states, parent_task_id=parent, labels=labels
+            page_size=size, page_token=token, states=states, parent_task_id=parent_task_id, labels=labels
         )
         answer = await self._caller.unary(self._stub.ListTasks, request)
         return list(answer.tasks), answer.next_page_token
@@ -80,7 +82,7 @@ class Tasks:
         *,
         limit: int = 1000,
         states: Sequence[task_pb2.TaskState.ValueType] = (),
-        parent: str = "",
+        parent_task_id: str = "",
         labels: Mapping[str, str] | None = None,
     ) -> list[task_pb2.Task]:
         """Return up to `limit` tasks, newest first, over as many pages as it takes."""
@@ -88,7 +90,7 @@ class Tasks:
         token = ""
         while len(found) < limit:
             size = min(1000, limit - len(found))
-            tasks, token = await self.page(size=size, token=token, states=states, parent=parent, labels=labels)
+            tasks, token = await self.page(size=size, token=token, states=states, parent_task_id=parent_task_id, labels=labels)
             found += tasks
             if not token:
                 break
@@ -128,16 +130,24 @@ class Tasks:
                 if answer.task.state in FINAL:
                     return
 
-    async def wait(self, task_id: str) -> task_pb2.Task:
-        """Return the task once it is final. Bound it with `asyncio.timeout`; its own time-out and retries end it otherwise.
+    async def wait(self, task_id: str, *, timeout: float | None = None) -> task_pb2.Task:
+        """Return the task once it is final.
+
+        Args:
+            task_id: Which.
+            timeout: Seconds; None: as long as the task's own time-out and retries allow.
 
         Raises:
             TaskNotFoundError: There is none.
+            DeadlineExceededError: It is not final yet; it goes on.
         """
-        async with aclosing(self.watch(task_id)) as changes:
-            async for task in changes:
-                if task.state in FINAL:
-                    return task
+        try:
+            async with asyncio.timeout(timeout), aclosing(self.watch(task_id)) as changes:
+                async for task in changes:
+                    if task.state in FINAL:
+                        return task
+        except TimeoutError as cause:
+            raise DeadlineExceededError("The task has not ended yet; it goes on.", task_id=task_id, seconds=timeout) from cause
         return await self.get(task_id)
 
     async def output(

@@ -20,7 +20,7 @@ from claude_conductor.settings.schema import Document, NamedAgent, keys
 
 PREFIX: Final = "CONDUCTOR_"
 OTHER_VARIABLES: Final = frozenset(
-    PREFIX + name for name in ("HOME", "CONFIG", "CONTEXT", "ADDRESS", "TOKEN", "SOCKET", "OUTPUT")
+    PREFIX + name for name in ("HOME", "CONFIG", "CONTEXT", "ADDRESS", "TOKEN", "SOCKET", "OUTPUT", "BUBBLEWRAP")
 )
 """Variables that are no settings of the file."""
 

@@ -101,7 +101,7 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         "agent_isolation": storage.agent_isolation,
         "networking": container.enable_networking,
         "drivers": list(agent.drivers),
-        "agent_toolchains": _folders(agent.toolchains, home, environment, "agent.toolchains"),
+        "agent_toolchains": _folders(document.toolchains, home, environment, "toolchains"),
         "labels": dict(agent.labels),
         "uid_first": first,
         "uid_last": last,

@@ -126,8 +126,6 @@ class AgentBlock(Block):
     """Leave the workspace of a failed task for a look."""
     drivers: tuple[Driver, ...] = ("command", "claude_code", "scripted")
     labels: dict[str, str] = {}
-    toolchains: tuple[str, ...] = ()
-    """Folders agents may read, shown at their own path."""
 
 
 class NamedAgent(Block):
@@ -188,7 +186,10 @@ class Document(Block):
     log_level: LogLevel = "info"
     store: Annotated[Literal["sqlite", "memory"], BeforeValidator(_lower)] = "sqlite"
     lease_seconds: Seconds = "15"
+    toolchains: tuple[str, ...] = ()
+    """Folders agents may read, shown at their own path."""
     claude_binary: str = ""
+    """Path of Claude Code; empty: `claude` on PATH."""
     container_config: ContainerConfig = ContainerConfig()
     storage: Storage = Storage()
     agent: AgentBlock = AgentBlock()
