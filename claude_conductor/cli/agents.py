@@ -1,0 +1,99 @@
+"""`conductor agents`: which agents there are, what they do, and what keeps them apart."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from claude_conductor.cli import commands, output, session
+from claude_conductor.cli.completion import agent_ids
+from claude_conductor.cli.output import Column, Format, FormatOption
+from claude_conductor.units import format_size
+from claude_conductor.v1 import agent_pb2
+
+app = commands.app("List and inspect agents.", group=True)
+
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", autocompletion=agent_ids, help="Id of an agent.")]
+
+
+def state(agent: agent_pb2.Agent) -> str:
+    """Return an agent's state in a word."""
+    return output.word(agent_pb2.AgentState, agent.state, "AGENT_STATE_")
+
+
+def level(number: int) -> str:
+    """Return an isolation level in a word; empty if it is not known."""
+    return output.word(agent_pb2.IsolationLevel, number, "ISOLATION_LEVEL_") if number else ""
+
+
+def name(agent: agent_pb2.Agent) -> str:
+    """Return what `-o name` prints."""
+    return agent.agent_id
+
+
+COLUMNS = (
+    Column("AGENT", name),
+    Column("STATE", state),
+    Column("SINCE", lambda agent: output.age(agent.state_time)),
+    Column("TASK", lambda agent: agent.task_id or "-"),
+    Column("LEVEL", lambda agent: level(agent.isolation.effective_level) or "-"),
+    Column("DRIVERS", lambda agent: ",".join(agent.drivers)),
+    Column("MEMORY", lambda agent: format_size(agent.use.memory_bytes) if agent.use.memory_bytes else "-", wide=True),
+    Column("PID", lambda agent: str(agent.sidecar_pid or "-"), wide=True),
+    Column("HOST", lambda agent: agent.host, wide=True),
+    Column("REASON", lambda agent: agent.state_reason, wide=True),
+)
+
+
+@app.command("list")
+def list_(form: FormatOption = Format.TABLE) -> None:
+    """List agents by id."""
+    session.run(_list(form))
+
+
+@app.command()
+def inspect(agent: AgentArgument, form: FormatOption = Format.TABLE) -> None:
+    """Show everything about one agent, its isolation included."""
+    session.run(_inspect(agent, form))
+
+
+async def _list(form: Format) -> None:
+    async with session.connect() as conductor:
+        output.show_rows(
+            form, await conductor.agents.list(), COLUMNS, name, "no agents: `conductor start --agents N` starts some"
+        )
+
+
+async def _inspect(agent_id: str, form: Format) -> None:
+    async with session.connect() as conductor:
+        agent = await conductor.agents.get(agent_id)
+    output.show_one(form, agent, lambda: _lines(agent), agent.agent_id)
+
+
+def _lines(agent: agent_pb2.Agent) -> list[tuple[str, str]]:
+    isolation, use = agent.isolation, agent.use
+    memory = f"{format_size(use.memory_bytes)}, {use.cpu_seconds:.1f} s of processor time, {use.pids} processes"
+    return [
+        ("agent", agent.agent_id),
+        ("state", f"{state(agent)} for {output.age(agent.state_time)}" if agent.state_time.seconds else state(agent)),
+        ("reason", output.printable(agent.state_reason)),
+        ("task", agent.task_id),
+        ("drivers", ", ".join(agent.drivers)),
+        ("labels", ", ".join(f"{name}={value}" for name, value in sorted(agent.labels.items()))),
+        *isolation_lines(isolation),
+        ("strongest level", level(agent.strongest_level)),
+        ("in use", memory if use.memory_bytes else ""),
+        ("sidecar", f"pid {agent.sidecar_pid} on {agent.host}, version {agent.version}, incarnation {agent.incarnation}"),
+    ]
+
+
+def isolation_lines(isolation: agent_pb2.IsolationStatus) -> list[tuple[str, str]]:
+    """Return what is in force around an agent, as lines."""
+    effective, requested = level(isolation.effective_level), level(isolation.requested_level)
+    asked = f" (asked for: {requested})" if requested and requested != effective else ""
+    return [
+        ("isolation", f"{effective}{asked}, driver {isolation.driver}" if effective else ""),
+        ("in force", ", ".join(isolation.mechanisms)),
+        ("weaker than asked", "\n".join(isolation.degradations)),
+    ]

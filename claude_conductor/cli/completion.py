@@ -1,0 +1,45 @@
+"""Which ids does the shell offer? Live ones, or none if nobody answers within a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from claude_conductor.cli.session import connect
+from claude_conductor.errors import ConductorError
+
+_PATIENCE = 1.0
+_MOST = 50
+
+
+def task_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of tasks, newest first, with what they are about."""
+
+    async def ask() -> list[tuple[str, str]]:
+        async with asyncio.timeout(_PATIENCE), connect() as conductor:
+            tasks, _ = await conductor.tasks.page(size=_MOST)
+            return [
+                (task.task_id, " ".join(task.spec.prompt.split())[:50]) for task in tasks if task.task_id.startswith(incomplete)
+            ]
+
+    return _quietly(ask)
+
+
+def agent_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of agents."""
+
+    async def ask() -> list[tuple[str, str]]:
+        async with asyncio.timeout(_PATIENCE), connect() as conductor:
+            agents = await conductor.agents.list(limit=_MOST)
+            return [(agent.agent_id, agent.host) for agent in agents if agent.agent_id.startswith(incomplete)]
+
+    return _quietly(ask)
+
+
+def _quietly(ask: Callable[[], Coroutine[Any, Any, list[tuple[str, str]]]]) -> list[tuple[str, str]]:
+    """Return the answer, nothing on failure: a shell at its prompt is no place for an error."""
+    try:
+        return asyncio.run(ask())
+    except (ConductorError, TimeoutError):
+        return []

@@ -1,0 +1,111 @@
+"""`conductor doctor`: what this host can isolate, and what to install for the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from claude_conductor import __version__
+from claude_conductor.cli import commands, complaint, exits, local_set, output
+from claude_conductor.cli.host import Mechanism, Probe, Report
+from claude_conductor.cli.output import Column, Format, FormatOption, say
+from claude_conductor.errors import ConductorError
+from claude_conductor.settings.home import find
+from claude_conductor.supervisor import control
+
+app = commands.app("Show what this host can isolate, and what to install for the rest.")
+
+COLUMNS = (
+    Column("MECHANISM", lambda mechanism: mechanism.name),
+    Column("HERE", lambda mechanism: mechanism.strength),
+    Column("FOUND", lambda mechanism: mechanism.detail),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at besides isolation."""
+
+    name: str
+    good: bool
+    found: str
+    remedy: str = ""
+
+
+@app.command()
+def doctor(form: FormatOption = Format.TABLE) -> None:
+    """Show what this host can isolate, and what to install for the rest. Exit code 1 unless strict is possible."""
+    with Probe() as probe:
+        checks = look_around()
+        report = probe.report()
+    if form in (Format.JSON, Format.YAML):
+        output.show_one(form, _plain(report, checks), list, "")
+    elif form is Format.NAME:
+        for level in report.possible:
+            say(level)
+    else:
+        _show(report, checks)
+    good = "strict" in report.possible and all(check.good for check in checks)
+    raise typer.Exit(exits.OK if good else exits.FAILURE)
+
+
+def look_around() -> list[Check]:
+    """Check what else a set needs."""
+    home = find(os.environ)
+    checks = [Check("conductor", good=True, found=f"{__version__}, Python {sys.version.split()[0]}")]
+    try:
+        if (running := control.running(str(home.path))) is None:
+            local_set.check_home(home, ["agent-1"])
+        checks.append(Check("home", good=True, found=f"{home.path}{f', runs (pid {running.pid})' if running else ''}"))
+    except ConductorError as error:
+        checks.append(Check("home", good=False, found=str(error), remedy=error.next_step))
+    git, claude = shutil.which("git"), shutil.which("claude")
+    checks.append(Check("git", good=git is not None, found=git or "not found", remedy="install git, for tasks with --repo"))
+    checks.append(Check("claude", good=True, found=claude or "not found; only `--agent claude-code` needs it"))
+    other = local_set.foreign_command(os.environ, sys.argv[0])
+    if other is not None:
+        own = Path(sys.argv[0]).resolve().parent
+        checks.append(Check("PATH", good=False, found=f"{other} is another program", remedy=f"put {own} first on PATH"))
+    return checks
+
+
+def _show(report: Report, checks: list[Check]) -> None:
+    for check in checks:
+        say(f"{check.name:<10} {check.found}")
+    say("")
+    output.table(report.mechanisms, COLUMNS)
+    say("")
+    for level, missing in report.missing.items():
+        lacks = ", ".join(mechanism.name for mechanism in missing)
+        say(f"{level:<10} {'possible' if not missing else f'not possible here: {lacks}'}")
+    remedies = _remedies(report)
+    for check in checks:
+        if not check.good and check.remedy:
+            remedies.append(f"{check.name}: {check.remedy}")
+    if remedies:
+        complaint.note("\nwhat to do:")
+        for remedy in dict.fromkeys(remedies):
+            complaint.note(f"  {remedy}")
+
+
+def _remedies(report: Report) -> list[str]:
+    missing: list[Mechanism] = [mechanism for lacks in report.missing.values() for mechanism in lacks]
+    return [f"{mechanism.name}: {mechanism.remedy or 'no remedy is known on this host'}" for mechanism in missing]
+
+
+def _plain(report: Report, checks: list[Check]) -> dict[str, object]:
+    return {
+        "driver": report.driver,
+        "levels": {
+            level: {"possible": not missing, "missing": [m.name for m in missing]} for level, missing in report.missing.items()
+        },
+        "mechanisms": [
+            {"name": m.name, "strength": m.strength, "detail": m.detail, "remedy": m.remedy} for m in report.mechanisms
+        ],
+        "checks": [{"name": c.name, "good": c.good, "found": c.found, "remedy": c.remedy} for c in checks],
+    }

@@ -1,0 +1,191 @@
+"""`conductor messages`: send to agents, read your own mailbox, see where messages stand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from claude_conductor.cli import commands, complaint, output, session
+from claude_conductor.cli.completion import agent_ids
+from claude_conductor.cli.output import Column, Format, FormatOption
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.telemetry.traces import open_tracer, span
+from claude_conductor.units import parse_duration
+from claude_conductor.v1 import message_pb2
+
+app = commands.app("Send and read messages.", group=True)
+
+
+def state(record: message_pb2.MessageRecord) -> str:
+    """Return where a message stands, in words."""
+    return output.word(message_pb2.MessageState, record.state, "MESSAGE_STATE_").replace("_", " ")
+
+
+COLUMNS = (
+    Column("MESSAGE", lambda record: record.message_id),
+    Column("FROM", lambda record: record.sender),
+    Column("TO", lambda record: record.recipient),
+    Column("TYPE", lambda record: record.type),
+    Column("STATE", state),
+    Column("AGE", lambda record: output.age(record.accept_time)),
+    Column("ATTEMPTS", lambda record: str(record.attempts), wide=True),
+    Column("EXPIRES", lambda record: output.moment(record.expire_time), wide=True),
+    Column("REASON", lambda record: record.reason, wide=True),
+)
+
+RECEIVED = (
+    Column("POSITION", lambda message: str(message.position)),
+    Column("MESSAGE", lambda message: message.envelope.id),
+    Column("FROM", lambda message: message.sender),
+    Column("TYPE", lambda message: message.envelope.type),
+    Column("TEXT", lambda message: _text(message.envelope)),
+)
+
+
+@app.command()
+def send(
+    recipient: Annotated[str, typer.Argument(autocompletion=agent_ids, help="Id of an agent, or task/TASK_ID.")],
+    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")] = "",
+    file: Annotated[Path | None, typer.Option("--file", help="Say what is in this file.")] = None,
+    type_: Annotated[str, typer.Option("--type", help="What kind of message it is.")] = "status_update",
+    reply_to: Annotated[str, typer.Option("--reply-to", help="Id of the message this one answers.")] = "",
+    content_type: Annotated[str, typer.Option("--content-type", help="Media type.")] = "text/plain; charset=utf-8",
+    message_id: Annotated[str, typer.Option("--id", help="Idempotency key: the same id is accepted once.")] = "",
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Only if the recipient is there now.")] = False,  # noqa: FBT002
+    ttl: Annotated[str, typer.Option("--ttl", help="How long it waits for its recipient.", show_default="24h")] = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Send a message; returns once it is stored."""
+    data = _payload(text, file)
+    seconds = parse_duration(ttl) if ttl else None
+
+    async def run() -> None:
+        tracer = open_tracer("conductor", os.environ)
+        try:
+            with span(tracer, "conductor messages send", parent=os.environ.get("TRACEPARENT", ""), kind="producer") as current:
+                async with session.connect() as conductor:
+                    sent = await conductor.messages.send(
+                        recipient,
+                        data,
+                        type=type_,
+                        message_id=message_id,
+                        content_type=content_type,
+                        correlation_id=reply_to,
+                        ephemeral=ephemeral,
+                        time_to_live=seconds,
+                        traceparent=current.traceparent,
+                    )
+        finally:
+            tracer.shutdown()
+        again = " (it was there already)" if sent.duplicate else ""
+        plain = {"message_id": sent.message_id, "duplicate": sent.duplicate}
+        output.show_one(form, plain, lambda: [("accepted", sent.message_id + again)], sent.message_id)
+
+    session.run(run())
+
+
+@app.command("list")
+def list_(
+    recipient: Annotated[str, typer.Option("--to", autocompletion=agent_ids, help="Only this mailbox.")] = "",
+    state: Annotated[list[str] | None, typer.Option("--state", help="Only these states, such as accepted.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 50,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List messages and where they stand, newest first."""
+    states = [_state(word) for word in state or []]
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            records = await conductor.messages.list(limit=limit, recipient=recipient, states=states)
+        output.show_rows(form, records, COLUMNS, lambda record: record.message_id, "no messages")
+
+    session.run(run())
+
+
+@app.command()
+def show(message: Annotated[str, typer.Argument(help="Id of a message.")], form: FormatOption = Format.TABLE) -> None:
+    """Show one message with its way so far."""
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            records = await conductor.messages.get(message)
+        if form is Format.TABLE:
+            for record in records:
+                output.facts(_lines(record))
+        else:
+            output.show_rows(form, records, COLUMNS, lambda record: record.message_id, "")
+
+    session.run(run())
+
+
+@app.command()
+def fetch(
+    wait: Annotated[str, typer.Option("--wait", help="How long to wait for the first, 60s at most.")] = "0",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many.")] = 100,
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge what is shown: it is not shown again.")] = False,  # noqa: FBT002
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Read your own mailbox; without --ack everything stays in it."""
+    seconds = parse_duration(wait)
+    if seconds > 60:
+        raise InvalidArgumentError("It waits 60 s at most.", next_step="correct --wait", wait=wait)
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            received = await conductor.messages.fetch(limit=limit, wait=seconds)
+            output.show_rows(form, received, RECEIVED, lambda message: str(message.envelope.id), "no messages")
+            if ack and received:
+                await conductor.messages.acknowledge([message.position for message in received])
+            elif received:
+                complaint.note("  next: `conductor messages fetch --ack` takes them out of the mailbox")
+
+    session.run(run())
+
+
+def _payload(text: str, file: Path | None) -> bytes:
+    if bool(text) == (file is not None):
+        raise InvalidArgumentError("Either a text or --file is needed.", next_step='`conductor messages send AGENT "hello"`')
+    if file is None:
+        return sys.stdin.buffer.read() if text == "-" else text.encode()
+    try:
+        return file.read_bytes()
+    except OSError as cause:
+        raise InvalidArgumentError(
+            "The file cannot be read.", next_step="correct --file", file=file, cause=cause.strerror
+        ) from cause
+
+
+def _lines(record: message_pb2.MessageRecord) -> list[tuple[str, str]]:
+    hops = [
+        f"{output.word(message_pb2.MessageState, hop.state, 'MESSAGE_STATE_')} {output.moment(hop.time)}" for hop in record.hops
+    ]
+    return [
+        ("message", record.message_id),
+        ("from", record.sender),
+        ("to", record.recipient),
+        ("type", record.type),
+        ("state", state(record)),
+        ("reason", output.printable(record.reason)),
+        ("way", "\n".join(hops)),
+        ("expires", output.moment(record.expire_time)),
+        ("answers", record.envelope.correlation_id),
+        ("text", _text(record.envelope)),
+    ]
+
+
+def _text(envelope: message_pb2.Envelope) -> str:
+    if not envelope.data_content_type.startswith(("text/", "application/json")) and envelope.data_content_type:
+        return f"{len(envelope.data)} bytes of {envelope.data_content_type}"
+    return output.printable_lines(envelope.data.decode("utf-8", "replace"))
+
+
+def _state(word: str) -> message_pb2.MessageState.ValueType:
+    name = f"MESSAGE_STATE_{word.strip().upper().replace(' ', '_').replace('-', '_')}"
+    if name not in message_pb2.MessageState.keys() or name.endswith("UNSPECIFIED"):  # noqa: SIM118 - an enum wrapper, not a mapping
+        known = [each.removeprefix("MESSAGE_STATE_").lower() for each in message_pb2.MessageState.keys()[1:]]
+        raise InvalidArgumentError("There is no such state.", next_step=f"there are: {', '.join(known)}", state=word)
+    return message_pb2.MessageState.Value(name)

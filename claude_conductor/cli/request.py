@@ -1,0 +1,225 @@
+"""What is asked for on the command line or in a file of tasks, and which task is that?"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from claude_conductor.client.tasks import duration
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.settings import words, yaml_file
+from claude_conductor.units import parse_cpus, parse_duration, parse_size
+from claude_conductor.v1 import agent_pb2, task_pb2
+
+SHELL: Final = "/bin/sh"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One task in the words of the command line; empty means: the default."""
+
+    prompt: str = ""
+    agent: str = ""
+    """Kind of agent."""
+    cmd: str = ""
+    """A shell line; `{prompt}` in it is the prompt, as one word."""
+    repo: str = ""
+    ref: str = ""
+    folder: str = ""
+    type: str = ""
+    priority: int = 0
+    timeout: str = ""
+    attempts: int = 0
+    memory: str = ""
+    cpus: str = ""
+    disk: str = ""
+    level: str = ""
+    model: str = ""
+    on: str = ""
+    """The one agent that shall do it."""
+    prompt_by: str = ""
+    files: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Labels an agent must have."""
+
+
+def spec(request: Request) -> task_pb2.TaskSpec:
+    """Return the task.
+
+    Raises:
+        InvalidArgumentError: A value cannot be used; says which flag.
+    """
+    driver = _driver(request)
+    if not 0 <= request.priority <= 10:
+        raise InvalidArgumentError(
+            "A priority is 1 (last) to 10 (first).", next_step="correct --priority", priority=request.priority
+        )
+    return task_pb2.TaskSpec(
+        type=request.type,
+        prompt=request.prompt,
+        driver=driver,
+        command=_command(request.cmd),
+        prompt_by=request.prompt_by,
+        environment=request.env,
+        files=request.files,
+        workspace=_workspace(request),
+        priority=request.priority,
+        timeout=_seconds("--timeout", request.timeout),
+        retry=task_pb2.RetryPolicy(max_attempts=request.attempts) if request.attempts else None,
+        isolation=_isolation(request),
+        required_labels=request.needs,
+        agent_id=request.on,
+        model=request.model,
+        labels=request.labels,
+    )
+
+
+def _driver(request: Request) -> str:
+    driver = words.driver(request.agent)
+    if driver and driver not in words.DRIVERS:
+        near = difflib.get_close_matches(driver, words.DRIVERS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise InvalidArgumentError(
+            "There is no such kind of agent.", next_step=f"{meant}there are: {', '.join(words.DRIVERS)}", agent=request.agent
+        )
+    if request.cmd and driver not in ("", "command"):
+        raise InvalidArgumentError(
+            "--cmd is for agents of the kind `command`.", next_step="leave --cmd or --agent out", agent=driver
+        )
+    if driver == "command" and not request.cmd:
+        raise InvalidArgumentError(
+            "An agent of the kind `command` needs a command.", next_step="add --cmd 'make check', for example"
+        )
+    if not request.prompt.strip() and not request.cmd:
+        raise InvalidArgumentError(
+            "There is nothing to do: no prompt and no command.",
+            next_step='`conductor run "fix the failing test" --agent claude-code --repo .`',
+        )
+    return "command" if request.cmd else driver
+
+
+def _command(line: str) -> list[str]:
+    """Return the argument vector of a shell line. The prompt is a word of its own there, so that nothing in it is run."""
+    if not line:
+        return []
+    if "{prompt}" in line:
+        return [SHELL, "-c", line.replace("{prompt}", '"$1"'), "sh", "{prompt}"]
+    return [SHELL, "-c", line]
+
+
+def _workspace(request: Request) -> task_pb2.WorkspaceSource | None:
+    if request.repo and request.folder:
+        raise InvalidArgumentError("--repo and --folder exclude each other.", next_step="give one of the two")
+    if request.ref and not request.repo:
+        raise InvalidArgumentError("--ref needs a repository.", next_step="add --repo PATH")
+    if request.repo:
+        return task_pb2.WorkspaceSource(git=task_pb2.GitWorkspace(repository=request.repo, ref=request.ref))
+    if request.folder:
+        return task_pb2.WorkspaceSource(folder=task_pb2.FolderWorkspace(path=request.folder))
+    return None
+
+
+def _isolation(request: Request) -> agent_pb2.IsolationSpec | None:
+    level = request.level.strip().lower()
+    if level and level not in words.LEVELS:
+        raise InvalidArgumentError(
+            "There is no such isolation level.", next_step=f"there are: {', '.join(words.LEVELS)}", level=level
+        )
+    limits = agent_pb2.ResourceLimits(
+        memory_bytes=_flag("--memory", request.memory, parse_size) or 0,
+        cpus=_flag("--cpus", request.cpus, parse_cpus) or 0.0,
+        workspace_bytes=_flag("--disk", request.disk, parse_size) or 0,
+    )
+    if not level and limits == agent_pb2.ResourceLimits():
+        return None
+    number = (
+        agent_pb2.IsolationLevel.Value(f"ISOLATION_LEVEL_{level.upper()}") if level else agent_pb2.ISOLATION_LEVEL_UNSPECIFIED
+    )
+    return agent_pb2.IsolationSpec(level=number, limits=limits)
+
+
+def _seconds(flag: str, text: str) -> Duration | None:
+    seconds = _flag(flag, text, parse_duration)
+    return None if seconds is None else duration(seconds)
+
+
+def _flag(flag: str, text: str, parse: Any) -> Any:  # noqa: ANN401 - one of the parsers of units
+    """Return the parsed value, None where nothing was said; a complaint names the flag."""
+    if not text:
+        return None
+    try:
+        return parse(text)
+    except InvalidArgumentError as problem:
+        raise InvalidArgumentError(problem.message, next_step=f"correct {flag}", **{flag: text}) from problem
+
+
+def read_file(text: yaml_file.Text, base: Request) -> list[Request]:
+    """Return the tasks of a file: a key `tasks` with a list, each entry in the words of the command line's flags.
+
+    Args:
+        text: The parsed file.
+        base: What was said on the command line; an entry of the file wins.
+
+    Raises:
+        InvalidArgumentError: An unknown key or a value of the wrong sort; names file and line.
+    """
+    entries = text.values.get("tasks")
+    if not isinstance(entries, list) or not entries or set(text.values) != {"tasks"}:
+        raise InvalidArgumentError(
+            "A file of tasks has one key `tasks` with a list of at least one.",
+            next_step="tasks:\n  - prompt: ...\n    repo: .",
+            file=text.source,
+        )
+    return [_entry(entry, index, text, base) for index, entry in enumerate(entries)]
+
+
+def _entry(entry: object, index: int, text: yaml_file.Text, base: Request) -> Request:
+    line = text.lines.get(("tasks", index), 1)
+    if not isinstance(entry, dict):
+        raise InvalidArgumentError("A task is a block of keys with values.", file=text.source, line=line)
+    kinds = {each.name: type(getattr(Request(), each.name)) for each in dataclasses.fields(Request)}
+    values: dict[str, Any] = {}
+    for key, value in entry.items():
+        where = text.lines.get(("tasks", index, key), line)
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, n=1, cutoff=0.0)
+            raise InvalidArgumentError(
+                f"Unknown key `{key}`.", next_step=f"the nearest valid one is `{near[0]}`", file=text.source, line=where
+            )
+        values[key] = _value(kinds[key], key, value, text.source, where)
+    return dataclasses.replace(base, **values)
+
+
+def _value(kind: type, key: str, value: object, source: str, line: int) -> object:
+    if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is tuple and isinstance(value, list):
+        return tuple(str(item) for item in value)
+    if kind is dict and isinstance(value, dict):
+        return {str(name): str(item) for name, item in value.items()}
+    wanted = {str: "a text", int: "a whole number", tuple: "a list", dict: "a block of names with values"}[kind]
+    raise InvalidArgumentError(f"`{key}` is {wanted}.", next_step="correct it", file=source, line=line)
+
+
+def pairs(flag: str, texts: list[str]) -> dict[str, str]:
+    """Return names and values of `NAME=VALUE` flags.
+
+    Raises:
+        InvalidArgumentError: One has no `=`.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise InvalidArgumentError("A name and a value are written NAME=VALUE.", next_step=f"correct {flag}", **{flag: text})
+        found[name] = value
+    return found

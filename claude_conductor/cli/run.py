@@ -1,0 +1,203 @@
+"""`conductor run`: gives agents a task, and waits for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from claude_conductor.cli import commands, complaint, exits, follow, local_set, output, repository, session, task_view
+from claude_conductor.cli import start as starting
+from claude_conductor.cli.host import Probe
+from claude_conductor.cli.in_use import read_resolved
+from claude_conductor.cli.output import Format, FormatOption, say
+from claude_conductor.cli.request import Request, pairs, read_file, spec
+from claude_conductor.client import Conductor
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.settings import place, yaml_file
+from claude_conductor.settings.home import find
+from claude_conductor.telemetry.traces import open_tracer, span
+from claude_conductor.units import parse_duration
+from claude_conductor.v1 import task_pb2
+
+app = commands.app("Give agents a task, and wait for it.")
+
+Flag = typer.Option
+START_WAIT = 15.0
+MOST = 1000
+"""Tasks in one call."""
+
+
+@dataclasses.dataclass(slots=True)
+class Progress:
+    """What was submitted so far, for whoever interrupts us."""
+
+    task_ids: list[str] = dataclasses.field(default_factory=list)
+
+
+@app.command()
+def run(
+    prompt: Annotated[str, typer.Argument(help="What to do, in words; `-` reads it from standard input.")] = "",
+    agent: Annotated[str, Flag("--agent", help="Kind of agent: command, claude-code, grpc-agent or scripted.")] = "",
+    cmd: Annotated[str, Flag("--cmd", help="For `command`: a shell line; {prompt} in it is the prompt, as one word.")] = "",
+    repo: Annotated[str, Flag("--repo", help="Git repository to work on; every task gets its own clone.")] = "",
+    ref: Annotated[str, Flag("--ref", help="Branch, tag or commit of the repository.")] = "",
+    folder: Annotated[str, Flag("--folder", help="Folder to work on a copy of, instead of --repo.")] = "",
+    count: Annotated[int, Flag("-n", "--count", min=1, max=MOST, help="How many attempts at the same thing, side by side.")] = 1,
+    file: Annotated[Path | None, Flag("-f", "--file", help="Several tasks from a file; the flags are their defaults.")] = None,
+    wait: Annotated[bool, Flag("--wait/--detach", help="Wait for the end, or return once it is queued.")] = True,  # noqa: FBT002
+    wait_timeout: Annotated[str, Flag("--wait-timeout", help="How long to wait at most; the task goes on.")] = "",
+    timeout: Annotated[str, Flag("--timeout", help="How long one attempt may run, such as 30m.")] = "",
+    type_: Annotated[str, Flag("--type", help="generic, code_review, refactor, test_generation, analysis ...")] = "",
+    priority: Annotated[int, Flag("--priority", help="1 (last) to 10 (first).", show_default="5")] = 0,
+    attempts: Annotated[int, Flag("--attempts", min=0, max=100, help="How often it is tried in all.", show_default="3")] = 0,
+    memory: Annotated[str, Flag("--memory", help="Memory limit, such as 2g.")] = "",
+    cpus: Annotated[str, Flag("--cpus", help="Processor limit, such as 0.5.")] = "",
+    disk: Annotated[str, Flag("--disk", help="Size of the workspace, such as 10g.")] = "",
+    level: Annotated[str, Flag("--level", help="Isolation: strict, moderate or minimal. Never lowered by itself.")] = "",
+    model: Annotated[str, Flag("--model", help="Model, for agents that use one.")] = "",
+    on: Annotated[str, Flag("--on", metavar="AGENT", help="The one agent that shall do it.")] = "",
+    prompt_by: Annotated[str, Flag("--prompt-by", help="How the prompt reaches a command: argument, stdin or file.")] = "",
+    env: Annotated[list[str] | None, Flag("--env", metavar="NAME=VALUE", help="Variable of the agent; never a secret.")] = None,
+    label: Annotated[list[str] | None, Flag("--label", metavar="NAME=VALUE", help="Label to find the task by.")] = None,
+    needs: Annotated[list[str] | None, Flag("--needs", metavar="NAME=VALUE", help="Label the agent must have.")] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
+
+    Example: conductor run "fix the failing test" --agent claude-code --repo . -n 4
+    """
+    base = Request(
+        prompt=sys.stdin.read() if prompt == "-" else prompt,
+        agent=agent,
+        cmd=cmd,
+        repo=repo,
+        ref=ref,
+        folder=folder,
+        type=type_,
+        priority=priority,
+        timeout=timeout,
+        attempts=attempts,
+        memory=memory,
+        cpus=cpus,
+        disk=disk,
+        level=level,
+        model=model,
+        on=on,
+        prompt_by=prompt_by,
+        env=pairs("--env", env or []),
+        labels=pairs("--label", label or []),
+        needs=pairs("--needs", needs or []),
+    )
+    requests = [base] if file is None else read_file(yaml_file.read(file), base)
+    if len(requests) * count > MOST:
+        raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
+    patience = parse_duration(wait_timeout) if wait_timeout else None
+    specs = [spec(ready) for ready in _looked_up(requests) for _ in range(count)]
+    ensure_running()
+    progress = Progress()
+    try:
+        code = session.run(_run(specs, progress, wait=wait, patience=patience, form=form))
+    except KeyboardInterrupt:
+        if not progress.task_ids:
+            raise
+        complaint.note("\nleft alone; it goes on." if len(progress.task_ids) == 1 else "\nleft alone; they go on.")
+        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
+        raise typer.Exit(exits.INTERRUPTED) from None
+    raise typer.Exit(code)
+
+
+def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
+    """Queue a task and return at once: `conductor run --detach`."""
+    run(**given, wait=False)
+
+
+_PARAMETERS = [
+    each for each in inspect.signature(run, eval_str=True).parameters.values() if each.name not in ("wait", "wait_timeout")
+]
+submit.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]  # what typer reads
+submit.__annotations__ = {each.name: each.annotation for each in _PARAMETERS}
+
+
+def ensure_running() -> None:
+    """Start this home's set if that is whom we talk to and it does not run."""
+    if not place.resolve(os.environ).local or find(os.environ).socket.is_socket():
+        return
+    complaint.note("Conductor does not run yet; starting it ...")
+    with Probe() as probe:
+        in_use = read_resolved(None)
+        complaint.note(starting.summary(local_set.start(in_use, probe, wait=START_WAIT), in_use.resolved.levels))
+
+
+def _looked_up(requests: list[Request]) -> list[Request]:
+    """Return the requests with absolute paths; each repository is looked up once."""
+    seen: dict[tuple[str, str], repository.Checked] = {}
+    found = []
+    for request in requests:
+        changes: dict[str, Any] = {}
+        if request.repo:
+            key = (request.repo, request.ref)
+            if key not in seen:
+                seen[key] = repository.check(*key)
+                if number := seen[key].changed_files:
+                    changed = f"{number} changed file{'s are' if number > 1 else ' is'}"
+                    complaint.warn(f"{changed} not committed in {request.repo}: agents work on a clone, without them")
+            changes["repo"] = seen[key].repository
+        if request.folder:
+            path = Path(request.folder).expanduser().resolve()
+            if not path.is_dir():
+                raise InvalidArgumentError("There is no such folder.", next_step="correct --folder", folder=path)
+            changes["folder"] = str(path)
+        found.append(dataclasses.replace(request, **changes))
+    return found
+
+
+async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool, patience: float | None, form: Format) -> int:
+    """Submit, follow, show; returns the exit code."""
+    tracer = open_tracer("conductor", os.environ)
+    try:
+        with span(tracer, "conductor run", parent=os.environ.get("TRACEPARENT", ""), kind="client", tasks=len(specs)) as current:
+            async with session.connect() as conductor:
+                tasks = await _submit(conductor, specs, progress, current.traceparent)
+                if not wait:
+                    output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, "")
+                    if form is Format.TABLE:
+                        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
+                    return exits.OK
+                with follow.Board(tasks) as board:
+                    done = await follow.follow(conductor, board, timeout=patience)
+            failed = [task for task in done if task.state != task_pb2.TASK_STATE_SUCCEEDED]
+            if failed:
+                current.fail(task_view.state(failed[0]))
+    finally:
+        tracer.shutdown()
+    show_results(done, form)
+    return exits.FAILURE if failed else exits.OK
+
+
+async def _submit(
+    conductor: Conductor, specs: list[task_pb2.TaskSpec], progress: Progress, traceparent: str
+) -> list[task_pb2.Task]:
+    tasks = []
+    for wanted in specs:
+        task = await conductor.tasks.submit(wanted, request_id=secrets.token_hex(16), traceparent=traceparent)
+        progress.task_ids.append(task.task_id)
+        tasks.append(task)
+    return tasks
+
+
+def show_results(tasks: list[task_pb2.Task], form: Format) -> None:
+    """Show what came of finished tasks."""
+    if form in (Format.JSON, Format.YAML, Format.NAME):
+        output.show_rows(form, tasks, (), task_view.name, "")
+        return
+    for task in tasks:
+        ran = task_view.line(task, 0.0).partition(" - ")[0]
+        say(ran)
+        output.facts([(f"  {title}", value) for title, value in task_view.outcome(task) if value])

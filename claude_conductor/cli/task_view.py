@@ -1,0 +1,154 @@
+"""How is a task told: in a word, a line, a row of a table, or whole?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from claude_conductor.cli import output
+from claude_conductor.cli.agents import isolation_lines
+from claude_conductor.cli.output import Column
+from claude_conductor.client.tasks import FINAL
+from claude_conductor.units import format_duration, format_size
+from claude_conductor.v1 import task_pb2
+
+_SHORT: Final = 60
+_EMPTY: Final = "-"
+
+
+def state(task: task_pb2.Task) -> str:
+    """Return its state in a word."""
+    return output.word(task_pb2.TaskState, task.state, "TASK_STATE_").replace("_", " ")
+
+
+def name(task: task_pb2.Task) -> str:
+    """Return what `-o name` prints."""
+    return task.task_id
+
+
+def about(task: task_pb2.Task) -> str:
+    """Return the beginning of what it is about."""
+    text = " ".join((task.spec.prompt or " ".join(task.spec.command)).split())
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def seconds(task: task_pb2.Task, now: float) -> float | None:
+    """Return how long it has been running or ran, in seconds; None before its start."""
+    if not task.start_time.seconds:
+        return None
+    end = task.end_time.ToNanoseconds() / 1e9 if task.end_time.seconds else now
+    return max(0.0, end - task.start_time.ToNanoseconds() / 1e9)
+
+
+def patch(task: task_pb2.Task) -> str:
+    """Return the size of its patch, such as `2 files, +10 -3`; empty where there is none."""
+    if not task.result.patch_artefact_id:
+        return ""
+    size = task.result.patch
+    return f"{size.files} file{'s' if size.files != 1 else ''}, +{size.added_lines} -{size.removed_lines}"
+
+
+def usage(task: task_pb2.Task) -> str:
+    """Return what it used, in words."""
+    use = task.result.usage
+    parts = []
+    if use.wall_time.ToNanoseconds():
+        parts.append(f"{format_duration(use.wall_time.ToNanoseconds() / 1e9)}")
+    if use.cpu_seconds:
+        parts.append(f"{use.cpu_seconds:.1f} s of processor time")
+    if use.memory_peak_bytes:
+        parts.append(f"{format_size(use.memory_peak_bytes)} of memory at most")
+    if use.throttled_seconds >= 0.05:
+        parts.append(f"held back {use.throttled_seconds:.1f} s by its processor limit (--cpus)")
+    if use.input_tokens or use.output_tokens:
+        cached = f", {use.cache_read_tokens} from the cache" if use.cache_read_tokens else ""
+        parts.append(f"{use.input_tokens} tokens in{cached}, {use.output_tokens} out")
+    if use.cost_usd:
+        parts.append(f"${use.cost_usd:.4f}")
+    return ", ".join(parts)
+
+
+def failure(task: task_pb2.Task) -> str:
+    """Return why it failed; empty if it did not."""
+    result = task.result
+    if not result.HasField("failure"):
+        return "" if task.state == task_pb2.TASK_STATE_SUCCEEDED else task.reason if task.state in FINAL else ""
+    kind = output.word(task_pb2.FailureKind, result.failure.kind, "FAILURE_KIND_").replace("_", " ")
+    return f"{kind}: {result.failure.message}" if result.failure.message else kind
+
+
+def line(task: task_pb2.Task, now: float) -> str:
+    """Return one line about where it stands."""
+    parts = [task.task_id, state(task)]
+    if task.agent_id:
+        parts.append(f"on {task.agent_id}")
+    if (ran := seconds(task, now)) is not None:
+        parts.append(f"{'after' if task.state in FINAL else 'for'} {format_duration(ran)}")
+    words = failure(task) if task.state in FINAL else task.progress or ("" if task.agent_id else task.reason)
+    return " ".join(parts) + (f" - {output.printable(words)}" if words else "")
+
+
+COLUMNS: Final = (
+    Column("TASK", name),
+    Column("STATE", state),
+    Column("AGENT", lambda task: task.agent_id or _EMPTY),
+    Column("AGE", lambda task: output.age(task.create_time) or _EMPTY),
+    Column("PATCH", lambda task: patch(task) or _EMPTY),
+    Column("ABOUT", about),
+    Column("TYPE", lambda task: task.spec.type, wide=True),
+    Column("DRIVER", lambda task: task.spec.driver, wide=True),
+    Column("PRIORITY", lambda task: str(task.spec.priority), wide=True),
+    Column("ATTEMPTS", lambda task: str(len(task.attempts)), wide=True),
+    Column("BY", lambda task: task.submitter, wide=True),
+    Column("REASON", lambda task: failure(task) or task.reason, wide=True),
+)
+
+
+def outcome(task: task_pb2.Task) -> list[tuple[str, str]]:
+    """Return what came of a finished task, as lines."""
+    result = task.result
+    patched = f"{patch(task)}; `conductor tasks apply {task.task_id}` puts it on a branch" if patch(task) else ""
+    return [
+        ("summary", output.printable_lines(result.summary.strip())),
+        ("failed", output.printable_lines(failure(task))),
+        ("patch", patched),
+        ("warnings", "\n".join(output.printable(warning) for warning in result.warnings)),
+        ("used", usage(task)),
+        ("output", f"conductor tasks output {task.task_id}"),
+    ]
+
+
+def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
+    """Return everything about a task, as lines."""
+    spec = task.spec
+    where = spec.workspace.git.repository or spec.workspace.folder.path
+    ran = seconds(task, now)
+    lines = [
+        ("task", task.task_id),
+        ("state", state(task)),
+        ("reason", output.printable(task.reason)),
+        ("agent", task.agent_id),
+        ("progress", output.printable(task.progress) if task.state not in FINAL else ""),
+        ("type", spec.type),
+        ("driver", spec.driver),
+        ("prompt", output.printable_lines(spec.prompt)),
+        ("command", output.printable(" ".join(spec.command))),
+        ("workspace", f"{where} {spec.workspace.git.ref}".strip()),
+        ("priority", str(spec.priority)),
+        ("depends on", ", ".join(spec.depends_on)),
+        ("parent", spec.parent_task_id),
+        ("submitted", f"{output.moment(task.create_time)} by {task.submitter}"),
+        ("ran", format_duration(ran) if ran is not None else ""),
+        ("attempts", "\n".join(_attempt(attempt) for attempt in task.attempts)),
+        ("trace", task.traceparent),
+    ]
+    if task.state in FINAL:
+        code = f"exit code {task.result.exit_code}" if task.result.HasField("exit_code") else ""
+        artefacts = [f"{a.name} ({format_size(a.size_bytes)}) {a.artefact_id}" for a in task.result.artefacts]
+        lines += [("ended", code), *outcome(task), ("artefacts", "\n".join(artefacts)), *isolation_lines(task.result.isolation)]
+    return lines
+
+
+def _attempt(attempt: task_pb2.TaskAttempt) -> str:
+    end = f" to {output.moment(attempt.end_time)}" if attempt.end_time.seconds else ""
+    why = f": {output.printable(attempt.failure.message)}" if attempt.HasField("failure") else ""
+    return f"{attempt.attempt} on {attempt.agent_id}, {output.moment(attempt.lease_time)}{end}{why}"

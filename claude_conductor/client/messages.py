@@ -1,0 +1,124 @@
+"""How does somebody without a sidecar send and receive messages?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from claude_conductor.client.call import DEADLINE, Caller
+from claude_conductor.client.tasks import duration
+from claude_conductor.v1 import message_pb2, message_service_pb2, message_service_pb2_grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that was accepted."""
+
+    message_id: str
+    duplicate: bool
+    """Whether this id was accepted before; nothing was stored twice."""
+
+
+class Messages:
+    """The mailbox of the caller's identity, and the messages there are."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._stub = message_service_pb2_grpc.MessageServiceStub(caller.channel)
+
+    async def send(
+        self,
+        recipient: str,
+        data: bytes,
+        *,
+        type: str = "status_update",  # noqa: A002 - the envelope's own word
+        message_id: str = "",
+        content_type: str = "text/plain; charset=utf-8",
+        correlation_id: str = "",
+        ephemeral: bool = False,
+        time_to_live: float | None = None,
+        traceparent: str = "",
+    ) -> Sent:
+        """Send one message; it is stored (or, if ephemeral, handed over) when this returns.
+
+        Args:
+            recipient: Agent id or `task/TASK_ID`.
+            data: The payload.
+            type: What kind of message it is.
+            message_id: Idempotency key; empty: the control plane mints one.
+            content_type: Media type of the payload.
+            correlation_id: For a reply: the id of the message it answers.
+            ephemeral: Hand it to the recipient's live stream or fail.
+            time_to_live: Seconds; None means 24 h.
+            traceparent: W3C trace context.
+
+        Raises:
+            AgentNotFoundError, AgentOfflineError, MailboxFullError, PayloadTooLargeError: of the control plane.
+        """
+        envelope = message_pb2.Envelope(
+            id=message_id,
+            type=type,
+            data=data,
+            data_content_type=content_type,
+            correlation_id=correlation_id,
+            traceparent=traceparent,
+        )
+        request = message_service_pb2.SendMessageRequest(
+            recipient=recipient,
+            envelope=envelope,
+            quality=message_pb2.QUALITY_EPHEMERAL if ephemeral else message_pb2.QUALITY_DURABLE,
+            time_to_live=None if time_to_live is None else duration(time_to_live),
+        )
+        answer = await self._caller.unary(self._stub.SendMessage, request, traceparent=traceparent)
+        return Sent(answer.message_id, answer.duplicate)
+
+    async def fetch(
+        self, *, limit: int = 100, wait: float = 0.0, after_position: int = 0
+    ) -> list[message_service_pb2.ReceivedMessage]:
+        """Return messages of the caller's mailbox that are not acknowledged, oldest first.
+
+        Args:
+            limit: At most this many.
+            wait: Seconds to wait for the first, at most 60.
+            after_position: Only messages after this one; 0 means from the oldest.
+        """
+        request = message_service_pb2.FetchMessagesRequest(
+            max_messages=limit, wait=duration(wait) if wait else None, after_position=after_position
+        )
+        answer = await self._caller.unary(self._stub.FetchMessages, request, timeout=wait + DEADLINE)
+        return list(answer.messages)
+
+    async def acknowledge(self, positions: Sequence[int]) -> None:
+        """Acknowledge messages of the caller's mailbox. Repeating it is harmless.
+
+        Raises:
+            MessageNotFoundError: A position never existed.
+        """
+        request = message_service_pb2.AcknowledgeMessagesRequest(positions=positions)
+        await self._caller.unary(self._stub.AcknowledgeMessages, request)
+
+    async def get(self, message_id: str) -> list[message_pb2.MessageRecord]:
+        """Return a message with its states, one record per recipient.
+
+        Raises:
+            MessageNotFoundError: There is none.
+        """
+        request = message_service_pb2.GetMessageRequest(message_id=message_id)
+        return list((await self._caller.unary(self._stub.GetMessage, request)).records)
+
+    async def list(
+        self, *, limit: int = 100, recipient: str = "", states: Sequence[message_pb2.MessageState.ValueType] = ()
+    ) -> list[message_pb2.MessageRecord]:
+        """Return up to `limit` messages, newest first, over as many pages as it takes."""
+        found: list[message_pb2.MessageRecord] = []
+        token = ""
+        while len(found) < limit:
+            request = message_service_pb2.ListMessagesRequest(
+                page_size=min(1000, limit - len(found)), page_token=token, recipient=recipient, states=states
+            )
+            answer = await self._caller.unary(self._stub.ListMessages, request)
+            found += answer.records
+            token = answer.next_page_token
+            if not token:
+                break
+        return found

@@ -1,0 +1,212 @@
+"""What may a settings file say? The keys, their meaning, their defaults and what values they take; nothing is read here.
+
+Values stay as they are written (`1g`, `~/work`), so that an export reads like its file; `resolve` gives them meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.ids import check_name
+from claude_conductor.settings.words import DRIVERS, driver
+from claude_conductor.units import parse_cpus, parse_duration, parse_size
+
+
+def _written(parse: Callable[[str], object]) -> BeforeValidator:
+    """Check a value with `parse` and keep it as it was written."""
+
+    def check(value: object) -> str:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"a number or a text is needed, not {type(value).__name__}")  # noqa: TRY004 - pydantic wants ValueError
+        try:
+            parse(str(value))
+        except InvalidArgumentError as problem:
+            raise ValueError(problem.message) from problem
+        return str(value)
+
+    return BeforeValidator(check)
+
+
+def _positive_size(text: str) -> int:
+    if (size := parse_size(text)) <= 0:
+        raise InvalidArgumentError("A size is above 0 here.")
+    return size
+
+
+def _positive_duration(text: str) -> float:
+    if (seconds := parse_duration(text)) <= 0:
+        raise InvalidArgumentError("A duration is above 0 here.")
+    return seconds
+
+
+def parse_uid_range(text: str) -> tuple[int, int]:
+    """Return the first and last uid of `61200-61999`.
+
+    Raises:
+        InvalidArgumentError: It is no range of ordinary uids that fits 16-bit user maps.
+    """
+    first, _, last = text.partition("-")
+    if not (first.strip().isdecimal() and last.strip().isdecimal()) or not 1000 <= int(first) <= int(last) <= 65533:
+        raise InvalidArgumentError("A uid range is written like 61200-61999, within 1000 to 65533.")
+    return int(first), int(last)
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _driver(value: object) -> object:
+    plain = driver(value) if isinstance(value, str) else value
+    if plain not in DRIVERS:
+        raise ValueError(f"a kind of agent is needed: {', '.join(DRIVERS)}")
+    return plain
+
+
+def _agent_id(text: str) -> str:
+    return check_name("agent", text)
+
+
+Size = Annotated[str, _written(_positive_size)]
+Cpus = Annotated[str, _written(parse_cpus)]
+Seconds = Annotated[str, _written(_positive_duration)]
+Delay = Annotated[str, _written(parse_duration)]
+Driver = Annotated[str, BeforeValidator(_driver)]
+Level = Annotated[Literal["strict", "moderate", "minimal"], BeforeValidator(_lower)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Block(BaseModel):
+    """A block of keys; a key that is not here is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ContainerConfig(Block):
+    """What every agent gets, in the words of the standalone file."""
+
+    memory_limit: Size = "1g"
+    cpu_limit: Cpus = "0.5"
+    enable_networking: bool = False
+    """Egress by allow-list; refused with strict."""
+    workspace_mount: bool = True
+    """False: an empty sized scratch folder instead of the task's files."""
+
+
+class Storage(Block):
+    """Where files are. A path below `~/.claude-conductor` follows CONDUCTOR_HOME."""
+
+    workspace_path: str = "~/.claude-conductor/workspace"
+    temp_path: str = ""
+    """Parent of private temporary folders; empty: the sidecar's own."""
+    agent_isolation: bool = True
+    """False shares workspaces between agents; refused unless the level is minimal."""
+
+
+class AgentBlock(Block):
+    """What every agent gets, in the words of the production file, and more."""
+
+    container_memory: Size = "1g"
+    """The same as `container_config.memory_limit`; the one that is set nearer to the command line wins."""
+    container_cpu: Cpus = "0.5"
+    workspace_isolation: Level = "strict"
+    health_check_interval: Seconds = "30"
+    startup_timeout: Seconds = "60"
+    stop_grace: Delay = "5"
+    """Between TERM and KILL."""
+    workspace_size: Size = "5g"
+    temp_size: Size = "256m"
+    pids: Count = 512
+    open_files: Count = 4096
+    keep_workspaces: bool = False
+    """Leave the workspace of a failed task for a look."""
+    drivers: tuple[Driver, ...] = ("command", "claude_code", "scripted")
+    labels: dict[str, str] = {}
+
+
+class NamedAgent(Block):
+    """A slot of its own, besides the `num_agents` plain ones; what it does not say it takes from `agent`."""
+
+    id: Annotated[str, _written(_agent_id)]
+    driver: Driver | None = None
+    command: tuple[str, ...] = ()
+    """For `grpc_agent`: the long-running program."""
+    environment: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    level: Level | None = None
+    memory: Size | None = None
+    cpus: Cpus | None = None
+    toolchains: tuple[str, ...] = ()
+
+
+class Limits(Block):
+    """Bounds of messages and output."""
+
+    payload_bytes: Size = "1m"
+    mailbox_messages: Count = 10_000
+    mailbox_bytes: Size = "64m"
+    hops: Annotated[int, Field(ge=1, le=255)] = 16
+    message_attempts: Count = 5
+    message_seconds: Seconds = "24h"
+    prompt_bytes: Size = "256k"
+    output_bytes: Size = "64m"
+
+
+class Tasks(Block):
+    """What a task gets that does not say."""
+
+    default_driver: Driver = "command"
+    timeout: Seconds = "1h"
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    retry_delay: Delay = "1s"
+    keep_days: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Provider(Block):
+    """The model provider behind the gateway. The key is in a file of yours (0600) or in ANTHROPIC_API_KEY, never in here."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "https://api.anthropic.com"
+    api_key_file: str = ""
+
+
+class Isolation(Block):
+    """How agents are kept apart on this host."""
+
+    uid_range: Annotated[str, _written(parse_uid_range)] = "61200-61999"
+
+
+class Document(Block):
+    """A whole settings file."""
+
+    num_agents: Annotated[int, Field(ge=0, le=256)] = 4
+    log_level: LogLevel = "info"
+    store: Annotated[Literal["sqlite", "memory"], BeforeValidator(_lower)] = "sqlite"
+    lease_seconds: Seconds = "15"
+    toolchains: tuple[str, ...] = ()
+    """Folders agents may read, shown at their own path."""
+    claude_binary: str = ""
+    """Path of Claude Code; empty: `claude` on PATH."""
+    container_config: ContainerConfig = ContainerConfig()
+    storage: Storage = Storage()
+    agent: AgentBlock = AgentBlock()
+    agents: tuple[NamedAgent, ...] = ()
+    limits: Limits = Limits()
+    tasks: Tasks = Tasks()
+    provider: Provider = Provider()
+    isolation: Isolation = Isolation()
+
+
+def keys(block: type[BaseModel] = Document, prefix: str = "") -> dict[str, type[BaseModel] | None]:
+    """Return every dotted key, blocks (with their class) before what is in them; `agents` stands for its list."""
+    found: dict[str, type[BaseModel] | None] = {}
+    for name, field in block.model_fields.items():
+        kind = field.annotation
+        inner = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        found[prefix + name] = inner
+        if inner is not None:
+            found |= keys(inner, f"{prefix}{name}.")
+    return found
