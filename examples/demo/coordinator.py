@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from claude_conductor.client.agent import AgentClient
+from claude_conductor.client.sync import AgentClient
 from claude_conductor.errors import DeadlineExceededError
 from claude_conductor.v1.message_pb2 import Envelope
 from claude_conductor.v1.task_pb2 import (

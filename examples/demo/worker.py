@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from claude_conductor.client.agent import AgentClient
+from claude_conductor.client.sync import AgentClient
 from claude_conductor.v1.message_pb2 import Envelope
 
 RUFF = str(Path(sys.executable).with_name("ruff"))
