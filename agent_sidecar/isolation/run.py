@@ -40,7 +40,7 @@ class Surroundings:
     clock: Clock
     bridge_text: bytes
     stragglers: Callable[[int], frozenset[int]]
-    """Returns the processes that descend from a process, for levels without groups."""
+    """Returns what is left of the run with this process id where there are no groups that tell."""
 
 
 class Run:
@@ -293,10 +293,11 @@ class Run:
         left = self._groups.processes()
         if left or not self._ended.is_set():
             self._groups.kill()
-        for pid in self._around.stragglers(self._pid) if not self._groups.places.distinct() and self._pid else ():
-            left |= {pid}
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if self._pid and not self._groups.places.distinct():
+            left |= self._around.stragglers(self._pid)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         if not self._ended.is_set() and self._pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
