@@ -33,7 +33,9 @@ MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MNT_DETACH = 0x1000, 0x4000, 0
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 HOST = "/.host/root"
 """Where the host's own tree is; the folder above it is closed to everybody but root."""
-SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "dev", "proc", "sys")
+SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
+KERNEL = ("dev", "proc", "sys")
+"""Shown without what is mounted below them: bubblewrap reads the whole mount table for each of its mounts."""
 ORDER_LIMIT = 4096
 DESCRIPTOR_LIMIT = 64
 REPORT = 3
@@ -179,6 +181,13 @@ def _take_own_root() -> str:
         os.chdir("/")
         for name in SYSTEM:
             _show_system(name)
+        for name in KERNEL:
+            _mount(f"{HOST}/{name}", _made("/" + name), None, MS_BIND)
+        for name in ("dev/pts", "dev/shm"):
+            if os.path.isdir(f"{HOST}/{name}"):  # noqa: PTH112
+                _mount(f"{HOST}/{name}", "/" + name, None, MS_BIND)
+        for name in KERNEL:
+            _call("umount2", f"{HOST}/{name}".encode(), MNT_DETACH)
         for name in ("tmp", "run", "workspace"):
             os.mkdir("/" + name, 0o755)  # noqa: PTH102
         _mount("conductor", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=256m")  # noqa: S108
@@ -193,6 +202,11 @@ def _show_system(name: str) -> None:
         os.symlink(os.readlink(source), "/" + name)  # noqa: PTH115, PTH211
     elif os.path.isdir(source):  # noqa: PTH112
         _show("/" + name, "/" + name)
+
+
+def _made(path: str) -> str:
+    os.mkdir(path, 0o755)  # noqa: PTH102
+    return path
 
 
 def _show(path: str, source: str) -> None:

@@ -359,6 +359,17 @@ class IsolationDriverContract:
                     await loop.sock_sendall(client, b"pong")
                 assert await line_of(handle) == b"b'pong'\n"
 
+    async def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing(self, sandbox: Sandbox) -> None:
+        for milliseconds in (0, 1, 2, 4, 8, 12):
+            decided = sandbox.plan(sandbox.spec("/bin/sleep", "980"))
+            starting = asyncio.create_task(sandbox.driver.start(decided), name="start")
+            await asyncio.sleep(milliseconds / 1000)
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await (await starting).stop(0.0)
+        assert not processes_with("sleep\0980", sandbox.driver.agent_uid)
+        assert await sandbox.driver.sweep() == []
+
     async def test_many_runs_at_once_do_not_disturb_each_other(self, sandbox: Sandbox) -> None:
         ended = await asyncio.gather(*(sandbox.shell(f"echo {number}; exit {number}") for number in range(8)))
         assert [(each.stdout, each.exit.code) for each in ended] == [(f"{number}\n", number) for number in range(8)]

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-pytest.register_assert_rewrite("tests.contract.isolation_driver")
+if "tests.contract.isolation_driver" not in sys.modules:  # the escape suite may have been first
+    pytest.register_assert_rewrite("tests.contract.isolation_driver")
 
-from agent_sidecar.isolation import level as levels  # noqa: E402 - the suite must be registered before it is imported
-from agent_sidecar.isolation.interface import Cause, Level, Refusal  # noqa: E402
-from agent_sidecar.isolation.kernel.cgroup_files import SystemCgroupFiles  # noqa: E402
-from agent_sidecar.isolation.process_driver import make_process_driver, probe_host  # noqa: E402
-from claude_conductor.errors import AlreadyRunningError, StartFailedError  # noqa: E402
-from tests.contract import isolation_users  # noqa: E402
-from tests.contract.isolation_driver import (  # noqa: E402
+from agent_sidecar.isolation import level as levels
+from agent_sidecar.isolation.interface import Cause, Level, Refusal
+from agent_sidecar.isolation.kernel.cgroup_files import SystemCgroupFiles
+from agent_sidecar.isolation.process_driver import make_process_driver, probe_host
+from claude_conductor.errors import AlreadyRunningError, StartFailedError
+from tests.contract import isolation_users
+from tests.contract.isolation_driver import (
     LOCKS,
     IsolationDriverContract,
     Sandbox,

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+if "tests.contract.isolation_driver" not in sys.modules:
+    pytest.register_assert_rewrite("tests.contract.isolation_driver")
+
 from agent_sidecar.isolation.process_driver import make_process_driver
 from tests.contract.isolation_driver import LOCKS, Sandbox
 from tests.escape.attacks import Attack
