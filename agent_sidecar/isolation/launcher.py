@@ -1,8 +1,9 @@
 """The launcher: a small process of its own that starts sandboxes, because the sidecar's threads must never be forked.
 
-Its own program (`python -I -S launcher.py SOCKET PARENT`), standard library only, single-threaded. It speaks datagrams of JSON
-over a SOCK_SEQPACKET pair: `{"do": "start", ...}` with file descriptors, `{"do": "stage", ...}`; it answers with `ready`,
-`started`, `staged`, `failed` and `exited`. When the sidecar dies the kernel kills it, and with it every sandbox.
+Its own program (`python -I -S launcher.py SOCKET PARENT`), standard library only, single-threaded; it imports as little as it
+can, since every sidecar has one. It speaks datagrams of marshalled dictionaries (both ends are the same interpreter) over a
+SOCK_SEQPACKET pair: `{"do": "start", ...}` with file descriptors, and `unstage`; it answers `ready`, `started`, `failed` and
+`exited`. When the sidecar dies the kernel kills it, and with it every sandbox.
 
 A root launcher takes a mount namespace of its own and a new root (a tmpfs, 0755) that holds the system, and by request the
 folders an agent may use, each at its own absolute path and with plain empty folders as parents: an agent's uid then reaches
@@ -11,20 +12,19 @@ them although the home around them is private. The host's own tree stays below `
 
 from __future__ import annotations
 
-import contextlib
+import _signal as signal  # type: ignore[import-not-found]  # signal and socket would bring enum: 1 MB
+import _socket as socket
 import ctypes
-import json
+import marshal
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing would cost half a megabyte in every sidecar
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_SET_SECCOMP = 1, 38, 36, 22
@@ -33,7 +33,9 @@ MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MNT_DETACH = 0x1000, 0x4000, 0
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 HOST = "/.host/root"
 """Where the host's own tree is; the folder above it is closed to everybody but root."""
-SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "dev", "proc", "sys")
+SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
+KERNEL = ("dev", "proc", "sys")
+"""Shown without what is mounted below them: bubblewrap reads the whole mount table for each of its mounts."""
 ORDER_LIMIT = 4096
 DESCRIPTOR_LIMIT = 64
 REPORT = 3
@@ -46,16 +48,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the socket until the sidecar is gone."""
-    with socket.socket(fileno=int(arguments[0])) as channel:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(arguments[1]):
-            return 1
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
-        os.umask(0o022)
-        channel.set_inheritable(False)
-        launcher = Launcher(channel)
-        launcher.tell(did="ready", staging=_take_own_root() if os.geteuid() == 0 else "not root")
-        launcher.serve()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(arguments[1]):
+        return 1
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(0o022)
+    channel = socket.socket(fileno=int(arguments[0]))
+    os.set_inheritable(channel.fileno(), False)  # noqa: FBT003 - it takes no keywords
+    launcher = Launcher(channel)
+    launcher.tell(did="ready", staging=_take_own_root() if os.geteuid() == 0 else "not root")
+    launcher.serve()
     return 0
 
 
@@ -69,7 +71,7 @@ class Launcher:
 
     def tell(self, **message: object) -> None:
         """Send one message to the sidecar."""
-        self._channel.send(json.dumps(message).encode())
+        self._channel.send(marshal.dumps(message))
 
     def serve(self) -> None:
         """Handle orders and deaths, one at a time, until the other end of the socket is closed."""
@@ -82,34 +84,31 @@ class Launcher:
         while True:
             ready = dict(poll.poll())
             if wake_read in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake_read, 4096)
+                _quietly(os.read, wake_read, 4096)
                 self._reap()
             if self._channel.fileno() in ready and not self._obey():
                 return
 
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while True:
+        while True:
+            try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                run = self._runs.pop(pid, None)
-                if run is not None:
-                    self.tell(did="exited", run=run, status=status)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            run = self._runs.pop(pid, None)
+            if run is not None:
+                self.tell(did="exited", run=run, status=status)
 
     def _obey(self) -> bool:
         data, descriptors = _receive(self._channel)
         if not data:
             return False
-        message = json.loads(data)
+        message = marshal.loads(data)  # noqa: S302 - from the sidecar that started this process
         try:
             if message["do"] == "start":
                 self._start(message["run"], descriptors)
-            elif message["do"] == "stage":
-                for path, source in message["paths"]:
-                    self._stage(path, source)
-                self.tell(did="staged", run=message["run"])
             elif message["do"] == "unstage":
                 for path in message["paths"]:
                     self._unstage(path)
@@ -122,8 +121,8 @@ class Launcher:
 
     def _start(self, run: str, descriptors: list[int]) -> None:
         """Start what the first descriptor (a memory file) describes; it says how many of the rest join groups."""
-        with open(os.dup(descriptors[0]), "rb") as file:  # noqa: PTH123  # a descriptor, not a path
-            order = json.load(file)
+        size = os.fstat(descriptors[0]).st_size
+        order = marshal.loads(os.pread(descriptors[0], size, 0))  # noqa: S302 - from the sidecar that started this process
         for path, source in order["stage"]:
             self._stage(path, source)
         parent = os.getpid()
@@ -156,8 +155,7 @@ class Launcher:
         del self._staged[path]
         if os.path.isdir(HOST):  # noqa: PTH112
             _call("umount2", path.encode(), MNT_DETACH)
-            with contextlib.suppress(OSError):
-                os.removedirs(path)
+            _quietly(os.removedirs, path)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
@@ -183,6 +181,13 @@ def _take_own_root() -> str:
         os.chdir("/")
         for name in SYSTEM:
             _show_system(name)
+        for name in KERNEL:
+            _mount(f"{HOST}/{name}", _made("/" + name), None, MS_BIND)
+        for name in ("dev/pts", "dev/shm"):
+            if os.path.isdir(f"{HOST}/{name}"):  # noqa: PTH112
+                _mount(f"{HOST}/{name}", "/" + name, None, MS_BIND)
+        for name in KERNEL:
+            _call("umount2", f"{HOST}/{name}".encode(), MNT_DETACH)
         for name in ("tmp", "run", "workspace"):
             os.mkdir("/" + name, 0o755)  # noqa: PTH102
         _mount("conductor", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=256m")  # noqa: S108
@@ -197,6 +202,11 @@ def _show_system(name: str) -> None:
         os.symlink(os.readlink(source), "/" + name)  # noqa: PTH115, PTH211
     elif os.path.isdir(source):  # noqa: PTH112
         _show("/" + name, "/" + name)
+
+
+def _made(path: str) -> str:
+    os.mkdir(path, 0o755)  # noqa: PTH102
+    return path
 
 
 def _show(path: str, source: str) -> None:
@@ -253,8 +263,7 @@ def _become(order: Mapping[str, Any], descriptors: list[int], parent: int, group
         step = "program"
         os.execve(order["program"], [os.fsencode(each) for each in order["argv"]], order["environment"])  # noqa: S606
     except (OSError, ValueError) as error:
-        with contextlib.suppress(OSError):
-            os.write(report, f"launch {step}: {error}\n".encode())
+        _quietly(os.write, report, f"launch {step}: {error}\n".encode())
     finally:
         os._exit(125)
 
@@ -286,10 +295,14 @@ def _limit(order: Mapping[str, Any]) -> None:
         resource.setrlimit(number, (allowed, allowed))
     os.sched_setaffinity(0, order["processors"])
     os.nice(order["nice"])
-    with contextlib.suppress(OSError):
-        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(descriptor, b"500")
-        os.close(descriptor)
+    _quietly(_raise_oom_score)
+
+
+def _raise_oom_score() -> None:
+    """Have the kernel choose agents first when the whole machine runs out of memory (proc_pid_oom_score_adj(5))."""
+    descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(descriptor, b"500")
+    os.close(descriptor)
 
 
 def _switch(uid: int, gid: int) -> None:
@@ -307,6 +320,14 @@ def _filter(program: bytes) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     description = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     _call("prctl", PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.c_char_p(description), 0, 0)
+
+
+def _quietly(action: Callable[..., object], *arguments: object) -> None:
+    """Do what may fail without harm."""
+    try:
+        action(*arguments)
+    except OSError:
+        return
 
 
 def _prctl(option: int, value: int) -> None:

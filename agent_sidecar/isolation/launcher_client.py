@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import marshal
 import os
 import select
 import socket
@@ -84,7 +84,7 @@ class LauncherClient:
         """
         memory = os.memfd_create("order", os.MFD_CLOEXEC)
         try:
-            write_all(memory, json.dumps(asdict(order)).encode())
+            write_all(memory, marshal.dumps(asdict(order)))
             self._send({"do": "start", "run": run}, [memory, *descriptors])
         finally:
             os.close(memory)
@@ -128,7 +128,7 @@ class LauncherClient:
 
     def _send(self, message: Mapping[str, object], descriptors: Sequence[int]) -> None:
         try:
-            socket.send_fds(self._channel, [json.dumps(message).encode()], descriptors)
+            socket.send_fds(self._channel, [marshal.dumps(dict(message))], descriptors)
         except OSError as error:
             raise StartFailedError("The launcher of isolated processes is gone.", cause=error) from error
 
@@ -137,7 +137,7 @@ class LauncherClient:
         data = self._channel.recv(launcher.ORDER_LIMIT) if ready else b""
         if not data:
             raise StartFailedError("The launcher of isolated processes does not answer.", seconds=seconds)
-        message: dict[str, Any] = json.loads(data)
+        message: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from the launcher we started
         return message
 
     def _hear(self) -> None:
@@ -150,7 +150,7 @@ class LauncherClient:
         if not data:
             self._lost()
             return
-        message: dict[str, Any] = json.loads(data)
+        message: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from the launcher we started
         listener = self._listeners.get(message["run"])
         if listener is not None:
             listener(message)

@@ -93,6 +93,22 @@ def _forbidden(spec: Spec, host: HostFacts) -> list[Mechanism]:
             found.append(Mechanism("mounts", Strength.NO, f"{path} {why}", "name the folder below it that the agent needs"))
     names = (spec.agent_id, spec.run_id)
     found += [Mechanism("names", Strength.NO, f"{name!r} cannot name a folder") for name in names if _unusable(name)]
+    found += [Mechanism("spec", Strength.NO, why, "correct the task") for why in _malformed(spec)]
+    return found
+
+
+def _malformed(spec: Spec) -> list[str]:
+    """Return what cannot be passed on as it is. A NUL would end a word and make an option of what follows."""
+    found: list[str] = []
+    if not spec.argv or not spec.argv[0]:
+        found.append("there is no program to run")
+    names, values = tuple(spec.environment), tuple(spec.environment.values())
+    paths = tuple(str(each) for each in (spec.workspace, spec.socket_directory, *spec.toolchains))
+    if any("\0" in each for each in (*spec.argv, *names, *values, *paths)):
+        found.append("an argument, a variable or a path holds a NUL byte")
+    found += [f"{name!r} cannot name an environment variable" for name in names if not name or "=" in name]
+    found += [f"port {port} cannot be a bridge's" for port in spec.bridges if not 1024 <= port <= 65535]
+    found += [f"{name!r} cannot name a socket" for name in spec.bridges.values() if _unusable(name) or "=" in name]
     return found
 
 

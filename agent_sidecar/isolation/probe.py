@@ -73,7 +73,11 @@ def host_view(masked: Sequence[str], etc: Path) -> HostView:
             system[str(path)] = str(path.readlink())
         elif path.is_dir():
             system[str(path)] = ""
-    return HostView(system, tuple(each for each in masked if Path(each).exists()), etc)
+    return HostView(system, tuple(each for each in masked if _readable_by_all(Path(each))), etc)
+
+
+def _readable_by_all(path: Path) -> bool:
+    return path.exists() and bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def systemd_runs() -> bool:

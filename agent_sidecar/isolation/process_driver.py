@@ -82,7 +82,7 @@ class ProcessDriver:
         if self._closed:
             raise StartFailedError("The isolation driver is closed.")
         parts = self._parts
-        surroundings = Surroundings(parts.setting, parts.launcher, parts.clock, self._bridge_text, processes.descendants)
+        surroundings = Surroundings(parts.setting, parts.launcher, parts.clock, self._bridge_text, self._stragglers)
         groups = RunGroups(parts.files, parts.host.groups.places, parts.slot.prefix + plan.spec.run_id)
         run = Run(surroundings, plan, groups)
         self._runs = {each for each in self._runs if not each.clean} | {run}
@@ -118,6 +118,13 @@ class ProcessDriver:
             self._runs.clear()
             self._parts.launcher.close()
             self._parts.slot.release()
+
+    def _stragglers(self, pid: int) -> frozenset[int]:
+        """Return the descendants of a run and the orphans the launcher inherited; not what other runs own."""
+        table = processes.parent_table()
+        others = {run.pid for run in self._runs if run.pid != pid and not run.clean}
+        spared = others.union(*(processes.descendants(each, table) for each in others))
+        return processes.descendants(self._parts.launcher.pid, table) - spared - {pid}
 
     def _list_groups(self) -> None:
         """Write where the groups of all runs are, one folder a line, before the newest are made."""

@@ -40,7 +40,7 @@ class Surroundings:
     clock: Clock
     bridge_text: bytes
     stragglers: Callable[[int], frozenset[int]]
-    """Returns the processes that descend from a process, for levels without groups."""
+    """Returns what is left of the run with this process id where there are no groups that tell."""
 
 
 class Run:
@@ -57,11 +57,12 @@ class Run:
         self._report: socket.socket | None = None
         self._stream: output.OutputStream | None = None
         self._ended = asyncio.Event()
-        self._began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._began = asyncio.Event()
         self._status = 0
         self._exit: Exit | None = None
         self._start_error = ""
         self._stop_asked = False
+        self._ordered = False
         self._clean = False
         self._ending = asyncio.Lock()
 
@@ -90,7 +91,7 @@ class Run:
         try:
             self._launch()
             async with asyncio.timeout(START_SECONDS):
-                await self._began
+                await self._began.wait()
                 await self._hear_report()
         except TimeoutError as error:
             await self._destroy()
@@ -163,6 +164,7 @@ class Run:
             order = commands.order(setting, self._plan, spec, len(joins), into_group=group is not None)
             self._around.launcher.listen(spec.run_id, self._told)
             self._around.launcher.start(spec.run_id, order, given)
+            self._ordered = True
         finally:
             for descriptor in given:
                 os.close(descriptor)
@@ -203,14 +205,12 @@ class Run:
         """Take a message of the launcher."""
         if message["did"] == "started":
             self._pid = message["pid"]
-            if not self._began.done():
-                self._began.set_result(None)
+            self._began.set()
             return
         self._status = message.get("status", 0)
         if message["did"] == "failed":
             self._start_error = message["error"]
-        if not self._began.done():
-            self._began.set_result(None)
+        self._began.set()
         self._groups.stats()
         self._ended.set()
 
@@ -267,6 +267,9 @@ class Run:
     async def _destroy(self) -> None:
         """Leave nothing of a start that failed."""
         self._stop_asked = True
+        if self._ordered:
+            async with asyncio.timeout(KILL_SECONDS):
+                await self._began.wait()
         if self._pid == 0:
             self._ended.set()
         await self._clean_up()
@@ -293,10 +296,11 @@ class Run:
         left = self._groups.processes()
         if left or not self._ended.is_set():
             self._groups.kill()
-        for pid in self._around.stragglers(self._pid) if not self._groups.places.distinct() and self._pid else ():
-            left |= {pid}
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if self._pid and not self._groups.places.distinct():
+            left |= self._around.stragglers(self._pid)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         if not self._ended.is_set() and self._pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)

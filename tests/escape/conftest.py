@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+if "tests.contract.isolation_driver" not in sys.modules:
+    pytest.register_assert_rewrite("tests.contract.isolation_driver")
+
 from agent_sidecar.isolation.process_driver import make_process_driver
 from tests.contract.isolation_driver import LOCKS, Sandbox
 from tests.escape.attacks import Attack
 
+APART = ("unshare", "--mount", "--ipc", "--uts", "--propagation", "private")
 MARKER = "CONDUCTOR_ESCAPE_MARKER"
 
 
@@ -34,7 +38,7 @@ class Target:
         folder = self.outside / secrets.token_hex(4)
         folder.mkdir()
         done = subprocess.run(
-            ["unshare", "--mount", "--ipc", "--uts", "--propagation", "private", sys.executable, "-I", "-c", attack.program, self.text],
+            [*APART, sys.executable, "-I", "-c", attack.program, self.text],
             cwd=folder, capture_output=True, text=True, timeout=20, check=False, pass_fds=(self.inheritable,),
         )  # fmt: skip
         return done.stdout.split(" ")[0].strip() or f"died: {done.stderr[-300:]}"

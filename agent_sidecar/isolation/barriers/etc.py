@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +35,9 @@ def build(target: Path, source: Path = Path("/etc")) -> None:
         target: Folder to make; replaced if it is there.
         source: The host's own.
     """
+    stamp, mark = target.with_suffix(".stamp"), _mark(source)
+    if target.exists() and stamp.exists() and stamp.read_text() == mark:
+        return
     if target.exists():
         shutil.rmtree(target)
     target.mkdir(parents=True, mode=0o755)
@@ -41,6 +47,7 @@ def build(target: Path, source: Path = Path("/etc")) -> None:
     for name, text in _WRITTEN.items():
         (target / name).write_text(text)
         (target / name).chmod(0o644)
+    stamp.write_text(mark)
 
 
 def build_capped(target: Path, limits: Limits) -> None:
@@ -66,7 +73,26 @@ def _copy(source: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, ignore_dangling_symlinks=True)
+        _copy_folder(source, target)
     else:
         shutil.copyfile(source, target)
         target.chmod(0o644)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy links as links, and files and folders anybody may read; plain calls, since there are a thousand links."""
+    target.mkdir(mode=0o755, exist_ok=True)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), f"{target}/{entry.name}")  # noqa: PTH115, PTH211
+            elif entry.is_dir():
+                _copy_folder(source / entry.name, target / entry.name)
+            elif entry.stat().st_mode & stat.S_IROTH:
+                shutil.copyfile(entry.path, f"{target}/{entry.name}")
+
+
+def _mark(source: Path) -> str:
+    """Return what changes when one of the copied files or folders does, or this module."""
+    found = [(name, (source / name).stat().st_mtime_ns) for name in _COPIED if (source / name).exists()]
+    return f"{found} {hashlib.sha256(repr(sorted(_WRITTEN.items())).encode()).hexdigest()}"

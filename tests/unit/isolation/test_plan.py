@@ -131,6 +131,31 @@ def test_a_name_that_cannot_be_a_folder_is_refused(name):
     assert isinstance(decide(Level.STRICT, spec=replace(SPEC, run_id=name)), Refusal)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"argv": ()},
+        {"argv": ("",)},
+        {"argv": ("a\0--bind",)},
+        {"environment": {"A": "x\0--bind\0/\0/host"}},
+        {"environment": {"A\0B": "x"}},
+        {"environment": {"A=B": "x"}},
+        {"environment": {"": "x"}},
+        {"toolchains": (Path("/opt/a\0b"),)},
+        {"bridges": {18080: "../other.sock"}},
+        {"bridges": {18080: "a=b"}},
+        {"bridges": {80: "gateway.sock"}},
+        {"bridges": {70000: "gateway.sock"}},
+    ],
+    ids=str,
+)
+def test_what_could_pass_as_an_option_of_the_sandbox_is_refused_at_every_level(changes):
+    for level in Level:
+        decided = decide(level, spec=replace(SPEC, **changes))
+        assert isinstance(decided, Refusal)
+        assert decided.missing[0].name == "spec"
+
+
 def test_every_level_says_what_it_wants_of_every_mechanism():
     for level in Level:
         assert set(levels.WANTS[level]) == set(levels.EVERY)
