@@ -7,7 +7,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -199,19 +198,6 @@ async def test_an_acknowledgement_still_fits_where_a_large_frame_does_not(path: 
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailableError, type(None)]
     assert list(await stores.mailboxes.append([frame(2, frame=b"x" * 700_000)])) == [Accepted(2)]
     await stores.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "conductor-test", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"needs root to mount a tmpfs of 4 MiB: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)  # lazy: a test that failed has files open
 
 
 @pytest.mark.root
