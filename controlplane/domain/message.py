@@ -20,12 +20,16 @@ class State(enum.Enum):
     @property
     def final(self) -> bool:
         """Whether nothing follows."""
-        return self in {State.ACKED, State.EXPIRED, State.BOUNCED, State.DEAD}
+        return self._value_ not in _RANKS
 
     @property
     def rank(self) -> int:
         """Larger is later; a message never goes to a smaller rank, and never from one final state to another."""
-        return {State.ACCEPTED: 0, State.AT_SIDECAR: 1, State.SEEN: 2}.get(self, 3)
+        return _RANKS.get(self._value_, 3)
+
+
+_RANKS = {"accepted": 0, "at_sidecar": 1, "seen": 2}
+"""By value, because hashing a member is slow and this is asked for every receipt."""
 
 
 class Quality(enum.Enum):

@@ -20,4 +20,4 @@ class Stores:
     events: EventLog
 
     async def close(self) -> None:
-        """Finish what was begun and let go of everything; later calls of the stores fail. May be called twice."""
+        """Finish what was begun and let go of everything; nothing may be called afterwards but this again."""

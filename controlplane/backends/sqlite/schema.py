@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from claude_conductor.errors import SettingsError
 from controlplane.backends.sqlite.writer import transaction
@@ -53,7 +54,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
 """Statements that lead from version n to n + 1."""
 
 
-def bring_up_to_date(connection: sqlite3.Connection, path: object) -> None:
+def bring_up_to_date(connection: sqlite3.Connection, path: object, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Create or migrate the tables.
 
     Raises:
@@ -65,19 +66,19 @@ def bring_up_to_date(connection: sqlite3.Connection, path: object) -> None:
     (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     if application_id != APPLICATION_ID and (tables or version):
         raise SettingsError("This is a database of another program.", next_step="name another file in the settings", path=path)
-    if version > len(MIGRATIONS):
+    if version > len(migrations):
         raise SettingsError(
             "The database was written by a newer version of Conductor.",
             next_step="install that version again, or put the backup made before the upgrade in its place",
             path=path,
             version=version,
-            known=len(MIGRATIONS),
+            known=len(migrations),
         )
-    if version == len(MIGRATIONS):
+    if version == len(migrations):
         return
     with transaction(connection):
-        for statements in MIGRATIONS[version:]:
+        for statements in migrations[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError
@@ -37,7 +38,7 @@ class SqliteTaskStore:
             return None
 
         earlier = await self._database.write(change)
-        return task if earlier is None else decode(Task, earlier)
+        return task if earlier is None else _task(earlier)
 
     async def get(self, tenant_id: TenantId, task_id: str) -> Task:
         """See TaskStore."""
@@ -103,13 +104,26 @@ class SqliteTaskStore:
                 if len(found) >= limit:
                     break
                 if not labels or labels <= json.loads(its_labels).items():
-                    found.append(decode(Task, body))
+                    found.append(_task(body))
             return found
 
         return await self._database.read(query)
 
     async def _many(self, sql: str, arguments: Sequence[object]) -> Sequence[Task]:
-        return await self._database.read(lambda db: [decode(Task, body) for (body,) in db.execute(sql, arguments)])
+        return await self._database.read(lambda db: [_task(body) for (body,) in db.execute(sql, arguments)])
+
+
+DECODED_CHARACTERS = 8192
+"""Size up to which decoded tasks are remembered: the head of the queue is read again and again."""
+
+
+def _task(body: str) -> Task:
+    return _remembered(body) if len(body) <= DECODED_CHARACTERS else decode(Task, body)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(body: str) -> Task:
+    return decode(Task, body)
 
 
 _COLUMNS = ("id", "tenant", "state", "version", "create_time", "queue_order", "not_before", "waits", "parent", "labels", "body")

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -201,19 +200,6 @@ async def test_an_acknowledgement_still_fits_where_a_large_frame_does_not(path: 
     await stores.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "conductor-test", folder], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"needs root to mount a tmpfs of 4 MiB: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)  # lazy: a test that failed has files open
-
-
 @pytest.mark.root
 async def test_a_full_disk_stores_nothing_by_halves_and_works_again(small_disk: Path) -> None:
     stores = opened(small_disk / "store" / "conductor.db")
@@ -232,3 +218,45 @@ async def test_a_full_disk_stores_nothing_by_halves_and_works_again(small_disk: 
     again = opened(small_disk / "store" / "conductor.db")
     await check_whole(again, accepted + 1)
     await again.close()
+
+
+async def test_a_database_that_may_not_be_written_is_said_so_and_is_still_read(path: Path) -> None:
+    stores = opened(path)
+    await stores.tasks.insert(task(1))
+    writing = stores.database._writer._connection
+    writing.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnavailableError, match="cannot be written") as refused:
+        await stores.tasks.insert(task(2))
+    assert "writable" in refused.value.next_step
+    assert [one.id for one in await stores.tasks.ready(9)] == [task(1).id]
+    writing.execute("PRAGMA query_only = OFF")
+    await stores.tasks.insert(task(2))
+    await stores.close()
+
+
+@pytest.mark.root
+def test_a_disk_that_is_mounted_read_only_is_said_so_at_once(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    error = refusal(small_disk / "store" / "conductor.db")
+    assert isinstance(error, StoreUnavailableError)
+    assert "Read-only file system" in error.message
+
+
+async def test_many_writers_share_a_commit(path: Path) -> None:
+    stores = opened(path)
+    statements: list[str] = []
+    stores.database._writer._connection.set_trace_callback(statements.append)
+    await asyncio.gather(*(stores.tasks.insert(task(number)) for number in range(200)))
+    assert 1 <= statements.count("COMMIT") <= 20
+    assert len(await stores.tasks.ready(999)) == 200
+    await stores.close()
+
+
+async def test_a_writer_alone_waits_for_nobody(path: Path) -> None:
+    stores = opened(path)
+    statements: list[str] = []
+    stores.database._writer._connection.set_trace_callback(statements.append)
+    for number in range(5):
+        await stores.tasks.insert(task(number))
+    assert statements.count("COMMIT") == 5
+    await stores.close()
