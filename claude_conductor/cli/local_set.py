@@ -78,7 +78,8 @@ def start(in_use: InUse, probe: Probe, *, wait: float) -> Started:
         complaint.warn(
             f"another program called conductor comes first on PATH: {other}; this one is {Path(sys.argv[0]).resolve()}"
         )
-    probe.report().check(in_use.resolved.levels)
+    capped = any(sidecar["limits"]["workspace_bytes"] for sidecar in in_use.resolved.sidecars)
+    probe.report().check(in_use.resolved.levels, capped=capped)
     document = setup_document.build(in_use.resolved, home, os.environ, sys.executable)
     pid = control.launch(
         document,
