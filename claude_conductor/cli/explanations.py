@@ -34,11 +34,11 @@ EXPLANATIONS: Final = {
         "`conductor config validate FILE` checks a file; `conductor config show --show-origin` shows where each value comes from",
     ),
     "AGENT_NOT_FOUND": Explanation(
-        "No sidecar with this agent id has ever connected to this control plane. Ids are agent-1, agent-2 ... and those of `agents`.",
+        "No sidecar with this id has ever connected to this control plane. Ids are agent-1, agent-2 ... and those of `agents`.",
         "`conductor agents list`; `conductor context list` shows whether you talk to the control plane you mean",
     ),
     "TASK_NOT_FOUND": Explanation(
-        "The id is wrong, a beginning of it is not enough, the task was finished too long ago, or it belongs to another control plane.",
+        "The id is wrong, its beginning is not enough, the task was finished too long ago, or it is another control plane's.",
         "`conductor tasks list`; `conductor context list`",
     ),
     "MESSAGE_NOT_FOUND": Explanation(
@@ -66,7 +66,7 @@ EXPLANATIONS: Final = {
         "`conductor tasks show TASK` lists every attempt; `lease_seconds` is how long an agent may be silent",
     ),
     "UNAUTHENTICATED": Explanation(
-        "No token came with the call, or one this control plane does not know: of another home, or of a set that was started anew.",
+        "No token came with the call, or one this control plane does not know, for example another home's.",
         "`ls -l CONDUCTOR_HOME/run/operator.token`; `conductor context list`; CONDUCTOR_TOKEN wins over both",
     ),
     "PERMISSION_DENIED": Explanation(
@@ -130,7 +130,7 @@ EXPLANATIONS: Final = {
         "`ls -ld` on the path that the error names",
     ),
     "START_FAILED": Explanation(
-        "The control plane or a sidecar ended while it started, or took longer than --wait-timeout. What was started was stopped again.",
+        "A program of ours ended while it started, or took longer than --wait-timeout. What was started was stopped again.",
         "the last words in the error, and the log it names",
     ),
     "PROGRAM_MISSING": Explanation(
