@@ -1,60 +1,61 @@
-"""`python -m agent_sidecar.isolation.doctor --json`: what can this host isolate, and which level lacks what?"""
+"""What can this host isolate? Answers in JSON, for `conductor doctor`, which does not import this package."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import pwd
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from agent_sidecar.isolation import plan
 from agent_sidecar.isolation.interface import Capabilities, Level, Limits, Mechanism, Refusal, Spec
 from agent_sidecar.isolation.plan import HostFacts
-from agent_sidecar.isolation.process_driver import probe_host
+from agent_sidecar.isolation.process_driver import UID_RANGE, probe_host
 from claude_conductor.errors import ConductorError
 
-_SOME_UID = 61200
-"""Stands for the uid a root sidecar would take."""
+_NOWHERE = Path("/nonexistent")
 
 
-def report(found: Capabilities, *, root: bool, homes: frozenset[Path]) -> dict[str, object]:
-    """Return what was found and what each level lacks, ready for JSON."""
-    facts = HostFacts(root=root, agent_uid=_SOME_UID, homes=homes)
-    levels = {level.value: {"missing": [_plain(each) for each in lacks(found, level, facts)]} for level in Level}
-    return {"driver": found.driver, "mechanisms": [_plain(each) for each in found.mechanisms], "levels": levels}
+def report(found: Capabilities, facts: HostFacts) -> dict[str, object]:
+    """Return the mechanisms, and for each level what it lacks here."""
+    return {
+        "driver": found.driver,
+        "mechanisms": [_plain(mechanism) for mechanism in found.mechanisms],
+        "levels": {level.value: {"missing": [_plain(each) for each in missing(found, facts, level)]} for level in Level},
+    }
 
 
-def lacks(found: Capabilities, level: Level, facts: HostFacts) -> tuple[Mechanism, ...]:
-    """Return what keeps an ordinary task from running at this level; a workspace cap is not part of an ordinary task."""
-    somewhere = Path("/var/lib/conductor-doctor")
-    limits = Limits(workspace_bytes=0)
-    spec = Spec("doctor", "doctor", ("true",), {}, somewhere / "workspace", somewhere / "sockets", level, limits)
+def missing(found: Capabilities, facts: HostFacts, level: Level) -> tuple[Mechanism, ...]:
+    """Return what an ordinary run at this level lacks on this host; nothing if it would run."""
+    uncapped = Limits(workspace_bytes=0)  # a cap is asked for by settings or task, and refused there where it cannot be had
+    spec = Spec("doctor", "doctor", ("true",), {}, _NOWHERE, _NOWHERE, level=level, limits=uncapped)
     decision = plan.decide(spec, found, facts)
     return decision.missing if isinstance(decision, Refusal) else ()
 
 
-def _plain(mechanism: Mechanism) -> dict[str, str]:
-    return {**asdict(mechanism), "strength": mechanism.strength.value}
-
-
 def main() -> int:
-    """Probe this host and print the report as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", required=True, help="the only form: people use `conductor doctor`")
-    parser.parse_args()
-    homes = frozenset(Path(entry.pw_dir) for entry in pwd.getpwall() if entry.pw_uid == os.geteuid())
-    try:
-        with tempfile.TemporaryDirectory(prefix="conductor-doctor-") as scratch:
+    """Probe and print; exit code 0 if strict is possible, 1 if not, 2 if the host could not be examined."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory(prefix="conductor-doctor-") as scratch:
+        try:
             found = probe_host(Path(scratch))
-    except ConductorError as error:
-        sys.stderr.write(f"{error}: {error.next_step}\n")
-        return 1
-    json.dump(report(found, root=os.geteuid() == 0, homes=homes), sys.stdout)
-    return 0
+        except ConductorError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+    facts = HostFacts(root=root, agent_uid=UID_RANGE[0] if root else os.geteuid())
+    answer = report(found, facts)
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 1 if missing(found, facts, Level.STRICT) else 0
+
+
+def _plain(mechanism: Mechanism) -> dict[str, str]:
+    return {
+        "name": mechanism.name,
+        "strength": mechanism.strength.value,
+        "detail": mechanism.detail,
+        "remedy": mechanism.remedy,
+    }
 
 
 if __name__ == "__main__":

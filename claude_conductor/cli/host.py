@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -41,14 +41,23 @@ class Report:
         """Levels this host can isolate at."""
         return tuple(level for level, missing in self.missing.items() if not missing)
 
-    def check(self, levels: Sequence[str] | frozenset[str]) -> None:
+    def check(self, levels: Iterable[str], *, capped: bool = False) -> None:
         """Refuse if one of the levels is not possible.
+
+        Args:
+            levels: That agents are configured for.
+            capped: Whether workspaces are capped as a whole, which strict then has to enforce.
 
         Raises:
             IsolationRefusedError: Names each missing mechanism and what adds it; nothing is stepped down.
         """
         for level in levels:
-            if missing := self.missing.get(level, ()):
+            missing = list(self.missing.get(level, ()))
+            if capped and level == "strict":
+                missing += [
+                    mechanism for mechanism in self.mechanisms if mechanism.name == "disk" and mechanism.strength != "yes"
+                ]
+            if missing:
                 raise IsolationRefusedError(
                     f"This host cannot isolate agents at level {level}.",
                     next_step=" - or - ".join(dict.fromkeys(m.remedy for m in missing if m.remedy))

@@ -78,7 +78,8 @@ def start(in_use: InUse, probe: Probe, *, wait: float) -> Started:
         complaint.warn(
             f"another program called conductor comes first on PATH: {other}; this one is {Path(sys.argv[0]).resolve()}"
         )
-    probe.report().check(in_use.resolved.levels)
+    capped = any(sidecar["limits"]["workspace_bytes"] for sidecar in in_use.resolved.sidecars)
+    probe.report().check(in_use.resolved.levels, capped=capped)
     document = setup_document.build(in_use.resolved, home, os.environ, sys.executable)
     pid = control.launch(
         document,
@@ -102,12 +103,11 @@ def check_home(home: Home, agent_ids: list[str]) -> None:
     check_socket_path(home.socket)
     for agent_id in agent_ids:
         check_socket_path(home.path / "run" / "agents" / agent_id / "agent.sock")
-    try:
-        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as cause:
-        raise HomeUnusableError(path=home.path, cause=cause.strerror) from cause
-    if not os.access(home.path, os.W_OK | os.X_OK):
-        raise HomeUnusableError(path=home.path, cause="it is not writable for you")
+    nearest = next((folder for folder in (home.path, *home.path.parents) if os.path.lexists(folder)), Path("/"))
+    if not nearest.is_dir():
+        raise HomeUnusableError(path=home.path, cause=f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise HomeUnusableError(path=home.path, cause=f"{nearest} is not writable for you")
     if (state := control.running(str(home.path))) is not None:
         raise AlreadyRunningError(home=home.path, pid=state.pid)
     if home.socket.is_socket() and _answers(home.socket):

@@ -71,6 +71,7 @@ def _agent_id(text: str) -> str:
 
 
 Size = Annotated[str, _written(_positive_size)]
+AnySize = Annotated[str, _written(parse_size)]
 Cpus = Annotated[str, _written(parse_cpus)]
 Seconds = Annotated[str, _written(_positive_duration)]
 Delay = Annotated[str, _written(parse_duration)]
@@ -118,7 +119,8 @@ class AgentBlock(Block):
     startup_timeout: Seconds = "60"
     stop_grace: Delay = "5"
     """Between TERM and KILL."""
-    workspace_size: Size = "5g"
+    workspace_size: AnySize = "0"
+    """Cap of the workspace as a whole; 0: none. Refused at strict where the host has nothing that enforces it."""
     temp_size: Size = "256m"
     pids: Count = 512
     open_files: Count = 4096

@@ -3,12 +3,13 @@
 from agent_sidecar.isolation.doctor import report
 from agent_sidecar.isolation.interface import Capabilities, Mechanism, Strength
 from agent_sidecar.isolation.level import EVERY
+from agent_sidecar.isolation.plan import HostFacts
 
 EVERYTHING = tuple(Mechanism(name, Strength.YES) for name in EVERY)
 
 
 def missing(found: tuple[Mechanism, ...], level: str) -> list[str]:
-    levels = report(Capabilities("process", found), root=True, homes=frozenset())["levels"]
+    levels = report(Capabilities("process", found), HostFacts(root=True, agent_uid=61200))["levels"]
     return [entry["name"] for entry in levels[level]["missing"]]
 
 
