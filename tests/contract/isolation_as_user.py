@@ -3,7 +3,7 @@
 `python isolation_as_user.py FOLDER`: name of each behaviour -> empty if it is kept, else what went wrong.
 """
 
-# ruff: noqa: ASYNC240 - small local files, in tests that wait for nothing else meanwhile
+
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 The suite asks nothing of pytest, so that it can also be run as another user in a process of its own.
 """
 
-# ruff: noqa: ASYNC240 - small local files, in tests that wait for nothing else meanwhile
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The process driver keeps the contract of isolation drivers, as root and as an ordinary user."""
 
-# ruff: noqa: ASYNC240, PTH115 - small local files, in tests that wait for nothing else meanwhile
+
 
 from __future__ import annotations
 
