@@ -15,8 +15,12 @@ from pathlib import Path
 from claude_conductor.settings.handover import to_plain
 from controlplane.settings import Settings
 
-TOKEN = "bench"  # noqa: S105 - guards a socket in a private folder for the length of a benchmark
 START_SECONDS = 15.0
+
+
+def token_of(who: str) -> str:
+    """Return the token of an agent or of `operator`: it guards a socket in a private folder for the length of a benchmark."""
+    return f"bench-{who}"
 
 
 def digest(token: str) -> str:
@@ -30,8 +34,8 @@ def control_plane(home: Path, agents: Sequence[str], store: str) -> Iterator[sub
     settings = Settings(
         home=home,
         store=store,
-        operator_token_sha256=digest(TOKEN),
-        sidecar_tokens={agent: digest(TOKEN) for agent in agents},
+        operator_token_sha256=digest(token_of("operator")),
+        sidecar_tokens={agent: digest(token_of(agent)) for agent in agents},
         log_level="warning",
     )
     reading, writing = os.pipe()

@@ -14,7 +14,7 @@ process.prepare()
 
 import grpc  # noqa: E402 - the settings above are read at import
 
-from bench.processes import TOKEN  # noqa: E402
+from bench.processes import token_of  # noqa: E402
 from claude_conductor import ids  # noqa: E402
 from claude_conductor.rpc.channel import bearer, open_channel  # noqa: E402
 from claude_conductor.v1 import message_pb2, session_service_pb2  # noqa: E402
@@ -171,7 +171,7 @@ async def main() -> None:
     parser.add_argument("--quality", choices=["durable", "ephemeral"], default="durable")
     given = parser.parse_args()
     async with open_channel(f"unix:{given.socket}") as channel:
-        stream = channel.stream_stream(CONNECT)(metadata=bearer(TOKEN))
+        stream = channel.stream_stream(CONNECT)(metadata=bearer(token_of(given.agent)))
         peer = Peer(stream, message_pb2.Quality.Value(f"QUALITY_{given.quality.upper()}"))
         await peer.hello(given.agent)
         reading = asyncio.create_task(peer.read(), name="read session")

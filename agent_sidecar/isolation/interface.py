@@ -64,7 +64,8 @@ class Limits:
     """Processors, as a share: 0.5 is half of one."""
     pids: int = 512
     """Processes and threads together."""
-    workspace_bytes: int = 5 << 30
+    workspace_bytes: int = 0
+    """Cap of the workspace as a whole; 0: none was asked for."""
     tmp_bytes: int = 256 << 20
     """Size of the private /tmp (a tmpfs, so it counts as memory too)."""
     open_files: int = 4096
