@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ class LauncherClient:
     """
 
     def __init__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise StartFailedError("The launcher of isolated processes has to be started in the main thread.")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             python = getattr(sys, "_base_executable", None) or sys.executable

@@ -18,8 +18,8 @@ from agent_sidecar.isolation import bubblewrap, remedy
 from agent_sidecar.isolation.kernel import cgroup_layout
 from agent_sidecar.isolation.kernel.cgroup_files import SystemCgroupFiles
 
-UID = 61150
-"""Below the range for agents, and known to no system."""
+UID = 60600 + os.getpid() % 400
+"""Below the range for agents, known to no system, and another one for each test process."""
 
 
 @dataclass(frozen=True)
