@@ -3,8 +3,6 @@
 `python isolation_as_user.py FOLDER`: name of each behaviour -> empty if it is kept, else what went wrong.
 """
 
-
-
 from __future__ import annotations
 
 import asyncio

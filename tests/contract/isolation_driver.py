@@ -3,8 +3,6 @@
 The suite asks nothing of pytest, so that it can also be run as another user in a process of its own.
 """
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """The process driver keeps the contract of isolation drivers, as root and as an ordinary user."""
 
-
-
 from __future__ import annotations
 
 import json
