@@ -223,13 +223,15 @@ class IsolationDriverContract:
         assert stats.pids_refused >= 1
 
     async def test_processors_are_shared_as_asked(self, sandbox: Sandbox) -> None:
-        limits = replace(SMALL, cpus=0.25)
+        limits = replace(SMALL, cpus=0.05)
         async with sandbox.started("/bin/sh", "-c", "while :; do :; done", limits=limits) as handle:
             before, began = await handle.stats(), time.monotonic()
-            await until(lambda: time.monotonic() - began > 1.5)
-            after, seconds = await handle.stats(), time.monotonic() - began
-        assert (after.cpu_seconds - before.cpu_seconds) / seconds < 0.40
-        assert after.throttled_seconds > before.throttled_seconds
+            after = before
+            while time.monotonic() - began < 1.5 or after.throttled_seconds == before.throttled_seconds:
+                await asyncio.sleep(0.05)
+                after = await handle.stats()
+            seconds = time.monotonic() - began
+        assert (after.cpu_seconds - before.cpu_seconds) / seconds < 0.10
 
     async def test_open_files_are_bounded_and_no_core_is_dumped(self, sandbox: Sandbox) -> None:
         assert (await sandbox.shell("ulimit -n; ulimit -c")).stdout.split() == ["256", "0"]

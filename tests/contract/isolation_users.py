@@ -28,7 +28,7 @@ class User:
     home: Path
     python: Path
 
-    def run(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = 280.0) -> subprocess.CompletedProcess[str]:
         environment = {"HOME": str(self.home), "PYTHONPATH": str(self.home / "code"), "PATH": "/usr/bin:/bin"}
         return subprocess.run(
             [self.python, *arguments],

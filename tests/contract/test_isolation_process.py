@@ -77,7 +77,7 @@ def results_of_a_user(ordinary) -> dict[str, str]:
 
 
 @pytest.mark.root
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_an_ordinary_users_sidecar_keeps_the_contract(results_of_a_user: dict[str, str], behaviour: str):
     assert results_of_a_user[behaviour] == ""
