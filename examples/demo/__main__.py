@@ -118,6 +118,9 @@ def show_report(conductor: Conductor, task: Task) -> bool:
             f" peak {format_size(usage.memory_peak_bytes)} | in force: {len(child.result.isolation.mechanisms)} mechanisms,"
             f" degraded: {len(child.result.isolation.degradations)}"
         )
+        if not entry["succeeded"]:
+            output = b"".join(chunk.data for chunk in conductor.tasks.output(child.task_id)).decode(errors="replace")
+            print("\n".join(f"            {line}" for line in output.splitlines()[-12:]), file=sys.stderr)
         if part == "refactor" and child.result.patch_artefact_id:
             text = conductor.artefacts.read(child.result.patch_artefact_id).decode()
             print("\n".join(f"            {line}" for line in text.splitlines()[:16]))

@@ -53,7 +53,7 @@ def coordinate(agent: AgentClient, task_id: str, order: dict[str, str]) -> str:
             reply = Envelope(type="demo.reply", data=thanks.encode(), correlation_id=message.envelope.id)
             agent.send(message.sender, reply)
             agent.acknowledge([message.position], mailbox=message.mailbox)
-            agent.report_progress(f"{len(reports)} of {len(TYPES)} reports are in")
+            agent.progress(f"{len(reports)} of {len(TYPES)} reports are in")
     ended = {part: wait_for(agent, child, deadline) for part, child in children.items()}
     return json.dumps({"reports": reports, "tasks": {part: summary(task) for part, task in ended.items()}})
 

@@ -121,7 +121,7 @@ def main() -> None:
     part = parser.parse_args().part
     os.chdir("/workspace")
     with AgentClient() as agent:
-        agent.report_progress(f"{part}: at work")
+        agent.progress(f"{part}: at work")
         found = {"review": review, "refactor": refactor, "tests": write_tests}[part]()
         report = {"part": part, "found": found, "could_not": could_not()}
         agent.send("parent", Envelope(type="demo.report", data_content_type="application/json", data=json.dumps(report).encode()))
