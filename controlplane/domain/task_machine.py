@@ -204,7 +204,7 @@ def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> 
         case Completed():
             return _complete(task, event)
         case AgentLost():
-            return _lose(task, event)
+            return _lose(task, event, losses=task.losses + 1)
 
 
 def _check_lease(task: Task, lease: Lease) -> None:
@@ -274,6 +274,9 @@ def _cancel(task: Task, event: CancelRequested) -> Step:
 
 def _complete(task: Task, event: Completed) -> Step:
     failure = event.result.failure
+    if failure is not None and failure.kind is FailureKind.AGENT_LOST:
+        # Handed back by a sidecar that stops in order. Counted only if it never ran: what no slot takes must end some day.
+        return _lose(task, AgentLost(event.lease, failure.message, event.at), losses=task.losses + (task.state is State.LEASED))
     task = _close_attempt(task, event.at, failure)
     if failure is None:
         return _end(task, State.SUCCEEDED, "done", event.at, event.result)
@@ -290,9 +293,9 @@ def _complete(task: Task, event: Completed) -> Step:
     return _blocked(freed, reason)
 
 
-def _lose(task: Task, event: AgentLost) -> Step:
+def _lose(task: Task, event: AgentLost, *, losses: int) -> Step:
     failure = Failure(FailureKind.AGENT_LOST, event.why)
-    task = replace(_close_attempt(task, event.at, failure), losses=task.losses + 1)
+    task = replace(_close_attempt(task, event.at, failure), losses=losses)
     if task.cancel_reason is not None:
         return _end(task, State.CANCELLED, task.cancel_reason, event.at, Result(failure=failure))
     if task.losses >= MAX_LOSSES:

@@ -51,6 +51,7 @@ A, B, C = TaskId("task_a"), TaskId("task_b"), TaskId("task_c")
 AGENT = AgentId("agent-1")
 LEASE = Lease(ID, 1, 111)
 STALE = Lease(ID, 1, 999)
+SPECIAL = {FailureKind.TIMEOUT, FailureKind.CANCELLED, FailureKind.AGENT_LOST}
 ISOLATION = IsolationStatus(driver="bubblewrap")
 
 
@@ -210,7 +211,7 @@ def test_a_retryable_failure_is_tried_again_after_a_pause(kind: FailureKind) -> 
     assert apply(step.task, Released(111.0)).task.state is State.QUEUED
 
 
-@pytest.mark.parametrize("kind", sorted(set(FailureKind) - RETRYABLE - {FailureKind.TIMEOUT, FailureKind.CANCELLED}, key=str))
+@pytest.mark.parametrize("kind", sorted(set(FailureKind) - RETRYABLE - SPECIAL, key=str))
 def test_any_other_failure_is_final(kind: FailureKind) -> None:
     step = apply(running(), completed(kind))
     assert (step.task.state, step.task.reason, step.task.failures) == (State.FAILED, f"it was {kind.value}", 1)
@@ -231,6 +232,20 @@ def test_a_lost_agents_task_is_queued_at_once_and_keeps_its_retries() -> None:
     assert (step.task.state, step.task.queue_time, step.task.losses, step.task.failures) == (State.QUEUED, 110.0, 1, 0)
     assert (step.task.lease, step.task.incarnation) == (None, "")
     assert step.task.attempts[-1].failure == Failure(FailureKind.AGENT_LOST, "its sidecar died")
+
+
+def test_a_running_task_that_a_stopping_sidecar_hands_back_is_queued_and_counts_no_loss() -> None:
+    step = apply(running(), completed(FailureKind.AGENT_LOST))
+
+    assert (step.task.state, step.task.losses, step.task.failures) == (State.QUEUED, 0, 0)
+    assert step.task.lease is None
+    assert step.task.attempts[-1].failure is not None
+
+
+def test_a_task_handed_back_before_it_ran_counts_a_loss_so_that_it_cannot_go_round_for_ever() -> None:
+    step = apply(leased(), completed(FailureKind.AGENT_LOST))
+
+    assert (step.task.state, step.task.losses) == (State.QUEUED, 1)
 
 
 def test_a_task_that_lost_its_agent_too_often_is_dead() -> None:
