@@ -60,7 +60,7 @@ class AnyLife(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.leases: list[Lease] = []
-        self.failed = self.lost = self.told = 0
+        self.failed = self.lost = self.handed_back = self.told = 0
 
     @initialize(
         waits_for=st.frozensets(st.sampled_from(DEPENDENCIES)),
@@ -128,9 +128,12 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(draw=st.data(), failure=failures)
     def complete(self, draw: st.DataObject, failure: Failure | None) -> None:
-        asked = self.task.cancel_reason is not None
+        asked, ran = self.task.cancel_reason is not None, self.task.state is not State.LEASED
         step = self.happen(Completed(self.any_lease(draw), Result(failure=failure), self.now, 0.5))
-        if step and failure and not asked and failure.kind not in {FailureKind.CANCELLED, FailureKind.TIMEOUT}:
+        if step and failure and failure.kind is FailureKind.AGENT_LOST:
+            self.lost += not ran
+            self.handed_back += ran
+        elif step and failure and not asked and failure.kind not in {FailureKind.CANCELLED, FailureKind.TIMEOUT}:
             self.failed += 1
 
     @rule(draw=st.data())
@@ -145,7 +148,9 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def counters_are_right_and_bounded(self) -> None:
         assert (self.task.failures, self.task.losses) == (self.failed, self.lost)
-        assert len(self.task.attempts) == len(self.leases) <= self.task.spec.retry.max_attempts + MAX_LOSSES - 1
+        assert (
+            len(self.task.attempts) == len(self.leases) <= self.task.spec.retry.max_attempts + MAX_LOSSES - 1 + self.handed_back
+        )
         assert self.failed <= self.task.spec.retry.max_attempts
         assert self.lost <= MAX_LOSSES
 
