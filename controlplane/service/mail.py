@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import StoreUnavailableError
-from controlplane.domain.message import IncomingFrame, Record, StoredFrame
+from controlplane.domain.message import IncomingFrame, StoredFrame
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.service.link import Link
+from controlplane.service.news import MessageNews
 from controlplane.service.pulse import Pulse, wait
 from controlplane.service.work import Work
 
@@ -41,19 +41,19 @@ class _Feed:
 class Mail:
     """Feeds mailboxes to their owners. A mailbox has at most one owner at a time."""
 
-    def __init__(self, store: MailboxStore, clock: Clock, work: Work, on_dead: Callable[[Sequence[Record]], None]) -> None:
+    def __init__(self, store: MailboxStore, clock: Clock, work: Work, news: MessageNews) -> None:
         """Begin with no owners.
 
         Args:
             store: Where messages wait.
             clock: For time stamps and expiry.
             work: Runs a feed each.
-            on_dead: Told of messages that were delivered too often.
+            news: Told of messages that were delivered too often.
         """
         self._store = store
         self._clock = clock
         self._work = work
-        self._on_dead = on_dead
+        self._news = news
         self._feeds: dict[str, _Feed] = {}
         self._by_link: dict[int, set[_Feed]] = {}
         self.arrived = Pulse()
@@ -162,7 +162,7 @@ class Mail:
         """Count a repeated delivery before it happens, so that a message that kills its agent is caught."""
         dead = await self._store.begin_delivery(feed.mailbox, frame.first_position, frame.last_position, self._now_ms())
         if dead:
-            self._on_dead(dead)
+            self._news.tell("message.dead", dead)
             frame = replace(frame, settled=frame.settled | {record.position for record in dead})
         if len(frame.settled) > frame.last_position - frame.first_position:
             feed.cursor = frame.last_position

@@ -15,7 +15,6 @@ from claude_conductor.errors import (
 )
 from claude_conductor.ids import TenantId
 from controlplane.domain import routing
-from controlplane.domain.events import Event
 from controlplane.domain.message import (
     Accepted,
     Duplicate,
@@ -35,8 +34,8 @@ from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.service.directory import Directory
 from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
+from controlplane.service.news import MessageNews
 from controlplane.service.timetable import Timetable
-from controlplane.service.watch import Watch
 
 _log = logging.getLogger(__name__)
 _NO_EXPIRY_YET = 60_000
@@ -66,7 +65,7 @@ class Relay:
         mail: Mail,
         directory: Directory,
         envelopes: Envelopes,
-        watch: Watch,
+        news: MessageNews,
         timetable: Timetable,
         clock: Clock,
         bounds: Bounds,
@@ -75,7 +74,7 @@ class Relay:
         self._mail = mail
         self._directory = directory
         self._envelopes = envelopes
-        self._watch = watch
+        self._news = news
         self._timetable = timetable
         self._clock = clock
         self._bounds = bounds
@@ -205,7 +204,7 @@ class Relay:
             name = routing.reply_name(record.sender)
             if name is not None:
                 by_mailbox.setdefault(name, []).append(record)
-            self._publish("message.bounced", record)
+        self._news.tell("message.bounced", bounced)
         for name, records in by_mailbox.items():
             now_ms = self._now_ms()
             notice = self._envelopes.bounced(name, records, now_ms)
@@ -216,25 +215,11 @@ class Relay:
             if isinstance(verdict, ConductorError):
                 _log.info("a sender could not be told of a bounce", extra={"mailbox": name, "reason": verdict.reason})
 
-    def dead(self, records: Sequence[Record]) -> None:
-        """Tell watchers of messages that were delivered too often."""
-        for record in records:
-            self._publish("message.dead", record)
-
     async def expire(self) -> None:
         """End messages whose time is over."""
         now_ms = self._now_ms()
-        for record in await self._store.expire(now_ms):
-            self._publish("message.expired", record)
+        self._news.tell("message.expired", await self._store.expire(now_ms))
         self._timetable.expect_message((now_ms + _NO_EXPIRY_YET) / 1000)
-
-    def _publish(self, kind: str, record: Record) -> None:
-        tenant, _, name = record.mailbox.partition("/")
-        details = {"message_id": f"msg_{record.message_id.hex()}", "sender": record.sender, "recipient": name}
-        summary = f"a message from {record.sender} to {name} is {record.state.value}: {record.reason}"
-        task_id = name.removeprefix("task/") if name.startswith("task/") else ""
-        event = Event(kind, self._clock.now(), summary, TenantId(tenant), task_id, "" if task_id else name, details)
-        self._watch.publish(event)
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)

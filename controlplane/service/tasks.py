@@ -66,6 +66,7 @@ class Tasks:
         self._clock = clock
         self._tracer = tracer
         self._queued_spans: dict[TaskId, Span] = {}
+        self._counts: dict[State, int] = {}
 
     async def insert(self, step: Step) -> Task:
         """Store a new task, or return the one its request id stands for; effects follow only a new one."""
@@ -101,8 +102,15 @@ class Tasks:
         """Take a task as the store had it at start into the books."""
         self._keep_books(None, task)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
+        return {state.value: count for state, count in self._counts.items() if count}
+
     def _keep_books(self, before: Task | None, after: Task) -> None:
         books = self._books
+        self._counts[after.state] = self._counts.get(after.state, 0) + 1
+        if before is not None:
+            self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
         if before is not None and before.lease is not None and before.lease != after.lease:
             books.leases.release(after.id)
             books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
