@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TypeAlias
 
 import grpc
 
@@ -14,7 +15,7 @@ from controlplane.service.registry import Registry
 from controlplane.service.sessions import PROTOCOL_VERSION
 from controlplane.service.tasks import Tasks
 
-Context = grpc.aio.ServicerContext[object, object]
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
 class StatusServicer(AdminServiceServicer):

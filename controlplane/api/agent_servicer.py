@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import grpc
 
 from claude_conductor.v1 import agent_service_pb2 as pb
@@ -11,7 +13,7 @@ from controlplane.api.guard.caller import Role, current_caller
 from controlplane.api.paging import after_token_text, page_size, token_for
 from controlplane.service.registry import Registry
 
-Context = grpc.aio.ServicerContext[object, object]
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
 class FleetServicer(AgentServiceServicer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 
@@ -15,7 +16,7 @@ from controlplane.api.convert.result import artefact_to_proto
 from controlplane.interfaces.blob_store import BlobStore
 
 CHUNK = 256 << 10
-Context = grpc.aio.ServicerContext[object, object]
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
 class FileServicer(ArtefactServiceServicer):

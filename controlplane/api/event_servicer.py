@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 
@@ -13,7 +14,7 @@ from controlplane.api.guard.caller import current_caller
 from controlplane.service.watch import Gap, Wanted, Watch
 
 _LARGEST = (1 << 63) - 1
-Context = grpc.aio.ServicerContext[object, object]
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
 class WatchServicer(EventServiceServicer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import grpc
 
 from claude_conductor import ids
@@ -23,7 +25,7 @@ from controlplane.service.relay import Offer, Relay
 
 _LONGEST_WAIT = 60.0
 _MAX_POSITIONS = 1000
-Context = grpc.aio.ServicerContext[object, object]
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
 class MailServicer(MessageServiceServicer):

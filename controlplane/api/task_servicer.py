@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 
@@ -24,7 +25,7 @@ from controlplane.service.pulse import Pulse
 from controlplane.service.waiting import Waiting
 
 _GRACE = 5.0
-Context = grpc.aio.ServicerContext[object, object]
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
 class TaskQueueServicer(TaskServiceServicer):

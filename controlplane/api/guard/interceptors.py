@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 DEFAULT_SECONDS = 60.0
 """A unary call that sets no deadline ends after this long."""
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = grpc.aio.ServicerContext[Any, Any]
-Next = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Next = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 Around = Callable[[Context], AbstractAsyncContextManager[None]]
 
 _TRACEPARENT: ContextVar[str] = ContextVar("traceparent", default="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import grpc
 
@@ -25,7 +26,7 @@ PENDING_FRAMES = 4096
 CREDIT_MESSAGES = 10_000
 METHOD = "/claude_conductor.v1.SessionService/Connect"
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class SessionServicer:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what the server needs; without serialisers gRPC hands bytes over."""
-        connect: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.connect)
+        connect: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.stream_stream_rpc_method_handler(self.connect)
         return grpc.method_handlers_generic_handler("claude_conductor.v1.SessionService", {"Connect": connect})
 
     async def connect(self, requests: object, context: Context) -> None:
