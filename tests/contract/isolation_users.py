@@ -50,7 +50,7 @@ def reachable_python(uid: int) -> Path | None:
 @contextlib.contextmanager
 def user(python: Path) -> Iterator[User]:
     """Make the user's home; nothing of it is left."""
-    home = Path(tempfile.mkdtemp(prefix="conductor-user-", dir="/tmp"))  # noqa: S108 - its parents must be open to the user
+    home = Path(tempfile.mkdtemp(prefix="conductor-user-", dir="/tmp"))
     try:
         _copy_code(home / "code")
         for folder, _, files in os.walk(home):

@@ -33,7 +33,7 @@ def task_id(number: int) -> TaskId:
     return TaskId("task_" + uuid7((number + 1) << 16, number).hex())
 
 
-def task(number: int, **changes: Any) -> Task:  # noqa: ANN401 - the types are those of Task's fields
+def task(number: int, **changes: Any) -> Task:
     spec = changes.pop("spec", Spec(prompt=f"do {number}"))
     given = {
         "id": task_id(number),
@@ -51,7 +51,7 @@ def message_id(number: int) -> bytes:
     return uuid7(START_MS + number, number)
 
 
-def frame(*numbers: int, **changes: Any) -> IncomingFrame:  # noqa: ANN401 - the types are those of IncomingFrame's fields
+def frame(*numbers: int, **changes: Any) -> IncomingFrame:
     given = {
         "mailbox": BOX,
         "sender": "agent/sender",

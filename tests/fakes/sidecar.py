@@ -110,21 +110,10 @@ class Sidecar:
         self.leases.clear()
         self.positions.clear()
 
-    async def __aenter__(self) -> Sidecar:
-        return await self.connect()
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.disconnect()
-
     async def _read(self, call: Any) -> None:
         try:
             while (answer := await call.read()) is not grpc.aio.EOF:
                 await self._take(answer)
-            code = await call.code()
-            if code is not grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(
-                    code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-                )
         except grpc.aio.AioRpcError as error:
             self.ended = error
         async with self._changed:
@@ -161,10 +150,10 @@ class Sidecar:
         for known in [known for known in self.journal if known <= sequence]:
             del self.journal[known]
 
-    async def until(self, condition: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something the stream brings makes the condition true."""
         async with asyncio.timeout(DEADLINE), self._changed:
-            await self._changed.wait_for(lambda: condition())
+            await self._changed.wait_for(condition)
 
     # --- sending
 

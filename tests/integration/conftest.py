@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,12 @@ async def sidecar(control_plane: ControlPlane) -> AsyncIterator[MakeSidecar]:
     yield make
     for agent in made:
         await agent.disconnect()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane for tests that leave nothing behind in it."""
+    plane = ControlPlane(tmp_path_factory.mktemp("shared") / "home")
+    asyncio.run(plane.start())
+    yield plane
+    plane.kill()
