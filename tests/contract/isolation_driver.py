@@ -177,9 +177,8 @@ class IsolationDriverContract:
         assert set(ended.stdout.split()) <= {"agent", "claude_workspace_coder"}
 
     async def test_the_system_cannot_be_written(self, sandbox: Sandbox) -> None:
-        ended = await sandbox.shell(
-            "for each in / /usr /etc /dev /proc/sys/kernel /run /run/conductor /home; do touch $each/x && echo $each; done"
-        )
+        folders = "/ /usr /etc /dev /proc/sys/kernel /run /run/conductor /home"
+        ended = await sandbox.shell(f"for each in {folders}; do touch $each/x && echo $each; done")
         assert ended.stdout == ""
 
     async def test_home_and_temporary_folder_are_private_and_sized(self, sandbox: Sandbox) -> None:
@@ -194,7 +193,8 @@ class IsolationDriverContract:
             port = server.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port), 1):
                 pass
-            text = f"import socket\ntry:\n socket.create_connection(('127.0.0.1', {port}), 1); print('open')\nexcept OSError as e: print('closed')"
+            attempt = f"socket.create_connection(('127.0.0.1', {port}), 1)"
+            text = f"import socket\ntry:\n {attempt}; print('open')\nexcept OSError: print('closed')"
             assert (await sandbox.python(text)).stdout == "closed\n"
         assert (await sandbox.shell("cut -d: -f1 -s /proc/net/dev")).stdout.split() == ["lo"]
 
@@ -215,20 +215,23 @@ class IsolationDriverContract:
         assert "--memory" in ended.exit.detail
 
     async def test_processes_are_bounded(self, sandbox: Sandbox) -> None:
-        text = "import os\nn=0\ntry:\n while n < 200:\n  if os.fork()==0: os.read(0, 1); os._exit(0)\n  n+=1\nexcept OSError: pass\nprint(n)"
+        loop = " while n < 200:\n  if os.fork()==0: os.read(0, 1); os._exit(0)\n  n+=1\n"
+        text = f"import os\nn=0\ntry:\n{loop}except OSError: pass\nprint(n)"
         async with sandbox.started(str(PYTHON), "-I", "-c", text, toolchains=FOLDERS) as handle:
             assert int(await line_of(handle)) < 32
             stats = await handle.stats()
         assert stats.pids_refused >= 1
 
     async def test_processors_are_shared_as_asked(self, sandbox: Sandbox) -> None:
-        limits = replace(SMALL, cpus=0.25)
+        limits = replace(SMALL, cpus=0.05)
         async with sandbox.started("/bin/sh", "-c", "while :; do :; done", limits=limits) as handle:
             before, began = await handle.stats(), time.monotonic()
-            await until(lambda: time.monotonic() - began > 1.5)
-            after, seconds = await handle.stats(), time.monotonic() - began
-        assert (after.cpu_seconds - before.cpu_seconds) / seconds < 0.40
-        assert after.throttled_seconds > before.throttled_seconds
+            after = before
+            while time.monotonic() - began < 1.5 or after.throttled_seconds == before.throttled_seconds:
+                await asyncio.sleep(0.05)
+                after = await handle.stats()
+            seconds = time.monotonic() - began
+        assert (after.cpu_seconds - before.cpu_seconds) / seconds < 0.10
 
     async def test_open_files_are_bounded_and_no_core_is_dumped(self, sandbox: Sandbox) -> None:
         assert (await sandbox.shell("ulimit -n; ulimit -c")).stdout.split() == ["256", "0"]
@@ -327,7 +330,8 @@ class IsolationDriverContract:
 
     async def test_the_agents_socket_can_be_reached_and_its_folder_not_changed(self, sandbox: Sandbox) -> None:
         with listening(sandbox, "agent.sock") as server:
-            text = "import socket; s=socket.socket(socket.AF_UNIX); s.connect('/run/conductor/agent.sock'); s.sendall(b'hi'); print(s.recv(9))"
+            text = "import socket; s=socket.socket(socket.AF_UNIX); s.connect('/run/conductor/agent.sock')"
+            text += "; s.sendall(b'hi'); print(s.recv(9))"
             async with sandbox.started(str(PYTHON), "-I", "-c", text, toolchains=FOLDERS) as handle:
                 loop = asyncio.get_running_loop()
                 client, _ = await loop.sock_accept(server)
@@ -354,6 +358,17 @@ class IsolationDriverContract:
                     assert await loop.sock_recv(client, 9) == b"ping"
                     await loop.sock_sendall(client, b"pong")
                 assert await line_of(handle) == b"b'pong'\n"
+
+    async def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing(self, sandbox: Sandbox) -> None:
+        for milliseconds in (0, 1, 2, 4, 8, 12):
+            decided = sandbox.plan(sandbox.spec("/bin/sleep", "980"))
+            starting = asyncio.create_task(sandbox.driver.start(decided), name="start")
+            await asyncio.sleep(milliseconds / 1000)
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await (await starting).stop(0.0)
+        assert not processes_with("sleep\0980", sandbox.driver.agent_uid)
+        assert await sandbox.driver.sweep() == []
 
     async def test_many_runs_at_once_do_not_disturb_each_other(self, sandbox: Sandbox) -> None:
         ended = await asyncio.gather(*(sandbox.shell(f"echo {number}; exit {number}") for number in range(8)))

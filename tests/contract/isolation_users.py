@@ -18,8 +18,8 @@ from agent_sidecar.isolation import bubblewrap, remedy
 from agent_sidecar.isolation.kernel import cgroup_layout
 from agent_sidecar.isolation.kernel.cgroup_files import SystemCgroupFiles
 
-UID = 61150
-"""Below the range for agents, and known to no system."""
+UID = 60600 + os.getpid() % 400
+"""Below the range for agents, known to no system, and another one for each test process."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class User:
     home: Path
     python: Path
 
-    def run(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, seconds: float = 280.0) -> subprocess.CompletedProcess[str]:
         environment = {"HOME": str(self.home), "PYTHONPATH": str(self.home / "code"), "PATH": "/usr/bin:/bin"}
         return subprocess.run(
             [self.python, *arguments],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,20 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-pytest.register_assert_rewrite("tests.contract.isolation_driver")
+if "tests.contract.isolation_driver" not in sys.modules:  # the escape suite may have been first
+    pytest.register_assert_rewrite("tests.contract.isolation_driver")
 
-from agent_sidecar.isolation import level as levels  # noqa: E402 - the suite must be registered before it is imported
-from agent_sidecar.isolation.interface import Cause, Level, Refusal  # noqa: E402
-from agent_sidecar.isolation.process_driver import make_process_driver, probe_host  # noqa: E402
-from claude_conductor.errors import AlreadyRunningError  # noqa: E402
-from tests.contract import isolation_users  # noqa: E402
-from tests.contract.isolation_driver import (  # noqa: E402
+from agent_sidecar.isolation import level as levels
+from agent_sidecar.isolation.interface import Cause, Level, Refusal
+from agent_sidecar.isolation.kernel.cgroup_files import SystemCgroupFiles
+from agent_sidecar.isolation.process_driver import make_process_driver, probe_host
+from claude_conductor.errors import AlreadyRunningError, StartFailedError
+from tests.contract import isolation_users
+from tests.contract.isolation_driver import (
     LOCKS,
     IsolationDriverContract,
     Sandbox,
+    line_of,
     processes_with,
     status_of,
     until,
@@ -54,9 +58,7 @@ def ordinary():
         pytest.skip("needs root to become another user")
     python = isolation_users.reachable_python(isolation_users.UID)
     if python is None:
-        pytest.skip(
-            "no Python 3.11 that other users may execute (the tests' own lies in a private folder, and there is no /usr/bin/python3)"
-        )
+        pytest.skip("no Python 3.11 that other users may execute: the tests' own is private, and there is no /usr/bin/python3")
     if isolation_users.this_layout().name == "v2":
         pytest.skip("on cgroup v2 a user's groups need a session that starts in them")
     with isolation_users.user(python) as made:
@@ -75,7 +77,7 @@ def results_of_a_user(ordinary) -> dict[str, str]:
 
 
 @pytest.mark.root
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_an_ordinary_users_sidecar_keeps_the_contract(results_of_a_user: dict[str, str], behaviour: str):
     assert results_of_a_user[behaviour] == ""
@@ -194,5 +196,49 @@ async def test_lower_levels_keep_what_every_level_keeps(tmp_path: Path, level: L
             assert "0" not in status_of(handle.pid)["Uid"]
             assert (await handle.stop(0.05)).cause is Cause.STOPPED
         assert not processes_with("sleep\x00983", driver.agent_uid)
+    finally:
+        await driver.close()
+
+
+class NoGroups(SystemCgroupFiles):
+    """A cgroup file system in which nothing may be created."""
+
+    def make(self, path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize("level", [Level.MODERATE, Level.MINIMAL])
+async def test_without_cgroups_lower_levels_say_what_is_weaker_and_leave_nothing(tmp_path: Path, level: Level):
+    driver = make_process_driver(tmp_path / "state", LOCKS, files=NoGroups())
+    try:
+        strict = driver.plan(Sandbox(driver, tmp_path).spec("/bin/true"))
+        assert isinstance(strict, Refusal)
+        assert {each.name for each in strict.missing} == {"cgroup.memory", "cgroup.cpu", "cgroup.pids", "cgroup.kill"}
+        sandbox = Sandbox(driver, tmp_path, level=level)
+        decided = driver.plan(sandbox.spec("/bin/true"))
+        assert not isinstance(decided, Refusal)
+        assert {each.split(":")[0] for each in decided.degraded} == {"cgroup.memory", "cgroup.cpu", "cgroup.pids", "cgroup.kill"}
+        text = "trap '' TERM; for i in 1 2 3; do setsid sh -c 'sleep 982' & done"
+        text += "; setsid sh -c 'setsid sleep 982 &'; echo up; sleep 982"
+        async with sandbox.started("/bin/sh", "-c", text) as handle:
+            assert await line_of(handle) == b"up\n"
+            assert (await handle.stop(0.05)).cause is Cause.STOPPED
+        assert not processes_with("sleep\x00982", driver.agent_uid)
+    finally:
+        await driver.close()
+
+
+async def test_the_death_of_the_launcher_ends_its_runs_and_refuses_new_ones(tmp_path: Path):
+    driver = make_process_driver(tmp_path / "state", LOCKS)
+    try:
+        sandbox = Sandbox(driver, tmp_path, level=Level.MODERATE)
+        async with sandbox.started("/bin/sleep", "981") as handle:
+            os.kill(driver.launcher_pid, signal.SIGKILL)
+            assert (await handle.wait()).cause is Cause.SIGNALLED
+            await handle.stop(0.0)
+            assert not processes_with("sleep\x00981", driver.agent_uid)
+        with pytest.raises(StartFailedError):
+            await sandbox.shell("true")
+        assert await driver.sweep() == []
     finally:
         await driver.close()
