@@ -45,3 +45,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     asyncio.run(plane.start())
     yield plane
     plane.kill()
+
+
+@pytest.fixture
+async def sidecar_of() -> AsyncIterator[MakeSidecar]:
+    """Connects sidecars to any control plane."""
+    made: list[Sidecar] = []
+
+    async def make(plane: ControlPlane, agent_id: str, **options: Any) -> Sidecar:
+        agent = Sidecar(plane.address, agent_id, sidecar_token(agent_id), **options)
+        made.append(agent)
+        return await agent.connect()
+
+    yield make
+    for agent in made:
+        await agent.disconnect()
