@@ -1,0 +1,116 @@
+"""How do results of attempts travel?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.ids import ArtefactId
+from claude_conductor.v1 import task_pb2 as pb
+from controlplane.api.convert import isolation
+from controlplane.api.convert.values import duration
+from controlplane.domain.task import Artefact, Failure, FailureKind, Result, Usage
+
+KINDS: Final = {kind: pb.FailureKind.Value(f"FAILURE_KIND_{kind.name}") for kind in FailureKind}
+_KINDS_BACK: Final[dict[int, FailureKind]] = {number: kind for kind, number in KINDS.items()}
+_SUMMARY = 64 << 10
+_MESSAGE = 4 << 10
+
+
+def failure_to_proto(failure: Failure | None) -> pb.TaskFailure | None:
+    """Return why an attempt failed; None stays unset."""
+    if failure is None:
+        return None
+    return pb.TaskFailure(kind=KINDS[failure.kind], message=failure.message, retryable=failure.retryable)
+
+
+def _failure_from_proto(failure: pb.TaskFailure) -> Failure:
+    if failure.kind not in _KINDS_BACK:
+        raise InvalidArgumentError("A failure has a kind.", field="completed.failure.kind", value=failure.kind)
+    return Failure(_KINDS_BACK[failure.kind], failure.message[:_MESSAGE])
+
+
+def result_from_proto(result: pb.TaskResult) -> Result:
+    """Return what an attempt handed back.
+
+    Raises:
+        InvalidArgumentError: Its failure has no kind.
+    """
+    return Result(
+        exit_code=result.exit_code if result.HasField("exit_code") else None,
+        summary=result.summary[:_SUMMARY],
+        failure=_failure_from_proto(result.failure) if result.HasField("failure") else None,
+        usage=_usage_from_proto(result.usage),
+        artefacts=tuple(artefact_from_proto(artefact) for artefact in result.artefacts),
+        patch_artefact_id=result.patch_artefact_id,
+        base_commit=result.base_commit,
+        patch_files=result.patch.files,
+        patch_added=result.patch.added_lines,
+        patch_removed=result.patch.removed_lines,
+        isolation=isolation.status_from_proto(result.isolation),
+        warnings=tuple(result.warnings),
+    )
+
+
+def result_to_proto(result: Result) -> pb.TaskResult:
+    """Return the result as clients see it."""
+    return pb.TaskResult(
+        exit_code=result.exit_code,
+        summary=result.summary,
+        failure=failure_to_proto(result.failure),
+        usage=_usage_to_proto(result.usage),
+        artefacts=[artefact_to_proto(artefact) for artefact in result.artefacts],
+        patch_artefact_id=result.patch_artefact_id,
+        base_commit=result.base_commit,
+        patch=pb.PatchSummary(files=result.patch_files, added_lines=result.patch_added, removed_lines=result.patch_removed),
+        isolation=isolation.status_to_proto(result.isolation),
+        warnings=result.warnings,
+    )
+
+
+def _usage_from_proto(usage: pb.TaskUsage) -> Usage:
+    return Usage(
+        wall_seconds=usage.wall_time.seconds + usage.wall_time.nanos / 1e9,
+        cpu_seconds=usage.cpu_seconds,
+        memory_peak_bytes=usage.memory_peak_bytes,
+        throttled_seconds=usage.throttled_seconds,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        turns=usage.turns,
+        cost_usd=usage.cost_usd,
+    )
+
+
+def _usage_to_proto(usage: Usage) -> pb.TaskUsage:
+    return pb.TaskUsage(
+        wall_time=duration(usage.wall_seconds),
+        cpu_seconds=usage.cpu_seconds,
+        memory_peak_bytes=usage.memory_peak_bytes,
+        throttled_seconds=usage.throttled_seconds,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        turns=usage.turns,
+        cost_usd=usage.cost_usd,
+    )
+
+
+def artefact_from_proto(artefact: pb.Artefact) -> Artefact:
+    """Return a reference to a stored file."""
+    return Artefact(
+        ArtefactId(artefact.artefact_id), artefact.name, artefact.size_bytes, artefact.sha256.hex(), artefact.content_type
+    )
+
+
+def artefact_to_proto(artefact: Artefact) -> pb.Artefact:
+    """Return a reference to a stored file."""
+    return pb.Artefact(
+        artefact_id=artefact.artefact_id,
+        name=artefact.name,
+        size_bytes=artefact.size_bytes,
+        sha256=bytes.fromhex(artefact.sha256),
+        content_type=artefact.content_type,
+    )

@@ -1,0 +1,168 @@
+"""How do tasks travel?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.ids import TaskId
+from claude_conductor.v1 import task_pb2 as pb
+from controlplane.api.convert import isolation, result
+from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
+from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Spec, State, Task, Workspace
+
+STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
+_STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a submission that does not choose gets. Times in seconds."""
+
+    driver: str
+    timeout: float
+    max_attempts: int
+    retry_delay: float
+    retry_max_delay: float = 300.0
+
+
+def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults) -> Spec:
+    """Return what was asked for, defaults filled in.
+
+    Raises:
+        InvalidArgumentError: A value has no meaning; the details name the field.
+    """
+    return Spec(
+        type=spec.type or "generic",
+        prompt=spec.prompt,
+        driver=spec.driver or defaults.driver,
+        command=tuple(spec.command),
+        prompt_by=spec.prompt_by or "argument",
+        environment=dict(spec.environment),
+        files=tuple(spec.files),
+        workspace=_workspace_from_proto(spec.workspace),
+        priority=spec.priority or DEFAULT_PRIORITY,
+        timeout=span_of(spec.timeout, "spec.timeout") if spec.HasField("timeout") else defaults.timeout,
+        retry=_retry_from_proto(spec.retry, defaults),
+        isolation_level=isolation.level_from_proto(spec.isolation.level, "spec.isolation.level"),
+        limits=isolation.limits_from_proto(spec.isolation.limits, "spec.isolation.limits"),
+        required_labels=dict(spec.required_labels),
+        agent_id=spec.agent_id,
+        depends_on=tuple(TaskId(task_id) for task_id in dict.fromkeys(spec.depends_on)),
+        parent_task_id=spec.parent_task_id,
+        not_before=seconds_of(spec.not_before_time) if spec.HasField("not_before_time") else 0.0,
+        model=spec.model,
+        max_turns=spec.max_turns,
+        labels=dict(spec.labels),
+    )
+
+
+def _retry_from_proto(retry: pb.RetryPolicy, defaults: Defaults) -> RetryPolicy:
+    first = span_of(retry.first_delay, "spec.retry.first_delay") if retry.HasField("first_delay") else defaults.retry_delay
+    longest = span_of(retry.max_delay, "spec.retry.max_delay") if retry.HasField("max_delay") else defaults.retry_max_delay
+    return RetryPolicy(retry.max_attempts or defaults.max_attempts, first, longest)
+
+
+def _workspace_from_proto(source: pb.WorkspaceSource) -> Workspace:
+    match source.WhichOneof("source"):
+        case "git":
+            return Workspace("git", source.git.repository, source.git.ref)
+        case "folder":
+            return Workspace("folder", source.folder.path)
+        case _:
+            return Workspace()
+
+
+def _workspace_to_proto(workspace: Workspace) -> pb.WorkspaceSource:
+    match workspace.kind:
+        case "git":
+            return pb.WorkspaceSource(git=pb.GitWorkspace(repository=workspace.location, ref=workspace.ref))
+        case "folder":
+            return pb.WorkspaceSource(folder=pb.FolderWorkspace(path=workspace.location))
+        case _:
+            return pb.WorkspaceSource(empty=pb.EmptyWorkspace())
+
+
+def spec_to_proto(spec: Spec) -> pb.TaskSpec:
+    """Return the spec as submitters and sidecars see it."""
+    return pb.TaskSpec(
+        type=spec.type,
+        prompt=spec.prompt,
+        driver=spec.driver,
+        command=spec.command,
+        prompt_by=spec.prompt_by,
+        environment=spec.environment,
+        files=spec.files,
+        workspace=_workspace_to_proto(spec.workspace),
+        priority=spec.priority,
+        timeout=duration(spec.timeout),
+        retry=pb.RetryPolicy(
+            max_attempts=spec.retry.max_attempts,
+            first_delay=duration(spec.retry.first_delay),
+            max_delay=duration(spec.retry.max_delay),
+        ),
+        isolation=isolation.spec_to_proto(spec.isolation_level, spec.limits),
+        required_labels=spec.required_labels,
+        agent_id=spec.agent_id,
+        depends_on=spec.depends_on,
+        parent_task_id=spec.parent_task_id,
+        not_before_time=timestamp(spec.not_before or None),
+        model=spec.model,
+        max_turns=spec.max_turns,
+        labels=spec.labels,
+    )
+
+
+def task_to_proto(task: Task) -> pb.Task:
+    """Return the task as clients see it."""
+    return pb.Task(
+        task_id=task.id,
+        tenant_id=task.tenant_id,
+        spec=spec_to_proto(task.spec),
+        state=STATES[task.state],
+        reason=task.reason,
+        agent_id=task.agent_id,
+        progress=task.progress,
+        create_time=timestamp(task.create_time),
+        start_time=timestamp(task.start_time),
+        end_time=timestamp(task.end_time),
+        result=result.result_to_proto(task.result) if task.result is not None and task.state.final else None,
+        attempts=[_attempt_to_proto(attempt) for attempt in task.attempts],
+        submitter=task.submitter,
+        traceparent=task.traceparent,
+        version=task.version,
+    )
+
+
+def _attempt_to_proto(attempt: Attempt) -> pb.TaskAttempt:
+    return pb.TaskAttempt(
+        attempt=attempt.attempt,
+        agent_id=attempt.agent_id,
+        lease_time=timestamp(attempt.lease_time),
+        start_time=timestamp(attempt.start_time),
+        end_time=timestamp(attempt.end_time),
+        failure=result.failure_to_proto(attempt.failure),
+    )
+
+
+def states_from_proto(states: list[int]) -> frozenset[State]:
+    """Return the states a listing asks for.
+
+    Raises:
+        InvalidArgumentError: One of them is not a state a task can be in.
+    """
+    unknown = [number for number in states if number not in _STATES_BACK]
+    if unknown:
+        raise InvalidArgumentError("This is not a state of a task.", field="states", value=unknown[0])
+    return frozenset(_STATES_BACK[number] for number in states)
+
+
+def lease_to_proto(lease: Lease) -> pb.Lease:
+    """Return the fencing token."""
+    return pb.Lease(task_id=lease.task_id, attempt=lease.attempt, epoch=lease.epoch)
+
+
+def lease_from_proto(lease: pb.Lease) -> Lease:
+    """Return the fencing token."""
+    return Lease(TaskId(lease.task_id), lease.attempt, lease.epoch)

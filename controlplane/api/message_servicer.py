@@ -1,0 +1,107 @@
+"""How does MessageService answer?"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import grpc
+
+from claude_conductor import ids
+from claude_conductor.clock import Clock
+from claude_conductor.errors import ConductorError, InvalidArgumentError, MessageNotFoundError, PayloadTooLargeError
+from claude_conductor.ids import Mint
+from claude_conductor.v1 import message_pb2
+from claude_conductor.v1 import message_service_pb2 as pb
+from claude_conductor.v1.message_service_pb2_grpc import MessageServiceServicer
+from controlplane.api.convert.message import header_from_proto, received, record_to_proto, shape_of, states_from_proto
+from controlplane.api.convert.values import span_of
+from controlplane.api.guard.caller import current_caller
+from controlplane.api.paging import after_token, page_size, token_for
+from controlplane.domain.message import Duplicate
+from controlplane.domain.routing import OPERATOR, mailbox
+from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.service.post import Post
+from controlplane.service.relay import Offer, Relay
+
+_LONGEST_WAIT = 60.0
+_MAX_POSITIONS = 1000
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+
+
+class MailServicer(MessageServiceServicer):
+    """Serves MessageService for callers without a sidecar."""
+
+    def __init__(self, store: MailboxStore, relay: Relay, post: Post, mint: Mint, clock: Clock, payload_bytes: int) -> None:
+        self._store = store
+        self._relay = relay
+        self._post = post
+        self._mint = mint
+        self._clock = clock
+        self._payload_bytes = payload_bytes
+
+    async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
+        """Accept one message."""
+        del context
+        caller = current_caller()
+        if len(request.envelope.data) > self._payload_bytes:
+            raise PayloadTooLargeError(bytes=len(request.envelope.data), limit=self._payload_bytes)
+        envelope = message_pb2.Envelope()
+        envelope.CopyFrom(request.envelope)
+        envelope.id = envelope.id or self._mint("msg_")
+        time_to_live = span_of(request.time_to_live, "time_to_live") if request.HasField("time_to_live") else 0.0
+        header = message_pb2.FrameHeader(
+            recipient=request.recipient,
+            type=envelope.type,
+            quality=request.quality,
+            expire_time_ms=int((self._clock.now() + time_to_live) * 1000) if time_to_live else 0,
+            message_ids=ids.message_bytes(envelope.id),
+        )
+        frame = message_pb2.MessageFrame(header=header, envelopes=[envelope])
+        shape = shape_of(frame, 0, 0)
+        offer = Offer(caller.tenant_id, OPERATOR, header_from_proto(header), shape, frame.SerializeToString())
+        (verdict,) = await self._relay.accept([offer])
+        if isinstance(verdict, ConductorError):
+            raise verdict
+        return pb.SendMessageResponse(message_id=envelope.id, duplicate=isinstance(verdict, Duplicate))
+
+    async def FetchMessages(self, request: pb.FetchMessagesRequest, context: Context) -> pb.FetchMessagesResponse:
+        """Return messages of the caller's mailbox."""
+        del context
+        limit = page_size(request.max_messages)
+        wait = span_of(request.wait, "wait") if request.HasField("wait") else 0.0
+        if wait > _LONGEST_WAIT:
+            raise InvalidArgumentError("A fetch waits for 60 s at most.", field="wait")
+        key = mailbox(current_caller().tenant_id, OPERATOR)
+        messages: list[pb.ReceivedMessage] = []
+        for frame in await self._post.fetch(key, request.after_position, limit, wait):
+            messages += received(frame, request.after_position)
+        return pb.FetchMessagesResponse(messages=messages[:limit])
+
+    async def AcknowledgeMessages(
+        self, request: pb.AcknowledgeMessagesRequest, context: Context
+    ) -> pb.AcknowledgeMessagesResponse:
+        """Acknowledge messages."""
+        del context
+        if len(request.positions) > _MAX_POSITIONS:
+            raise InvalidArgumentError("At most 1000 messages are acknowledged at once.", field="positions")
+        await self._post.acknowledge(mailbox(current_caller().tenant_id, OPERATOR), request.positions)
+        return pb.AcknowledgeMessagesResponse()
+
+    async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
+        """Return one message, a record for each recipient."""
+        del context
+        found = await self._store.find(current_caller().tenant_id, ids.message_bytes(request.message_id))
+        if not found:
+            raise MessageNotFoundError(message_id=request.message_id)
+        return pb.GetMessageResponse(records=[record_to_proto(record, frame) for record, frame in found])
+
+    async def ListMessages(self, request: pb.ListMessagesRequest, context: Context) -> pb.ListMessagesResponse:
+        """Return a page of messages."""
+        del context
+        tenant_id = current_caller().tenant_id
+        size = page_size(request.page_size)
+        key = mailbox(tenant_id, request.recipient) if request.recipient else ""
+        states = states_from_proto(list(request.states))
+        records = await self._store.list(tenant_id, key, states, after_token(request.page_token), size + 1)
+        more = token_for(records[size - 1].message_id) if len(records) > size else ""
+        return pb.ListMessagesResponse(records=[record_to_proto(record) for record in records[:size]], next_page_token=more)

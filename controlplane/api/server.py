@@ -1,0 +1,104 @@
+"""What is served on a listener?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from claude_conductor.rpc import server as rpc_server
+from claude_conductor.v1 import (
+    admin_service_pb2_grpc,
+    agent_service_pb2_grpc,
+    artefact_service_pb2_grpc,
+    event_service_pb2_grpc,
+    message_service_pb2_grpc,
+    task_service_pb2_grpc,
+)
+from controlplane.api.admin_servicer import StatusServicer
+from controlplane.api.agent_servicer import FleetServicer
+from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.event_servicer import WatchServicer
+from controlplane.api.message_servicer import MailServicer
+from controlplane.api.session.servicer import SessionServicer
+from controlplane.api.task_servicer import TaskQueueServicer
+
+SERVICES = tuple(
+    f"claude_conductor.v1.{name}Service" for name in ("Session", "Task", "Agent", "Message", "Event", "Artefact", "Admin")
+)
+_FRAME_OVERHEAD = 3 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Servicers:
+    """Everything that is served."""
+
+    session: SessionServicer
+    task: TaskQueueServicer
+    agent: FleetServicer
+    message: MailServicer
+    event: WatchServicer
+    artefact: FileServicer
+    admin: StatusServicer
+
+
+class Listener:
+    """A gRPC server with its health."""
+
+    def __init__(
+        self, servicers: Servicers, guard: Sequence[grpc.aio.ServerInterceptor], payload_bytes: int, *, reflection: bool
+    ) -> None:
+        """Put everything together; nothing is listened to yet.
+
+        Args:
+            servicers: What is served.
+            guard: What every call passes first.
+            payload_bytes: The largest payload; frames may be somewhat larger.
+            reflection: Whether to tell what is served.
+        """
+        self._server = grpc.aio.server(
+            interceptors=guard, options=rpc_server.options(max_message_bytes=payload_bytes + _FRAME_OVERHEAD)
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((servicers.session.handler(),))
+        task_service_pb2_grpc.add_TaskServiceServicer_to_server(servicers.task, self._server)
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(servicers.agent, self._server)
+        message_service_pb2_grpc.add_MessageServiceServicer_to_server(servicers.message, self._server)
+        event_service_pb2_grpc.add_EventServiceServicer_to_server(servicers.event, self._server)
+        artefact_service_pb2_grpc.add_ArtefactServiceServicer_to_server(servicers.artefact, self._server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, self._server)
+        if reflection:
+            from grpc_reflection.v1alpha import reflection as served  # noqa: PLC0415 - only where it is asked for
+
+            names = (*SERVICES, health.SERVICE_NAME, served.SERVICE_NAME)
+            served.enable_server_reflection(names, self._server)
+
+    async def start(self, address: str) -> None:
+        """Listen, and only then be healthy.
+
+        Raises:
+            RuntimeError: The address cannot be listened to.
+        """
+        await self._set_health(serving=False)
+        self._server.add_insecure_port(address)
+        await self._server.start()
+
+    async def serving(self) -> None:
+        """Say that everything is ready."""
+        await self._set_health(serving=True)
+
+    async def not_serving(self) -> None:
+        """Say, from now on, that no new work is wanted."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls, and end those that still go on after `grace` seconds."""
+        await self._server.stop(grace)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        known = health_pb2.HealthCheckResponse
+        for name in ("", *SERVICES):
+            await self._health.set(name, known.SERVING if serving else known.NOT_SERVING)

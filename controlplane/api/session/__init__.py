@@ -1,0 +1,1 @@
+"""The session stream: bytes in, bytes out."""

@@ -1,0 +1,126 @@
+"""How do frames for a sidecar become bytes?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from claude_conductor.rpc.status import RETRY_AFTER
+from claude_conductor.v1 import message_pb2, session_service_pb2
+from controlplane.api.convert import frames, result
+from controlplane.api.convert.task import lease_to_proto, spec_to_proto
+from controlplane.api.convert.values import duration
+from controlplane.domain.message import StoredFrame
+from controlplane.domain.routing import local_name, task_mailbox_name
+from controlplane.domain.task import FailureKind, Lease, Task
+from controlplane.service.sessions import Refusal
+
+_HEADER_TAG = b"\x0a"  # DeliveredFrame.header and Delivery.frames: field 1, length-delimited
+_FRAME_TAG = b"\x12"  # DeliveredFrame.frame and ConnectResponse.delivery: field 2, length-delimited
+
+
+def varint(value: int) -> bytes:
+    """Return a number as protobuf writes it."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def deliveries(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes]]:
+    """Return (messages, bytes of one entry of Delivery.frames) for each unbroken run of messages that are still open.
+
+    Nearly always that is the whole frame, whose bytes are then not touched.
+    """
+    if not frame.settled and frame.first_position > after_position:
+        return [(len(frame.message_ids) // 16, _entry(frame, frame.first_position, frame.frame))]
+    out: list[tuple[int, bytes]] = []
+    for run in _open_runs(frame, after_position):
+        indexes = [position - frame.first_position for position in run]
+        out.append((len(run), _entry(frame, run[0], frames.keep(frame.frame, indexes))))
+    return out
+
+
+def _open_runs(frame: StoredFrame, after_position: int) -> Iterable[Sequence[int]]:
+    run: list[int] = []
+    for position in range(frame.first_position, frame.last_position + 1):
+        if position in frame.settled or position <= after_position:
+            if run:
+                yield run
+            run = []
+        else:
+            run.append(position)
+    if run:
+        yield run
+
+
+def _entry(frame: StoredFrame, first_position: int, body: bytes) -> bytes:
+    header = message_pb2.DeliveryHeader(
+        mailbox=local_name(frame.mailbox),
+        sender=frame.sender,
+        first_position=first_position,
+        attempt=frame.attempt,
+        accept_time_ms=frame.accept_time_ms,
+    ).SerializeToString()
+    prefix = b"".join((_HEADER_TAG, varint(len(header)), header, _FRAME_TAG, varint(len(body))))
+    return b"".join((_HEADER_TAG, varint(len(prefix) + len(body)), prefix, body))
+
+
+def delivery(entries: Sequence[bytes]) -> bytes:
+    """Return a ConnectResponse with these entries of Delivery.frames."""
+    return b"".join((_FRAME_TAG, varint(sum(map(len, entries))), *entries))
+
+
+def assignment(task: Task, lease: Lease, traceparent: str) -> bytes:
+    """Return a task for the sidecar."""
+    return session_service_pb2.ConnectResponse(
+        assignment=session_service_pb2.TaskAssignment(
+            lease=lease_to_proto(lease),
+            spec=spec_to_proto(task.spec),
+            tenant_id=task.tenant_id,
+            traceparent=traceparent,
+            mailbox=task_mailbox_name(task.id),
+        )
+    ).SerializeToString()
+
+
+def cancellation(lease: Lease, grace: float, reason: str, kind: FailureKind) -> bytes:
+    """Return the wish to end a task."""
+    return session_service_pb2.ConnectResponse(
+        cancellation=session_service_pb2.TaskCancellation(
+            lease=lease_to_proto(lease), grace=duration(grace), reason=reason, kind=result.KINDS[kind]
+        )
+    ).SerializeToString()
+
+
+def revocation(leases: Sequence[Lease]) -> bytes:
+    """Return leases that are no longer valid."""
+    revoked = session_service_pb2.LeasesRevoked(leases=[lease_to_proto(lease) for lease in leases])
+    return session_service_pb2.ConnectResponse(leases_revoked=revoked).SerializeToString()
+
+
+def move(deadline: float) -> bytes:
+    """Return that the stream will end."""
+    return session_service_pb2.ConnectResponse(move=session_service_pb2.Move(deadline=duration(deadline))).SerializeToString()
+
+
+def credit(messages: int, size: int) -> bytes:
+    """Return how much more the control plane can take."""
+    granted = session_service_pb2.Credit(messages=messages, bytes=size)
+    return session_service_pb2.ConnectResponse(credit=granted).SerializeToString()
+
+
+def committed(sequence: int, refusals: Sequence[Refusal]) -> bytes:
+    """Return up to where the sidecar's journal was taken, and what of it was refused."""
+    refused = [
+        session_service_pb2.Refused(
+            sequence=refusal.sequence,
+            reason=refusal.error.reason,
+            message=str(refusal.error),
+            retry_delay=duration(RETRY_AFTER[refusal.error.reason]) if refusal.error.reason in RETRY_AFTER else None,
+        )
+        for refusal in refusals
+    ]
+    answer = session_service_pb2.Committed(sequence=sequence, refused=refused)
+    return session_service_pb2.ConnectResponse(committed=answer).SerializeToString()

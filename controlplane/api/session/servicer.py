@@ -1,0 +1,178 @@
+"""How does a session run, from its first byte to its last?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import grpc
+
+from claude_conductor.errors import ConductorError, DeadlineExceededError, MalformedFrameError
+from claude_conductor.ids import Mint
+from claude_conductor.v1 import session_service_pb2 as pb
+from controlplane.api.convert.values import duration
+from controlplane.api.guard.caller import current_agent
+from controlplane.api.session.peek import Decoder, Grant
+from controlplane.api.session.writer import Writer
+from controlplane.service.mail import Mail
+from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Message, Numbered, Session, Sessions
+
+HELLO_SECONDS = 10.0
+PENDING_BYTES = 4 << 20
+"""Frames of one sidecar that wait to be stored; past it its stream is not read."""
+PENDING_FRAMES = 4096
+CREDIT_MESSAGES = 10_000
+METHOD = "/claude_conductor.v1.SessionService/Connect"
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every session is told. Times in seconds."""
+
+    lease_seconds: float
+    heartbeat_seconds: float
+    payload_bytes: int
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """Frames that were read and are not stored yet, bounded."""
+
+    frames: list[Numbered] = field(default_factory=list)
+    bytes: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: bool = False
+
+    async def put(self, frame: Numbered, size: int) -> None:
+        while self.bytes > PENDING_BYTES or len(self.frames) >= PENDING_FRAMES:
+            self.taken.clear()
+            await self.taken.wait()
+        self.frames.append(frame)
+        self.bytes += size
+        self.arrived.set()
+
+    def take(self) -> tuple[list[Numbered], int]:
+        frames, size = self.frames, self.bytes
+        self.frames, self.bytes = [], 0
+        self.taken.set()
+        return frames, size
+
+    def finish(self) -> None:
+        self.finished = True
+        self.arrived.set()
+
+
+class SessionServicer:
+    """Serves SessionService.Connect on bytes, so that the envelopes of messages pass through unread."""
+
+    def __init__(self, sessions: Sessions, mail: Mail, terms: Terms, mint: Mint, *, tracing: bool) -> None:
+        self._sessions = sessions
+        self._mail = mail
+        self._terms = terms
+        self._mint = mint
+        self._tracing = tracing
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what the server needs; without serialisers gRPC hands bytes over."""
+        connect: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.stream_stream_rpc_method_handler(self.connect)
+        return grpc.method_handlers_generic_handler("claude_conductor.v1.SessionService", {"Connect": connect})
+
+    async def connect(self, requests: object, context: Context) -> None:
+        """Run one session until either side ends it.
+
+        Raises:
+            ConductorError: The session could not begin, or cannot go on.
+        """
+        del requests  # read() and write() cost less than an iterator and a generator
+        decoder = Decoder(self._terms.payload_bytes, tracing=self._tracing)
+        tenant_id, agent_id = current_agent()
+        hello = await self._hello(decoder, context)
+        writer = Writer(self._mail.link_has_room)
+        session = await self._sessions.open(tenant_id, agent_id, hello, writer)
+        reason = "its stream ended"
+        try:
+            writer.welcome(self._welcome(session))
+            await self._sessions.begin(session, hello)
+            await self._run(session, decoder, writer, context)
+        except ConductorError as error:
+            reason = error.message
+            raise
+        finally:
+            await self._sessions.close(session, reason)
+
+    async def _hello(self, decoder: Decoder, context: Context) -> Hello:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                raw = await context.read()
+        except TimeoutError as cause:
+            raise DeadlineExceededError("The sidecar did not say hello in time.", seconds=HELLO_SECONDS) from cause
+        hello = decoder.decode(raw) if isinstance(raw, bytes) else None
+        if not isinstance(hello, Hello):
+            raise MalformedFrameError("The first frame of a session is a hello.")
+        return hello
+
+    def _welcome(self, session: Session) -> bytes:
+        welcome = pb.Welcome(
+            protocol_version=PROTOCOL_VERSION,
+            session_id=self._mint("session_"),
+            committed_sequence=session.committed,
+            lease_duration=duration(self._terms.lease_seconds),
+            heartbeat_interval=duration(self._terms.heartbeat_seconds),
+            credit=pb.Credit(messages=CREDIT_MESSAGES, bytes=PENDING_BYTES),
+            max_payload_bytes=self._terms.payload_bytes,
+        )
+        return pb.ConnectResponse(welcome=welcome).SerializeToString()
+
+    async def _run(self, session: Session, decoder: Decoder, writer: Writer, context: Context) -> None:
+        inbox = _Inbox()
+        try:
+            async with asyncio.TaskGroup() as group:
+                name = f"session {session.agent_id}"
+                writing = group.create_task(writer.run(context.write), name=f"{name} writer")
+                committing = group.create_task(self._commit(session, inbox, writer), name=f"{name} commit")
+                await self._read(session, decoder, writer, inbox, context.read)
+                inbox.finish()
+                await committing
+                writing.cancel()
+        except* ConductorError as failed:
+            raise _first(failed) from None
+        await writer.drain(context.write)
+
+    async def _read(
+        self, session: Session, decoder: Decoder, writer: Writer, inbox: _Inbox, read: Callable[[], Awaitable[bytes]]
+    ) -> None:
+        while isinstance(raw := await read(), bytes):
+            match decoder.decode(raw):
+                case Numbered() as frame:
+                    await inbox.put(frame, len(raw))
+                case Beat() as beat:
+                    self._sessions.heartbeat(session, beat)
+                case Grant(messages=messages, bytes=size):
+                    writer.grant(messages, size)
+                case Hello():
+                    raise MalformedFrameError("A session has one hello.")
+                case None:
+                    continue
+
+    async def _commit(self, session: Session, inbox: _Inbox, writer: Writer) -> None:
+        """Store what has come, again and again; what comes while one round runs is the next round."""
+        while not (inbox.finished and not inbox.frames):
+            await inbox.arrived.wait()
+            inbox.arrived.clear()
+            frames, size = inbox.take()
+            if frames:
+                refusals = await self._sessions.commit(session, frames)
+                messages = sum(frame.content.header.count for frame in frames if isinstance(frame.content, Message))
+                writer.committed(session.committed, refusals, messages, size if messages else 0)
+            if inbox.finished:
+                inbox.arrived.set()
+
+
+def _first(group: BaseExceptionGroup[ConductorError]) -> ConductorError:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,134 @@
+"""How does TaskService answer?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc
+
+from claude_conductor.errors import PermissionDeniedError
+from claude_conductor.v1 import event_pb2, task_pb2
+from claude_conductor.v1 import task_service_pb2 as pb
+from claude_conductor.v1.task_service_pb2_grpc import TaskServiceServicer
+from controlplane.api.convert.task import Defaults, spec_from_proto, states_from_proto, task_to_proto
+from controlplane.api.convert.values import span_of
+from controlplane.api.guard.caller import Caller, Role, current_caller
+from controlplane.api.guard.interceptors import current_traceparent
+from controlplane.api.paging import after_token_text, page_size, token_for
+from controlplane.domain.task import State, Task
+from controlplane.interfaces.task_store import TaskFilter, TaskStore
+from controlplane.service.intake import Intake, Submission
+from controlplane.service.leases import Leases
+from controlplane.service.output import Output
+from controlplane.service.pulse import Pulse
+from controlplane.service.waiting import Waiting
+
+_GRACE = 5.0
+Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
+
+
+class TaskQueueServicer(TaskServiceServicer):
+    """Serves TaskService."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        intake: Intake,
+        leases: Leases,
+        output: Output,
+        changed: Pulse,
+        waiting: Waiting,
+        defaults: Defaults,
+    ) -> None:
+        self._store = store
+        self._intake = intake
+        self._leases = leases
+        self._output = output
+        self._changed = changed
+        self._waiting = waiting
+        self._defaults = defaults
+
+    async def SubmitTask(self, request: pb.SubmitTaskRequest, context: Context) -> pb.SubmitTaskResponse:
+        """Store a task."""
+        del context
+        caller = current_caller()
+        asked = task_pb2.TaskSpec()
+        asked.CopyFrom(request.spec)
+        if caller.role is Role.SIDECAR:
+            asked.parent_task_id = self._parent(caller, asked.parent_task_id)
+        spec = spec_from_proto(asked, self._defaults)
+        submission = Submission(caller.tenant_id, caller.name, request.request_id, spec, current_traceparent())
+        task = await self._intake.submit(submission)
+        return pb.SubmitTaskResponse(task=self._shown(task))
+
+    def _parent(self, caller: Caller, asked: str) -> str:
+        """Return the task an agent submits for: one that it works on, whatever it says."""
+        held = [held.lease.task_id for held in self._leases.of_agent(caller.tenant_id, caller.agent_id)]
+        if not held or (asked and asked not in held):
+            raise PermissionDeniedError("An agent submits tasks only as children of the task it works on.", parent_task_id=asked)
+        return asked or held[0]
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:
+        """Return one task."""
+        del context
+        task = await self._store.get(current_caller().tenant_id, request.task_id)
+        return pb.GetTaskResponse(task=self._shown(task))
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
+        """Return a page of tasks."""
+        del context
+        size = page_size(request.page_size)
+        wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels))
+        after = after_token_text(request.page_token)
+        tasks = await self._store.list(current_caller().tenant_id, wanted, after, size + 1)
+        more = token_for(tasks[size - 1].id.encode()) if len(tasks) > size else ""
+        return pb.ListTasksResponse(tasks=[self._shown(task) for task in tasks[:size]], next_page_token=more)
+
+    async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:
+        """Record that a task shall end."""
+        del context
+        grace = span_of(request.grace, "grace") if request.HasField("grace") else _GRACE
+        reason = request.reason or f"cancelled by {current_caller().name}"
+        task = await self._intake.cancel(current_caller().tenant_id, request.task_id, reason, grace)
+        return pb.CancelTaskResponse(task=task_to_proto(task))
+
+    async def WatchTask(self, request: pb.WatchTaskRequest, context: Context) -> AsyncIterator[pb.WatchTaskResponse]:
+        """Yield the task now and after changes; a slow reader sees the newest state, not every one on the way."""
+        del context
+        tenant_id = current_caller().tenant_id
+        task = await self._store.get(tenant_id, request.task_id)
+        shown = 0
+        with self._changed.listen(task.id) as news:
+            while True:
+                news.clear()
+                task = await self._store.get(tenant_id, task.id)
+                if task.version != shown:
+                    shown = task.version
+                    yield pb.WatchTaskResponse(task=self._shown(task))
+                if task.state.final:
+                    return
+                await news.wait()
+
+    async def ReadTaskOutput(
+        self, request: pb.ReadTaskOutputRequest, context: Context
+    ) -> AsyncIterator[pb.ReadTaskOutputResponse]:
+        """Yield output."""
+        del context
+        pieces = self._output.read(
+            current_caller().tenant_id, request.task_id, request.attempt, request.offset, follow=request.follow
+        )
+        async for piece in pieces:
+            chunk = piece.chunk
+            if piece.missing:
+                gap = event_pb2.Gap(**{"from": chunk.offset - piece.missing, "to": chunk.offset - 1})
+                yield pb.ReadTaskOutputResponse(attempt=piece.attempt, gap=gap, next_offset=chunk.offset)
+            yield pb.ReadTaskOutputResponse(
+                attempt=piece.attempt, stream=chunk.stream, data=chunk.data, next_offset=chunk.offset + len(chunk.data)
+            )
+
+    def _shown(self, task: Task) -> task_pb2.Task:
+        shown = task_to_proto(task)
+        if task.state is State.QUEUED:
+            shown.reason = self._waiting.reason(task)
+        return shown

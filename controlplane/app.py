@@ -1,0 +1,210 @@
+"""How is the control plane put together, started and stopped? The only place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from claude_conductor.clock import Clock, SystemClock, SystemMint
+from claude_conductor.errors import ConductorError, HomeUnusableError, SettingsError
+from claude_conductor.ids import Mint
+from claude_conductor.rpc.server import claim_socket
+from claude_conductor.telemetry.traces import PassingTracer, Tracer, open_tracer
+from controlplane.api import supervision
+from controlplane.api.admin_servicer import StatusServicer
+from controlplane.api.agent_servicer import FleetServicer
+from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.convert.frames import Frames
+from controlplane.api.convert.task import Defaults
+from controlplane.api.event_servicer import WatchServicer
+from controlplane.api.guard.caller import Tokens
+from controlplane.api.guard.interceptors import interceptors
+from controlplane.api.message_servicer import MailServicer
+from controlplane.api.server import Listener, Servicers
+from controlplane.api.session.servicer import SessionServicer, Terms
+from controlplane.api.task_servicer import TaskQueueServicer
+from controlplane.backends.blobs.directory import BlobDirectory
+from controlplane.backends.blobs.output_directory import OutputDirectory
+from controlplane.domain.routing import Bounds
+from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.interfaces.stores import Stores
+from controlplane.service.directory import Directory
+from controlplane.service.dispatch import Dispatch
+from controlplane.service.expiry import Expiry
+from controlplane.service.intake import Intake
+from controlplane.service.leases import Leases
+from controlplane.service.mail import Mail
+from controlplane.service.news import MessageNews
+from controlplane.service.output import Output
+from controlplane.service.post import Post
+from controlplane.service.pulse import Pulse
+from controlplane.service.recovery import recover
+from controlplane.service.registry import Registry
+from controlplane.service.relay import Relay
+from controlplane.service.results import Results
+from controlplane.service.sessions import Sessions
+from controlplane.service.tasks import Books, Tasks
+from controlplane.service.timetable import Timetable
+from controlplane.service.waiting import Waiting
+from controlplane.service.watch import Watch
+from controlplane.service.work import Work
+from controlplane.settings import Settings
+
+_log = logging.getLogger(__name__)
+STOP_SECONDS = 0.5
+"""How long streams have to end by themselves."""
+ARTEFACT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the control plane consists of."""
+
+    clock: Clock
+    stores: Stores
+    registry: Registry
+    sessions: Sessions
+    dispatch: Dispatch
+    expiry: Expiry
+    watch: Watch
+    tasks: Tasks
+    relay: Relay
+    servicers: Servicers
+
+
+def open_stores(settings: Settings, clock: Clock) -> Stores:
+    """Open the stores the settings name.
+
+    Raises:
+        SettingsError: There is no such store.
+        StoreUnavailableError: It cannot be opened.
+    """
+    limits = settings.limits
+    bounds = MailboxLimits(limits.mailbox_messages, limits.mailbox_bytes, limits.message_attempts)
+    if settings.store == "sqlite":
+        from controlplane.backends.sqlite.stores import open_sqlite  # noqa: PLC0415 - one backend is loaded, not all
+
+        return open_sqlite(settings.home / "state" / "conductor.db", clock, bounds)
+    if settings.store == "memory":
+        from controlplane.backends.memory.stores import open_memory  # noqa: PLC0415 - one backend is loaded, not all
+
+        return open_memory(clock, bounds)
+    raise SettingsError("A store is `sqlite` or `memory`.", key="store", value=settings.store)
+
+
+def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work: Work, clock: Clock, tracer: Tracer) -> Parts:
+    """Put the parts together; nothing runs yet."""
+    limits = settings.limits
+    mint = SystemMint(clock)
+    watch, timetable, changed, ready = Watch(stores.events), Timetable(clock), Pulse(), asyncio.Event()
+    registry, leases = Registry(stores.agents, watch, clock), Leases(clock, settings.lease_seconds)
+    directory = Directory(registry, leases, stores.tasks)
+    news = MessageNews(watch, clock)
+    mail = Mail(stores.mailboxes, clock, work, news)
+    bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
+    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds)
+    books = Books(leases, registry, mail, timetable, changed, ready.set)
+    tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer)
+    output = Output(output_log, stores.tasks, changed)
+    results = Results(stores.tasks, tasks, leases, output, clock, random.random)
+    sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, directory, clock, tracer, ready.set)
+    servicers = Servicers(
+        session=_session_servicer(settings, sessions, mail, mint, tracer),
+        task=TaskQueueServicer(
+            stores.tasks,
+            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes),
+            leases,
+            output,
+            changed,
+            Waiting(registry),
+            Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
+        ),
+        agent=FleetServicer(registry),
+        message=MailServicer(
+            stores.mailboxes, relay, Post(stores.mailboxes, mail.arrived, clock), mint, clock, limits.payload_bytes
+        ),
+        event=WatchServicer(watch),
+        artefact=FileServicer(BlobDirectory(settings.home / "blobs"), ARTEFACT_BYTES),
+        admin=StatusServicer(tasks, registry, settings.store, clock.now()),
+    )
+    dispatch = Dispatch(stores.tasks, tasks, registry, mail, ready, clock, secrets.randbits, tracer)
+    expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
+    return Parts(clock, stores, registry, sessions, dispatch, expiry, watch, tasks, relay, servicers)
+
+
+def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
+    terms = Terms(settings.lease_seconds, settings.heartbeat_seconds, settings.limits.payload_bytes)
+    return SessionServicer(sessions, mail, terms, mint, tracing=not isinstance(tracer, PassingTracer))
+
+
+async def serve(settings: Settings, environment: Mapping[str, str], supervision_descriptor: int | None) -> None:
+    """Run the control plane until SIGTERM or SIGINT.
+
+    Order: store, services, leases anew, socket, healthy; and back: unhealthy, streams told to move, grace, store closed.
+
+    Raises:
+        ConductorError: It could not start; nothing is left behind.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    address = claim_socket(settings.socket_path)
+    tracer = open_tracer("conductor-controlplane", environment)
+    stores = open_stores(settings, clock)
+    try:
+        output_log = OutputDirectory(settings.home / "state" / "output", settings.limits.output_bytes)
+        failed: ConductorError | None = None
+        async with asyncio.TaskGroup() as group:
+            work = Work(group)
+            try:
+                parts = build(settings, stores, output_log, work, clock, tracer)
+                listener = await _start(settings, parts, work, tracer, address)
+                if supervision_descriptor is not None:
+                    work.start(supervision.listen(supervision_descriptor, parts.sessions), name="supervision")
+            except ConductorError as error:
+                failed = error
+            else:
+                await stop.wait()
+                await _stop(parts, listener)
+                settings.socket_path.unlink(missing_ok=True)
+            finally:
+                work.cancel()
+        await output_log.close()
+        if failed is not None:
+            raise failed
+    finally:
+        await stores.close()
+        tracer.shutdown()
+
+
+async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> Listener:
+    await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock)
+    work.start(parts.watch.run(), name="events")
+    work.start(parts.dispatch.run(), name="dispatch")
+    work.start(parts.expiry.run(), name="expiry")
+    guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens))
+    listener = Listener(parts.servicers, guard, settings.limits.payload_bytes, reflection=settings.reflection)
+    try:
+        await listener.start(address)
+        settings.socket_path.chmod(0o600)
+    except (RuntimeError, OSError) as cause:
+        raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
+    await listener.serving()
+    _log.info("serving", extra={"address": address, "store": settings.store})
+    return listener
+
+
+async def _stop(parts: Parts, listener: Listener) -> None:
+    _log.info("stopping")
+    await listener.not_serving()
+    for connected in parts.registry.all_connected():
+        connected.ready = False
+        connected.link.move(STOP_SECONDS)
+    await listener.stop(STOP_SECONDS)
+    await parts.watch.flush()

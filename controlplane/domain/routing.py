@@ -1,0 +1,145 @@
+"""Where does a message go, and may it go there?"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from claude_conductor.errors import (
+    HopLimitError,
+    InvalidArgumentError,
+    MalformedFrameError,
+    MessageExpiredError,
+    PayloadTooLargeError,
+)
+from claude_conductor.ids import TenantId, check_name
+from controlplane.domain.message import Header
+
+OPERATOR: Final = "operator"
+"""Mailbox and sender of people and programs without a sidecar."""
+CONDUCTOR: Final = "conductor"
+"""Sender of the control plane's own notices; it has no mailbox."""
+BOUNCED_TYPE: Final = "conductor.bounced"
+"""Type of the notice a sender gets when its message could not be delivered."""
+ENVELOPE_OVERHEAD: Final = 8 << 10
+"""Bytes an envelope may have beside its payload."""
+MAX_MESSAGES: Final = 10_000
+"""Messages in one frame."""
+LONGEST_LIFE_MS: Final = 30 * 86_400_000
+"""No message waits longer, whatever it says."""
+_TASK: Final = "task/"
+
+
+class Owner(enum.Enum):
+    """Who a mailbox belongs to."""
+
+    AGENT = "agent"
+    TASK = "task"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A parsed recipient."""
+
+    owner: Owner
+    id: str
+    """Agent id or task id; `operator` for the operator."""
+
+    @property
+    def name(self) -> str:
+        """The mailbox as senders write it."""
+        return _TASK + self.id if self.owner is Owner.TASK else self.id
+
+
+def parse_recipient(text: str) -> Recipient:
+    """Return who `agent-1`, `task/task_...` or `operator` means.
+
+    Raises:
+        InvalidArgumentError: It is none of these.
+    """
+    if text == OPERATOR:
+        return Recipient(Owner.OPERATOR, OPERATOR)
+    if text.startswith(_TASK):
+        task_id = text.removeprefix(_TASK)
+        if not task_id.startswith("task_") or len(task_id) != len("task_") + 32:
+            raise InvalidArgumentError("A task is addressed as `task/` and its whole id.", recipient=text)
+        return Recipient(Owner.TASK, task_id)
+    return Recipient(Owner.AGENT, check_name("recipient", text))
+
+
+def mailbox(tenant_id: TenantId, name: str) -> str:
+    """Return the store's name of a mailbox; the tenant stands in front, so tenants never share one."""
+    return f"{tenant_id}/{name}"
+
+
+def task_mailbox_name(task_id: str) -> str:
+    """Return the mailbox of a task as senders write it."""
+    return _TASK + task_id
+
+
+def local_name(mailbox_key: str) -> str:
+    """Return the mailbox as senders write it."""
+    return mailbox_key.partition("/")[2]
+
+
+def sender_of_agent(agent_id: str) -> str:
+    """Return the sender name of a long-running agent."""
+    return f"agent/{agent_id}"
+
+
+def sender_of_task(task_id: str) -> str:
+    """Return the sender name of whoever works on a task."""
+    return _TASK + task_id
+
+
+def reply_name(sender: str) -> str | None:
+    """Return the mailbox that answers to this sender go to, or None if it has none."""
+    if sender == CONDUCTOR:
+        return None
+    return sender.removeprefix("agent/")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a message may be."""
+
+    payload_bytes: int
+    hops: int
+    time_to_live_ms: int
+    """For messages that set none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What was counted in a frame."""
+
+    envelopes: int
+    largest: int
+    """Bytes of the largest envelope, or an upper bound where that is small enough anyway."""
+
+
+def check(header: Header, shape: Shape, bounds: Bounds, now_ms: int) -> int:
+    """Return when the messages of the frame expire, in milliseconds since the epoch.
+
+    Raises:
+        MalformedFrameError: The ids do not fit the envelopes, or there are none or too many.
+        PayloadTooLargeError: An envelope is larger than allowed.
+        HopLimitError: It was forwarded too often.
+        MessageExpiredError: Its time is over already.
+    """
+    if len(header.message_ids) % 16 or header.count != shape.envelopes:
+        raise MalformedFrameError(
+            "A frame has one id of 16 bytes for each envelope.", ids=len(header.message_ids) / 16, envelopes=shape.envelopes
+        )
+    if not 0 < header.count <= MAX_MESSAGES:
+        raise MalformedFrameError(f"A frame carries 1 to {MAX_MESSAGES} messages.", messages=header.count)
+    if shape.largest > bounds.payload_bytes + ENVELOPE_OVERHEAD:
+        raise PayloadTooLargeError(bytes=shape.largest, limit=bounds.payload_bytes)
+    if header.hop_count > bounds.hops:
+        raise HopLimitError(hops=header.hop_count, limit=bounds.hops)
+    expire_time_ms = header.expire_time_ms or now_ms + bounds.time_to_live_ms
+    if expire_time_ms <= now_ms:
+        raise MessageExpiredError(expired_ms_ago=now_ms - expire_time_ms)
+    return min(expire_time_ms, now_ms + LONGEST_LIFE_MS)

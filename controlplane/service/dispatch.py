@@ -1,0 +1,113 @@
+"""How does a ready task reach a free agent, at the moment there are both?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
+from claude_conductor.telemetry.traces import Tracer, span
+from controlplane.domain.agent import Agent
+from controlplane.domain.placement import plan
+from controlplane.domain.routing import mailbox, task_mailbox_name
+from controlplane.domain.task import Lease, Task
+from controlplane.domain.task_machine import AgentLost, Leased
+from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.mail import Mail
+from controlplane.service.registry import Registry
+from controlplane.service.tasks import Tasks
+
+_log = logging.getLogger(__name__)
+_FIRST_LOOK = 64
+_FARTHEST_LOOK = 16_384
+_STORE_PAUSE = 0.5
+
+
+class Dispatch:
+    """Pushes ready tasks to free agents. Nothing is polled: it works when a task became ready or an agent became free."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        tasks: Tasks,
+        registry: Registry,
+        mail: Mail,
+        work: asyncio.Event,
+        clock: Clock,
+        random_bits: Callable[[int], int],
+        tracer: Tracer,
+    ) -> None:
+        """Begin.
+
+        Args:
+            store: The queue.
+            tasks: Changes tasks.
+            registry: Knows the free agents.
+            mail: Delivers a task's mailbox to whoever has the task.
+            work: Set when there may be something to do.
+            clock: For time stamps.
+            random_bits: Draws the epoch of a lease.
+            tracer: For a span a hand-out.
+        """
+        self._store = store
+        self._tasks = tasks
+        self._registry = registry
+        self._mail = mail
+        self._work = work
+        self._clock = clock
+        self._random_bits = random_bits
+        self._tracer = tracer
+
+    async def run(self) -> None:
+        """Dispatch for ever."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                await self.round()
+            except StoreUnavailableError as error:
+                _log.warning("dispatch waits for the store", extra={"cause": str(error)})
+                await asyncio.sleep(_STORE_PAUSE)
+                self._work.set()
+
+    async def round(self) -> None:
+        """Give every free agent a task that it can do, in the order of the queue."""
+        look = _FIRST_LOOK
+        while free := self._registry.free():
+            ready = await self._store.ready(look)
+            placed = plan(ready, free)
+            await self._hand_out_all(placed)
+            if placed:
+                continue
+            if len(ready) < look or look >= _FARTHEST_LOOK:
+                return
+            look *= 4
+
+    async def _hand_out_all(self, placed: Sequence[tuple[Task, Agent]]) -> None:
+        if len(placed) == 1:
+            await self._hand_out(*placed[0])
+            return
+        async with asyncio.TaskGroup() as group:  # together, so that one write to the store takes them all
+            for task, agent in placed:
+                group.create_task(self._hand_out(task, agent), name=f"hand out {task.id}")
+
+    async def _hand_out(self, task: Task, agent: Agent) -> None:
+        lease = Lease(task.id, len(task.attempts) + 1, self._random_bits(64))
+        with span(self._tracer, "task dispatch", parent=task.traceparent, kind="producer") as current:
+            current.set("conductor.task.id", task.id)
+            current.set("conductor.agent.id", agent.id)
+            try:
+                leased = await self._tasks.change(
+                    task.tenant_id, task.id, Leased(lease, agent.id, agent.incarnation, self._clock.now())
+                )
+            except (IllegalTransitionError, TaskNotFoundError, StaleLeaseError):
+                return  # cancelled meanwhile: the agent stays free
+            connected = self._registry.connected(agent.tenant_id, agent.id)
+            if connected is None or connected.incarnation != agent.incarnation:
+                why = "its session ended before the task reached it"
+                await self._tasks.try_change(leased, AgentLost(lease, why, self._clock.now()))
+                return
+            connected.link.assign(leased, current.traceparent or task.traceparent)
+            self._mail.open(mailbox(task.tenant_id, task_mailbox_name(task.id)), connected.link, 0)

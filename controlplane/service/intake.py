@@ -1,0 +1,135 @@
+"""What happens when somebody submits or cancels a task?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import IdempotencyConflictError, InvalidArgumentError, TaskNotFoundError
+from claude_conductor.ids import Mint, TaskId, TenantId
+from controlplane.domain.task import Spec, State, Task
+from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
+from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.tasks import Tasks
+
+MAX_DEPENDENCIES = 100
+MAX_ATTEMPTS = 100
+MAX_REQUEST_ID = 128
+_PROMPT_WAYS = ("argument", "stdin", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task somebody wants done. `submitter` is authenticated: `operator` or `agent/ID`."""
+
+    tenant_id: TenantId
+    submitter: str
+    request_id: str
+    spec: Spec
+    traceparent: str = ""
+
+
+class Intake:
+    """Admits tasks, and records wishes to end them."""
+
+    def __init__(self, store: TaskStore, tasks: Tasks, clock: Clock, mint: Mint, prompt_bytes: int) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._clock = clock
+        self._mint = mint
+        self._prompt_bytes = prompt_bytes
+
+    async def submit(self, submission: Submission) -> Task:
+        """Store a task; return once it is durable. The same request id returns the same task.
+
+        A cycle of dependencies cannot be made: a task depends only on tasks that were there before it.
+
+        Raises:
+            InvalidArgumentError: A value cannot be used; the message names the field.
+            TaskNotFoundError: A dependency or the parent does not exist.
+            IdempotencyConflictError: The request id was used for a different task.
+            StoreUnavailableError: Nothing was stored.
+        """
+        spec = submission.spec
+        check(spec, submission.request_id, self._prompt_bytes)
+        dependencies = [await self._dependency(submission.tenant_id, task_id) for task_id in spec.depends_on]
+        if spec.parent_task_id:
+            await self._store.get(submission.tenant_id, spec.parent_task_id)
+        now = self._clock.now()
+        task = Task(
+            id=TaskId(self._mint("task_")),
+            tenant_id=submission.tenant_id,
+            spec=spec,
+            state=State.BLOCKED,
+            reason="",
+            create_time=now,
+            submitter=submission.submitter,
+            traceparent=submission.traceparent,
+            request_id=submission.request_id,
+            not_before=spec.not_before,
+            waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
+        )
+        stored = await self._tasks.insert(admit(task))
+        if stored.id != task.id:
+            if stored.spec != spec:
+                raise IdempotencyConflictError(request_id=submission.request_id, task_id=stored.id)
+            return stored
+        if not task.waits_for:
+            return stored
+        return await self._catch_up(stored)
+
+    async def _dependency(self, tenant_id: TenantId, task_id: str) -> Task:
+        task = await self._store.get(tenant_id, task_id)
+        if task.id != task_id:
+            raise TaskNotFoundError("A dependency is named by the whole id of its task.", task_id=task_id)
+        return task
+
+    async def _catch_up(self, task: Task) -> Task:
+        """Hand the task what happened to its dependencies before it was stored: nobody told it then."""
+        for other_id in sorted(task.waits_for):
+            other = await self._store.get(task.tenant_id, other_id)
+            if other.state.final:
+                ended = DependencyEnded(other.id, other.state is State.SUCCEEDED, self._clock.now())
+                task = await self._tasks.change(task.tenant_id, task.id, ended)
+        return task
+
+    async def cancel(self, tenant_id: TenantId, task_id: str, reason: str, grace: float) -> Task:
+        """Record that somebody wants the task ended; what works on it is told.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            IllegalTransitionError: It has ended already, otherwise than by being cancelled.
+        """
+        task = await self._store.get(tenant_id, task_id)
+        if task.state is State.CANCELLED:
+            return task
+        return await self._tasks.change(tenant_id, task.id, CancelRequested(reason, grace, self._clock.now()))
+
+
+def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
+    """Refuse what no agent could work on.
+
+    Raises:
+        InvalidArgumentError: The message says what is allowed, the details name the field.
+    """
+    faults: Sequence[tuple[bool, str, str]] = (
+        (len(request_id) > MAX_REQUEST_ID, "request_id", f"A request id has at most {MAX_REQUEST_ID} characters."),
+        (len(spec.prompt.encode()) > prompt_bytes, "spec.prompt", f"A prompt has at most {prompt_bytes} bytes."),
+        (not 1 <= spec.priority <= 10, "spec.priority", "A priority is 1 (last) to 10 (first)."),
+        (spec.timeout <= 0, "spec.timeout", "A time-out is above 0."),
+        (not 1 <= spec.retry.max_attempts <= MAX_ATTEMPTS, "spec.retry.max_attempts", "Attempts are 1 to 100."),
+        (len(spec.depends_on) > MAX_DEPENDENCIES, "spec.depends_on", "A task depends on at most 100 others."),
+        (spec.prompt_by not in _PROMPT_WAYS, "spec.prompt_by", "A prompt goes by `argument`, `stdin` or `file`."),
+        (spec.driver == "command" and not spec.command, "spec.command", "A `command` task needs a command."),
+        (spec.driver == "claude_code" and not spec.prompt, "spec.prompt", "A `claude_code` task needs a prompt."),
+        (spec.max_turns < 0, "spec.max_turns", "Turns are 0 (no limit) or more."),
+        (
+            spec.workspace.kind != "empty" and not spec.workspace.location,
+            "spec.workspace",
+            "A workspace of this kind needs a location.",
+        ),
+    )
+    for wrong, field, message in faults:
+        if wrong:
+            raise InvalidArgumentError(message, field=field)

@@ -1,0 +1,77 @@
+"""Which tasks are held by whom, and until when?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from claude_conductor.clock import Clock
+from claude_conductor.ids import AgentId, Incarnation, TaskId, TenantId
+from controlplane.domain.task import Lease, Task
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease in force. `deadline` in seconds of the monotonic clock."""
+
+    lease: Lease
+    tenant_id: TenantId
+    agent_id: AgentId
+    incarnation: Incarnation
+    deadline: float
+
+
+class Leases:
+    """The leases in force. Deadlines are monotonic and start anew with this process, so no clock jump and no restart ends one."""
+
+    def __init__(self, clock: Clock, duration: float) -> None:
+        """Begin with none.
+
+        Args:
+            clock: Whose monotonic time counts.
+            duration: Seconds a lease lasts without renewal.
+        """
+        self._clock = clock
+        self.duration = duration
+        self._held: dict[TaskId, Held] = {}
+
+    def arm(self, task: Task) -> None:
+        """Start the lease of a held task, in place of an older one of that task."""
+        if task.lease is None:
+            return
+        deadline = self._clock.monotonic() + self.duration
+        self._held[task.id] = Held(task.lease, task.tenant_id, task.agent_id, task.incarnation, deadline)
+
+    def renew(self, lease: Lease, agent_id: AgentId) -> bool:
+        """Start the lease's time anew; return False if it is not in force or another agent's."""
+        held = self._held.get(lease.task_id)
+        if held is None or held.lease != lease or held.agent_id != agent_id:
+            return False
+        held.deadline = self._clock.monotonic() + self.duration
+        return True
+
+    def release(self, task_id: TaskId) -> None:
+        """Forget the lease of a task, if there is one."""
+        self._held.pop(task_id, None)
+
+    def release_if(self, held: Held) -> None:
+        """Forget exactly this lease; a newer one of the task stays."""
+        if self._held.get(held.lease.task_id) is held:
+            self.release(held.lease.task_id)
+
+    def get(self, task_id: str) -> Held | None:
+        """Return the lease in force of this task."""
+        return self._held.get(TaskId(task_id))
+
+    def of_agent(self, tenant_id: TenantId, agent_id: AgentId) -> list[Held]:
+        """Return the leases this agent holds."""
+        return [held for held in self._held.values() if held.agent_id == agent_id and held.tenant_id == tenant_id]
+
+    def expired(self) -> Sequence[Held]:
+        """Return the leases whose time is over."""
+        now = self._clock.monotonic()
+        return [held for held in self._held.values() if held.deadline <= now]
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest deadline in monotonic seconds, or None."""
+        return min((held.deadline for held in self._held.values()), default=None)

@@ -1,0 +1,187 @@
+"""How do stored messages reach the sidecar that owns their mailbox, in order and no faster than it takes them?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import StoreUnavailableError
+from controlplane.domain.message import IncomingFrame, StoredFrame
+from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.service.link import Link
+from controlplane.service.news import MessageNews
+from controlplane.service.pulse import Pulse, wait
+from controlplane.service.work import Work
+
+_log = logging.getLogger(__name__)
+_READ_BYTES = 256 << 10
+_STORE_PAUSE = 0.5
+_IDLE_WAIT = 3600.0
+
+
+class _Feed:
+    """The deliveries of one mailbox to its present owner."""
+
+    def __init__(self, mailbox: str, link: Link, after_position: int) -> None:
+        self.mailbox = mailbox
+        self.link = link
+        self.after_position = after_position
+        self.cursor = after_position
+        """Everything up to here was handed to the link, or is final."""
+        self.behind = True
+        """There may be more in the store; False means that everything was handed over."""
+        self.uncounted: list[tuple[int, int]] = []
+        """First deliveries that are on their way already and still have to be counted."""
+        self.news = asyncio.Event()
+        self.closed = False
+
+
+class Mail:
+    """Feeds mailboxes to their owners. A mailbox has at most one owner at a time."""
+
+    def __init__(self, store: MailboxStore, clock: Clock, work: Work, news: MessageNews) -> None:
+        """Begin with no owners.
+
+        Args:
+            store: Where messages wait.
+            clock: For time stamps and expiry.
+            work: Runs a feed each.
+            news: Told of messages that were delivered too often.
+        """
+        self._store = store
+        self._clock = clock
+        self._work = work
+        self._news = news
+        self._feeds: dict[str, _Feed] = {}
+        self._by_link: dict[int, set[_Feed]] = {}
+        self.arrived = Pulse()
+        """Beats with the mailbox's name when something was stored in it."""
+
+    def open(self, mailbox: str, link: Link, after_position: int) -> None:
+        """Deliver the mailbox to this link from now on, beginning after a position; an older owner gets no more."""
+        self.close(mailbox)
+        feed = self._feeds[mailbox] = _Feed(mailbox, link, after_position)
+        self._by_link.setdefault(id(link), set()).add(feed)
+        self._work.start(self._run(feed), name=f"mail {mailbox}")
+
+    def close(self, mailbox: str) -> None:
+        """Deliver the mailbox to nobody."""
+        feed = self._feeds.pop(mailbox, None)
+        if feed is not None:
+            feed.closed = True
+            feed.news.set()
+            of_link = self._by_link[id(feed.link)]
+            of_link.discard(feed)
+            if not of_link:
+                del self._by_link[id(feed.link)]
+
+    def close_link(self, link: Link) -> None:
+        """Deliver nothing to this link any more."""
+        for mailbox in [feed.mailbox for feed in self._by_link.get(id(link), ())]:
+            self.close(mailbox)
+
+    def owner(self, mailbox: str) -> Link | None:
+        """Return who the mailbox is delivered to."""
+        feed = self._feeds.get(mailbox)
+        return feed.link if feed is not None else None
+
+    def link_has_room(self, link: Link) -> None:
+        """Go on with what waits for this link."""
+        for feed in self._by_link.get(id(link), ()):
+            if feed.behind:
+                feed.news.set()
+
+    def stored(self, frame: IncomingFrame, first_position: int) -> None:
+        """A frame was stored: hand it over at once if nothing stands before it, else let the feed fetch it in its turn."""
+        self.arrived.beat(frame.mailbox)
+        feed = self._feeds.get(frame.mailbox)
+        if feed is None or first_position <= feed.cursor:
+            return
+        if feed.behind or feed.cursor != first_position - 1 or feed.link.room <= 0:
+            feed.behind = True
+        else:
+            self._hand(feed, _first_delivery(frame, first_position))
+        feed.news.set()
+
+    def _hand(self, feed: _Feed, frame: StoredFrame) -> None:
+        feed.link.deliver(frame, feed.after_position)
+        feed.cursor = frame.last_position
+        if frame.attempt == 1:
+            feed.uncounted.append((frame.first_position, frame.last_position))
+
+    async def _run(self, feed: _Feed) -> None:
+        while not feed.closed:
+            feed.news.clear()
+            try:
+                await self._count(feed)
+                if feed.behind and feed.link.room > 0:
+                    await self._fetch(feed)
+                    continue
+            except StoreUnavailableError as error:
+                _log.warning("deliveries wait for the store", extra={"mailbox": feed.mailbox, "cause": str(error)})
+                await asyncio.sleep(_STORE_PAUSE)
+                continue
+            await wait(feed.news, _IDLE_WAIT)
+
+    async def _count(self, feed: _Feed) -> None:
+        """Count first deliveries, many at once. They cannot be one too many, so the messages need not wait for this."""
+        ranges, feed.uncounted = feed.uncounted, []
+        while ranges:
+            first, last = ranges.pop(0)
+            while ranges and ranges[0][0] == last + 1:
+                last = ranges.pop(0)[1]
+            try:
+                await self._store.begin_delivery(feed.mailbox, first, last, self._now_ms())
+            except StoreUnavailableError:
+                feed.uncounted = [(first, last), *ranges, *feed.uncounted]
+                raise
+
+    async def _fetch(self, feed: _Feed) -> None:
+        feed.behind = False  # what is stored from here on sets it again
+        try:
+            frames = await self._store.read(feed.mailbox, feed.cursor, min(feed.link.room, _READ_BYTES))
+        except StoreUnavailableError:
+            feed.behind = True
+            raise
+        feed.behind = feed.behind or bool(frames)
+        for frame in frames:
+            if feed.closed or feed.link.room <= 0:
+                return
+            if frame.last_position <= feed.cursor:
+                continue  # handed over while the store was read
+            if 0 < frame.expire_time_ms <= self._now_ms():
+                feed.cursor = frame.last_position
+            elif frame.attempt == 1:
+                self._hand(feed, frame)
+            else:
+                await self._redeliver(feed, frame)
+
+    async def _redeliver(self, feed: _Feed, frame: StoredFrame) -> None:
+        """Count a repeated delivery before it happens, so that a message that kills its agent is caught."""
+        dead = await self._store.begin_delivery(feed.mailbox, frame.first_position, frame.last_position, self._now_ms())
+        if dead:
+            self._news.tell("message.dead", dead)
+            frame = replace(frame, settled=frame.settled | {record.position for record in dead})
+        if len(frame.settled) > frame.last_position - frame.first_position:
+            feed.cursor = frame.last_position
+        elif not feed.closed:
+            self._hand(feed, frame)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+def _first_delivery(frame: IncomingFrame, first_position: int) -> StoredFrame:
+    return StoredFrame(
+        mailbox=frame.mailbox,
+        sender=frame.sender,
+        type=frame.type,
+        message_ids=frame.message_ids,
+        expire_time_ms=frame.expire_time_ms,
+        frame=frame.frame,
+        accept_time_ms=frame.accept_time_ms,
+        first_position=first_position,
+        attempt=1,
+    )

@@ -1,0 +1,242 @@
+"""How is a message accepted, and what becomes of it besides being delivered?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import (
+    AgentOfflineError,
+    ConductorError,
+    MailboxFullError,
+    PermissionDeniedError,
+)
+from claude_conductor.ids import TenantId
+from controlplane.domain import routing
+from controlplane.domain.message import (
+    Accepted,
+    Duplicate,
+    Full,
+    Header,
+    IncomingFrame,
+    Outcome,
+    PartlyDuplicate,
+    Quality,
+    Receipt,
+    Record,
+    State,
+    StoredFrame,
+)
+from controlplane.domain.routing import Bounds, Shape
+from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.service.directory import Directory
+from controlplane.service.envelopes import Envelopes
+from controlplane.service.mail import Mail
+from controlplane.service.news import MessageNews
+from controlplane.service.timetable import Timetable
+
+_log = logging.getLogger(__name__)
+_NO_EXPIRY_YET = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A frame somebody wants to send. `sender` is authenticated."""
+
+    tenant_id: TenantId
+    sender: str
+    header: Header
+    shape: Shape
+    frame: bytes
+
+
+Verdict = Accepted | Duplicate | ConductorError
+"""What became of an offer."""
+
+
+class Relay:
+    """Takes frames into mailboxes (or, if ephemeral, straight to the live stream) and settles their messages."""
+
+    def __init__(
+        self,
+        store: MailboxStore,
+        mail: Mail,
+        directory: Directory,
+        envelopes: Envelopes,
+        news: MessageNews,
+        timetable: Timetable,
+        clock: Clock,
+        bounds: Bounds,
+    ) -> None:
+        self._store = store
+        self._mail = mail
+        self._directory = directory
+        self._envelopes = envelopes
+        self._news = news
+        self._timetable = timetable
+        self._clock = clock
+        self._bounds = bounds
+
+    async def accept(self, offers: Sequence[Offer]) -> list[Verdict]:
+        """Take frames in order, all of them in one write to the store; each is refused or taken for itself.
+
+        Raises:
+            StoreUnavailableError: No durable frame of these was taken.
+        """
+        now_ms = self._now_ms()
+        verdicts: list[Verdict] = []
+        durable: list[tuple[int, IncomingFrame]] = []
+        for index, offer in enumerate(offers):
+            try:
+                frame = await self._check(offer, now_ms)
+                if offer.header.quality is Quality.EPHEMERAL:
+                    self._hand_over(frame)
+                    verdicts.append(Accepted(0))
+                    continue
+            except ConductorError as error:
+                verdicts.append(error)
+                continue
+            durable.append((index, frame))
+            verdicts.append(Accepted(0))
+        if durable:
+            outcomes = await self._store.append([frame for _, frame in durable])
+            for (index, frame), outcome in zip(durable, outcomes, strict=True):
+                verdicts[index] = await self._settle(frame, outcome)
+        return verdicts
+
+    async def _check(self, offer: Offer, now_ms: int) -> IncomingFrame:
+        expire_time_ms = routing.check(offer.header, offer.shape, self._bounds, now_ms)
+        recipient = routing.parse_recipient(offer.header.recipient)
+        await self._directory.admit(offer.tenant_id, recipient)
+        return IncomingFrame(
+            mailbox=routing.mailbox(offer.tenant_id, recipient.name),
+            sender=offer.sender,
+            type=offer.header.type,
+            message_ids=offer.header.message_ids,
+            expire_time_ms=expire_time_ms,
+            frame=offer.frame,
+            accept_time_ms=now_ms,
+        )
+
+    def _hand_over(self, frame: IncomingFrame) -> None:
+        """Give an ephemeral frame to the live stream; position 0 says that it has none and wants no receipt."""
+        link = self._mail.owner(frame.mailbox)
+        if link is None:
+            raise AgentOfflineError(recipient=routing.local_name(frame.mailbox))
+        if link.room <= 0:
+            raise MailboxFullError(
+                "The recipient reads more slowly than it is written to; an ephemeral message does not wait.",
+                recipient=routing.local_name(frame.mailbox),
+            )
+        live = StoredFrame(
+            mailbox=frame.mailbox,
+            sender=frame.sender,
+            type=frame.type,
+            message_ids=frame.message_ids,
+            expire_time_ms=frame.expire_time_ms,
+            frame=frame.frame,
+            accept_time_ms=frame.accept_time_ms,
+            first_position=0,
+            attempt=1,
+        )
+        link.deliver(live, -1)
+
+    async def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
+        if isinstance(outcome, PartlyDuplicate):
+            kept = [index for index in range(frame.count) if index not in outcome.indexes]
+            ids = b"".join(frame.message_ids[16 * index : 16 * index + 16] for index in kept)
+            frame = replace(frame, message_ids=ids, frame=self._envelopes.keep(frame.frame, kept))
+            (outcome,) = await self._store.append([frame])
+        match outcome:
+            case Accepted(first_position=position):
+                self._timetable.expect_message(frame.expire_time_ms / 1000)
+                self._mail.stored(frame, position)
+                return outcome
+            case Full():
+                return MailboxFullError(recipient=routing.local_name(frame.mailbox))
+            case _:
+                return Duplicate()
+
+    async def receive(self, tenant_id: TenantId, agent_id: str, mailbox_name: str, receipts: Sequence[Receipt]) -> None:
+        """Note what became of messages delivered to an agent.
+
+        Raises:
+            PermissionDeniedError: The mailbox is not this agent's.
+            StoreUnavailableError: Nothing was noted.
+        """
+        if not await self._directory.owns(tenant_id, agent_id, mailbox_name):
+            raise PermissionDeniedError("An agent acknowledges messages of its own mailboxes only.", mailbox=mailbox_name)
+        key = routing.mailbox(tenant_id, mailbox_name)
+        refused = [receipt for receipt in receipts if receipt.state is State.BOUNCED]
+        origins = [origin for receipt in refused for origin in await self._origins(key, receipt)]
+        await self._store.record(key, receipts, self._now_ms())
+        await self._tell_senders(tenant_id, origins)
+
+    async def _origins(self, key: str, receipt: Receipt) -> list[Record]:
+        """Return records of the open messages a receipt refuses, so that their senders can be told."""
+        found: list[Record] = []
+        cursor = receipt.from_position - 1
+        while cursor < receipt.to_position:
+            frames = await self._store.read(key, cursor, 1)
+            if not frames or frames[0].first_position > receipt.to_position:
+                break
+            frame = frames[0]
+            found.extend(
+                _refused(frame, position, receipt.reason)
+                for position in range(max(frame.first_position, cursor + 1), min(frame.last_position, receipt.to_position) + 1)
+                if position not in frame.settled
+            )
+            cursor = frame.last_position
+        return found
+
+    async def close(self, tenant_id: TenantId, mailbox_name: str, reason: str) -> None:
+        """Bounce what is left in a mailbox, and tell the senders."""
+        key = routing.mailbox(tenant_id, mailbox_name)
+        self._mail.close(key)
+        bounced = await self._store.close(key, reason, self._now_ms())
+        await self._tell_senders(tenant_id, bounced)
+
+    async def _tell_senders(self, tenant_id: TenantId, bounced: Sequence[Record]) -> None:
+        by_mailbox: dict[str, list[Record]] = {}
+        for record in bounced:
+            name = routing.reply_name(record.sender)
+            if name is not None:
+                by_mailbox.setdefault(name, []).append(record)
+        self._news.tell("message.bounced", bounced)
+        for name, records in by_mailbox.items():
+            now_ms = self._now_ms()
+            notice = self._envelopes.bounced(name, records, now_ms)
+            ids = notice.message_ids
+            header = Header(name, routing.BOUNCED_TYPE, Quality.DURABLE, 0, 0, ids)
+            offer = Offer(tenant_id, routing.CONDUCTOR, header, Shape(len(ids) // 16, 0), notice.frame)
+            (verdict,) = await self.accept([offer])
+            if isinstance(verdict, ConductorError):
+                _log.info("a sender could not be told of a bounce", extra={"mailbox": name, "reason": verdict.reason})
+
+    async def expire(self) -> None:
+        """End messages whose time is over."""
+        now_ms = self._now_ms()
+        self._news.tell("message.expired", await self._store.expire(now_ms))
+        self._timetable.expect_message((now_ms + _NO_EXPIRY_YET) / 1000)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+def _refused(frame: StoredFrame, position: int, reason: str) -> Record:
+    index = position - frame.first_position
+    return Record(
+        message_id=frame.message_ids[16 * index : 16 * index + 16],
+        sender=frame.sender,
+        mailbox=frame.mailbox,
+        type=frame.type,
+        state=State.BOUNCED,
+        reason=reason or "refused by its recipient",
+        attempts=frame.attempt - 1,
+        accept_time_ms=frame.accept_time_ms,
+        state_time_ms=frame.accept_time_ms,
+        expire_time_ms=frame.expire_time_ms,
+        position=position,
+    )

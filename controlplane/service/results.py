@@ -1,0 +1,104 @@
+"""What becomes of an agent's reports about its task?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import StaleLeaseError, TaskNotFoundError
+from claude_conductor.ids import AgentId, TenantId
+from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result
+from controlplane.domain.task_machine import Completed, Progressed, Started
+from controlplane.interfaces.output_log import OutputChunk
+from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.leases import Leases
+from controlplane.service.output import Output
+from controlplane.service.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class HasStarted:
+    """The agent's process runs."""
+
+    lease: Lease
+    isolation: IsolationStatus
+
+
+@dataclass(frozen=True, slots=True)
+class HasProgressed:
+    """A line of progress."""
+
+    lease: Lease
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasPrinted:
+    """Live output."""
+
+    lease: Lease
+    chunk: OutputChunk
+
+
+@dataclass(frozen=True, slots=True)
+class HasEnded:
+    """The attempt is over."""
+
+    lease: Lease
+    result: Result
+
+
+Report = HasStarted | HasProgressed | HasPrinted | HasEnded
+
+
+class Results:
+    """Takes reports. A report under a lease that is not in force changes nothing; one that was taken before is harmless."""
+
+    def __init__(
+        self, store: TaskStore, tasks: Tasks, leases: Leases, output: Output, clock: Clock, jitter: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._tasks = tasks
+        self._leases = leases
+        self._output = output
+        self._clock = clock
+        self._jitter = jitter
+
+    async def take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
+        """Act on a report of this agent.
+
+        Raises:
+            StaleLeaseError: The lease is not in force, or not this agent's, and the report is not a repeat.
+            TaskNotFoundError: There is no such task.
+            StoreUnavailableError: Nothing was changed.
+        """
+        lease = report.lease
+        held = self._leases.get(lease.task_id)
+        if held is None or held.lease != lease or held.agent_id != agent_id or held.tenant_id != tenant_id:
+            if await self._is_repeat(tenant_id, agent_id, lease):
+                return
+            raise StaleLeaseError(task_id=lease.task_id, attempt=lease.attempt)
+        now = self._clock.now()
+        match report:
+            case HasStarted(isolation=isolation):
+                await self._tasks.change(tenant_id, lease.task_id, Started(lease, isolation, now))
+            case HasProgressed(text=text):
+                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text))
+            case HasPrinted(chunk=chunk):
+                await self._output.append(lease.task_id, lease.attempt, chunk)
+            case HasEnded(result=result):
+                await self._tasks.change(tenant_id, lease.task_id, Completed(lease, result, now, self._jitter()))
+
+    async def _is_repeat(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> bool:
+        """Return whether this attempt was this agent's and ended by its own report: then everything it says was taken before."""
+        try:
+            task = await self._store.get(tenant_id, lease.task_id)
+        except TaskNotFoundError:
+            return False
+        of_this = [attempt for attempt in task.attempts if attempt.attempt == lease.attempt and attempt.agent_id == agent_id]
+        return any(attempt.end_time is not None and not _was_lost(attempt) for attempt in of_this)
+
+
+def _was_lost(attempt: Attempt) -> bool:
+    return attempt.failure is not None and attempt.failure.kind is FailureKind.AGENT_LOST

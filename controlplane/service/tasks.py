@@ -1,0 +1,184 @@
+"""How does a task change, and what follows from it? The one place where effects of the task machine happen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from claude_conductor.clock import Clock
+from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, TaskNotFoundError
+from claude_conductor.ids import TaskId, TenantId
+from claude_conductor.telemetry.traces import Span, Tracer
+from controlplane.domain.events import Event
+from controlplane.domain.routing import mailbox, task_mailbox_name
+from controlplane.domain.task import FailureKind, State, Task
+from controlplane.domain.task_machine import (
+    CancelChildren,
+    CancelRequested,
+    CloseMailbox,
+    DependencyEnded,
+    Effect,
+    Publish,
+    SendCancellation,
+    Step,
+    TellDependents,
+    apply,
+)
+from controlplane.domain.task_machine import Event as TaskEvent
+from controlplane.interfaces.task_store import TaskFilter, TaskStore
+from controlplane.service.leases import Leases
+from controlplane.service.mail import Mail
+from controlplane.service.pulse import Pulse
+from controlplane.service.registry import Registry
+from controlplane.service.relay import Relay
+from controlplane.service.timetable import Timetable
+from controlplane.service.watch import Watch
+
+_log = logging.getLogger(__name__)
+_CHILDREN = 1000
+_CHILD_GRACE = 5.0
+_SPANS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What follows a task's changes, and is itself not stored."""
+
+    leases: Leases
+    registry: Registry
+    mail: Mail
+    timetable: Timetable
+    changed: Pulse
+    """Beats with a task's id after each change."""
+    ready: Callable[[], None]
+    """Called when there may be work for a free agent."""
+
+
+class Tasks:
+    """Changes tasks: read, ask the machine, compare-and-set, then carry out what the machine asked for."""
+
+    def __init__(self, store: TaskStore, books: Books, relay: Relay, watch: Watch, clock: Clock, tracer: Tracer) -> None:
+        self._store = store
+        self._books = books
+        self._relay = relay
+        self._watch = watch
+        self._clock = clock
+        self._tracer = tracer
+        self._queued_spans: dict[TaskId, Span] = {}
+        self._counts: dict[State, int] = {}
+
+    async def insert(self, step: Step) -> Task:
+        """Store a new task, or return the one its request id stands for; effects follow only a new one."""
+        stored = await self._store.insert(step.task)
+        if stored.id == step.task.id:
+            self._keep_books(None, stored)
+            await self._carry_out(stored, step.effects)
+        return stored
+
+    async def change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
+        """Apply an event to the task as it is now and return what became of it.
+
+        A save that lost to another one is tried again on what the other one made.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            StaleLeaseError: The event's lease is not the task's.
+            IllegalTransitionError: It cannot happen in the task's state.
+            StoreUnavailableError: Nothing was changed.
+        """
+        while True:
+            before = await self._store.get(tenant_id, task_id)
+            step = apply(before, event)
+            if step.task is before:
+                return before
+            after = replace(step.task, version=before.version + 1)
+            if await self._store.save(after):
+                self._keep_books(before, after)
+                await self._carry_out(after, step.effects)
+                return after
+
+    def recall(self, task: Task) -> None:
+        """Take a task as the store had it at start into the books."""
+        self._keep_books(None, task)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
+        return {state.value: count for state, count in self._counts.items() if count}
+
+    def _keep_books(self, before: Task | None, after: Task) -> None:
+        books = self._books
+        self._counts[after.state] = self._counts.get(after.state, 0) + 1
+        if before is not None:
+            self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
+        if before is not None and before.lease is not None and before.lease != after.lease:
+            books.leases.release(after.id)
+            books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
+            books.mail.close(mailbox(after.tenant_id, task_mailbox_name(after.id)))
+            books.ready()
+        if after.lease is not None and (before is None or before.lease != after.lease):
+            books.leases.arm(after)
+            books.registry.took(after.tenant_id, after.agent_id, after.id)
+            books.timetable.expect_lease()
+        if after.state is State.QUEUED:
+            books.ready()
+        elif after.state is State.BLOCKED and not after.waits_for:
+            books.timetable.expect_task(after.not_before)
+        self._trace(after)
+        books.changed.beat(after.id)
+
+    def _trace(self, task: Task) -> None:
+        if task.state is State.QUEUED and task.id not in self._queued_spans and len(self._queued_spans) < _SPANS:
+            if task.traceparent:
+                attributes = {"conductor.task.id": task.id, "conductor.task.type": task.spec.type}
+                self._queued_spans[task.id] = self._tracer.start("task queued", parent=task.traceparent, attributes=attributes)
+        elif task.state is not State.QUEUED and (span := self._queued_spans.pop(task.id, None)) is not None:
+            span.end()
+
+    async def _carry_out(self, task: Task, effects: tuple[Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish(type=kind, summary=summary):
+                    self._publish(task, kind, summary)
+                case SendCancellation():
+                    self._send_cancellation(task, effect)
+                case TellDependents(succeeded=succeeded):
+                    await self.tell_dependents(task, succeeded=succeeded)
+                case CancelChildren(reason=reason):
+                    await self.cancel_children(task, reason)
+                case CloseMailbox(reason=reason):
+                    await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
+
+    def _publish(self, task: Task, kind: str, summary: str) -> None:
+        details = {"state": task.state.value, "attempt": str(len(task.attempts))}
+        self._watch.publish(Event(kind, self._clock.now(), summary, task.tenant_id, task.id, task.agent_id, details))
+
+    def _send_cancellation(self, task: Task, effect: SendCancellation) -> None:
+        connected = self._books.registry.connected(task.tenant_id, effect.agent_id)
+        if connected is not None:  # else its hello brings the lease, and the cancellation is sent again then
+            connected.link.cancel(effect.lease, effect.grace, effect.reason, FailureKind.CANCELLED)
+
+    async def tell_dependents(self, task: Task, *, succeeded: bool) -> None:
+        """Hand the end of a task to those that wait for it."""
+        for dependent in await self._store.waiting_for(task.id):
+            await self.try_change(dependent, DependencyEnded(task.id, succeeded, self._clock.now()))
+
+    async def cancel_children(self, task: Task, reason: str) -> None:
+        """Cancel the tasks that this one submitted and that have not ended."""
+        wanted = TaskFilter(parent_task_id=task.id, states=frozenset(state for state in State if not state.final))
+        for child in await self._store.list(task.tenant_id, wanted, "", _CHILDREN):
+            await self.try_change(child, CancelRequested(f"its parent was cancelled: {reason}", _CHILD_GRACE, self._clock.now()))
+
+    async def try_change(self, task: Task, event: TaskEvent) -> bool:
+        """Apply an event that may have come too late; return whether it could be applied."""
+        try:
+            await self.change(task.tenant_id, task.id, event)
+        except (StaleLeaseError, IllegalTransitionError, TaskNotFoundError) as error:
+            _log.debug("too late for a task", extra={"task": task.id, "event": type(event).__name__, "reason": error.reason})
+            return False
+        return True
+
+
+def _is_loss(task: Task) -> bool:
+    failure = task.attempts[-1].failure
+    return failure is not None and failure.kind is FailureKind.AGENT_LOST

@@ -1,0 +1,266 @@
+"""Tasks through a real control plane process: from submission to result, retries, cancels and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from claude_conductor.rpc.status import from_call
+from claude_conductor.v1 import agent_pb2, task_pb2, task_service_pb2
+from claude_conductor.v1 import session_service_pb2 as session_pb
+from tests.fakes.control_plane import ControlPlane, Operator, sidecar_token
+from tests.fakes.sidecar import Sidecar
+
+
+async def test_a_task_goes_from_submission_to_result(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    agent: Sidecar = await sidecar("agent-1")
+    task = await operator.submit(command=["true"])
+    assignment = await agent.next_assignment()
+    assert assignment.lease.task_id == task.task_id
+    assert assignment.mailbox == f"task/{task.task_id}"
+    assert assignment.spec.timeout.seconds == 3600
+    await agent.started(assignment)
+    await operator.until(task.task_id, task_pb2.TASK_STATE_RUNNING)
+    await agent.report(assignment.lease, output=session_pb.TaskOutput(stream="stdout", offset=0, data=b"hello "))
+    await agent.report(assignment.lease, output=session_pb.TaskOutput(stream="stderr", offset=6, data=b"world"))
+    sequence = await agent.completed(assignment, "all good", exit_code=0)
+    assert await agent.committed(sequence) is None
+    done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    assert done.result.summary == "all good"
+    assert [attempt.agent_id for attempt in done.attempts] == ["agent-1"]
+    request = task_service_pb2.ReadTaskOutputRequest(task_id=task.task_id, follow=True)
+    pieces = [(piece.stream, piece.data) async for piece in operator.tasks.ReadTaskOutput(request, **operator.call)]
+    assert pieces == [("stdout", b"hello "), ("stderr", b"world")]
+
+
+EXIT_CODE = task_pb2.TaskFailure(kind=task_pb2.FAILURE_KIND_EXIT_CODE, message="exit code 1")
+CANCELLED = task_pb2.TaskFailure(kind=task_pb2.FAILURE_KIND_CANCELLED, message="cancelled")
+
+
+async def do(agent: Sidecar, **result: Any) -> session_pb.TaskAssignment:
+    """Do the next task at once."""
+    assignment = await agent.next_assignment()
+    await agent.started(assignment)
+    await agent.completed(assignment, **result)
+    return assignment
+
+
+async def test_a_failed_attempt_is_tried_again_and_the_last_one_counts(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit(retry={"max_attempts": 2})
+    first = await do(agent, failure=EXIT_CODE, exit_code=1)
+    second = await do(agent, failure=EXIT_CODE, exit_code=1)
+    assert (first.lease.attempt, second.lease.attempt) == (1, 2)
+    assert first.lease.epoch != second.lease.epoch
+    failed = await operator.until(task.task_id, task_pb2.TASK_STATE_FAILED)
+    assert failed.result.failure.kind == task_pb2.FAILURE_KIND_EXIT_CODE
+    assert len(failed.attempts) == 2
+
+
+async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    await sidecar("agent-1")
+    task = await operator.submit(required_labels={"gpu": "yes"})
+    shown = await operator.task(task.task_id)
+    assert shown.reason == "no connected agent can do it: agent-1 does not have the label gpu=yes"
+    request = task_service_pb2.CancelTaskRequest(task_id=task.task_id, reason="changed my mind")
+    cancelled = (await operator.tasks.CancelTask(request, **operator.call)).task
+    assert cancelled.state == task_pb2.TASK_STATE_CANCELLED
+    assert (await operator.tasks.CancelTask(request, **operator.call)).task.version == cancelled.version
+
+
+async def test_cancelling_a_running_task_reaches_its_agent_and_its_children(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit(agent_id="agent-1")
+    assignment = await agent.next_assignment()
+    await agent.started(assignment)
+    await operator.until(task.task_id, task_pb2.TASK_STATE_RUNNING)
+    as_agent = Operator(control_plane.channel(), sidecar_token("agent-1"))
+    child = await as_agent.submit(agent_id="agent-3")
+    assert child.spec.parent_task_id == task.task_id
+    assert child.submitter == "agent/agent-1"
+    request = task_service_pb2.CancelTaskRequest(task_id=task.task_id, reason="enough", grace={"seconds": 2})
+    await operator.tasks.CancelTask(request, **operator.call)
+    cancellation = await agent.next_cancellation()
+    assert cancellation.lease == assignment.lease
+    assert (cancellation.grace.seconds, cancellation.reason) == (2, "enough")
+    await operator.until(child.task_id, task_pb2.TASK_STATE_CANCELLED)
+    await agent.completed(assignment, failure=CANCELLED)
+    ended = await operator.until(task.task_id, task_pb2.TASK_STATE_CANCELLED)
+    assert ended.reason == "enough"
+
+
+async def test_a_dependent_task_waits_and_fails_with_what_it_depends_on(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    first = await operator.submit()
+    second = await operator.submit(depends_on=[first.task_id])
+    third = await operator.submit(depends_on=[second.task_id])
+    assert second.state == third.state == task_pb2.TASK_STATE_BLOCKED
+    agent = await sidecar("agent-1")
+    assert (await do(agent)).lease.task_id == first.task_id
+    fatal = task_pb2.TaskFailure(kind=task_pb2.FAILURE_KIND_AGENT_REPORTED, message="no")
+    assert (await do(agent, failure=fatal)).lease.task_id == second.task_id
+    failed = await operator.until(third.task_id, task_pb2.TASK_STATE_FAILED)
+    assert failed.result.failure.kind == task_pb2.FAILURE_KIND_DEPENDENCY
+    late = await operator.submit(depends_on=[second.task_id])
+    assert late.state == task_pb2.TASK_STATE_FAILED
+
+
+async def test_the_same_request_id_is_the_same_task_also_after_a_restart(control_plane: ControlPlane) -> None:
+    operator = control_plane.operator()
+    task = await operator.submit("once", prompt="a")
+    assert (await operator.submit("once", prompt="a")).task_id == task.task_id
+    control_plane.kill()
+    await control_plane.start()
+    operator = control_plane.operator()
+    assert (await operator.submit("once", prompt="a")).task_id == task.task_id
+    with pytest.raises(grpc.aio.AioRpcError) as conflict:
+        await operator.submit("once", prompt="b")
+    assert from_call(conflict.value).reason == "IDEMPOTENCY_CONFLICT"
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"priority": 11}, "spec.priority"),
+        ({"prompt": "x" * (257 << 10)}, "spec.prompt"),
+        ({"retry": {"max_attempts": 101}}, "spec.retry.max_attempts"),
+        ({"driver": "command"}, "spec.command"),
+        ({"timeout": {"seconds": -1}}, "spec.timeout"),
+    ],
+)
+async def test_a_task_nobody_could_work_on_is_refused_by_the_name_of_its_field(shared, spec, field) -> None:
+    operator = shared.operator()
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await operator.submit(**spec)
+    error = from_call(refused.value)
+    assert (error.reason, error.details["field"]) == ("INVALID_ARGUMENT", field)
+
+
+async def test_a_task_that_runs_while_the_control_plane_is_killed_counts_once(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit()
+    assignment = await agent.next_assignment()
+    await agent.started(assignment)
+    await operator.until(task.task_id, task_pb2.TASK_STATE_RUNNING)
+    control_plane.kill()
+    await agent.report(assignment.lease, output=session_pb.TaskOutput(stream="stdout", offset=0, data=b"meanwhile"))
+    await agent.completed(assignment, "finished alone")
+    journal = dict(agent.journal)
+    await control_plane.start()
+    await agent.connect()
+    operator = control_plane.operator()
+    done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    assert (done.result.summary, len(done.attempts)) == ("finished alone", 1)
+    await agent.until(lambda: not agent.journal)
+    control_plane.kill()  # and once more, with everything sent again from the start
+    await control_plane.start()
+    agent.journal = journal
+    await agent.connect()
+    await agent.until(lambda: not agent.journal)
+    assert not agent.refused
+    operator = control_plane.operator()
+    again = await operator.task(task.task_id)
+    assert again.version == done.version
+    request = task_service_pb2.ReadTaskOutputRequest(task_id=task.task_id)
+    pieces = [piece.data async for piece in operator.tasks.ReadTaskOutput(request, **operator.call)]
+    assert pieces == [b"meanwhile"]
+
+
+async def test_a_running_task_stays_with_its_agent_across_a_restart(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit()
+    assignment = await agent.next_assignment()
+    await agent.started(assignment)
+    await operator.until(task.task_id, task_pb2.TASK_STATE_RUNNING)
+    control_plane.kill()
+    await control_plane.start()
+    await agent.connect()
+    await agent.beat(agent_pb2.AGENT_STATE_WORKING)
+    sequence = await agent.completed(assignment)
+    assert await agent.committed(sequence) is None
+    assert agent.revoked.empty()
+    operator = control_plane.operator()
+    assert len((await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)).attempts) == 1
+
+
+async def test_a_new_life_of_a_sidecar_loses_its_task_at_once_and_a_stale_report_changes_nothing(
+    control_plane: ControlPlane, sidecar
+) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit(retry={"max_attempts": 1})
+    assignment = await agent.next_assignment()
+    agent.die()
+    await agent.connect()
+    second = await agent.next_assignment()
+    assert (second.lease.task_id, second.lease.attempt) == (task.task_id, 2)
+    stale = await agent.report(assignment.lease, completed=task_pb2.TaskResult(summary="stale"))
+    refused = await agent.committed(stale)
+    assert refused is not None
+    assert refused.reason == "STALE_LEASE"
+    await agent.completed(second, "fresh")
+    done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    assert done.result.summary == "fresh"
+    assert done.attempts[0].failure.kind == task_pb2.FAILURE_KIND_AGENT_LOST
+
+
+async def test_a_lease_that_is_not_renewed_ends_and_its_holder_is_told(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path / "home", lease_seconds=1.0, heartbeat_seconds=0.3)
+    await plane.start()
+    first = await Sidecar(plane.address, "agent-1", sidecar_token("agent-1")).connect()
+    second = Sidecar(plane.address, "agent-2", sidecar_token("agent-2"))
+    try:
+        operator = plane.operator()
+        task = await operator.submit()
+        lost = await first.next_assignment()
+        await second.connect()
+        found = await second.next_assignment()  # nobody renewed the first one
+        assert (found.lease.task_id, found.lease.attempt) == (task.task_id, 2)
+        await first.beat(agent_pb2.AGENT_STATE_WORKING)
+        async with asyncio.timeout(10):
+            assert await first.revoked.get() == lost.lease
+        beating = asyncio.create_task(beat_for(second, 2.0), name="beats")
+        await beating  # twice as long as a lease, but with signs of life
+        assert await second.committed(await second.completed(found)) is None
+        await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    finally:
+        await first.disconnect()
+        await second.disconnect()
+        await plane.close()
+
+
+async def beat_for(agent: Sidecar, seconds: float) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        await agent.beat(agent_pb2.AGENT_STATE_WORKING)
+        await asyncio.sleep(0.1)
+
+
+async def test_the_supervisors_word_ends_a_dead_sidecars_lease_at_once(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    plane = ControlPlane(tmp_path / "home", lease_seconds=60.0)
+    await plane.start(supervision=theirs.fileno())
+    agent = await Sidecar(plane.address, "agent-1", sidecar_token("agent-1"), pid=4711).connect()
+    other = Sidecar(plane.address, "agent-2", sidecar_token("agent-2"))
+    try:
+        operator = plane.operator()
+        task = await operator.submit()
+        await agent.next_assignment()
+        await agent.disconnect()
+        await other.connect()
+        ours.sendall(b'no json\n{"event":"sidecar_exited","agent_id":"agent-1","incarnation_pid":1}\n')
+        ours.sendall(b'{"event":"sidecar_exited","agent_id":"agent-1","incarnation_pid":4711,"cause":"signal 9"}\n')
+        found = await other.next_assignment()
+        assert (found.lease.task_id, found.lease.attempt) == (task.task_id, 2)
+    finally:
+        ours.close()
+        theirs.close()
+        await agent.disconnect()
+        await other.disconnect()
+        await plane.close()
