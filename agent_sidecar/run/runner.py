@@ -11,7 +11,6 @@ from typing import Final
 from agent_sidecar.drivers.driver import AgentDriver, TaskOrder
 from agent_sidecar.isolation.interface import Cause, Level, Limits
 from agent_sidecar.run.hook import Hook, Run
-from agent_sidecar.run.hooks.output import cut, one_line
 from agent_sidecar.run.hooks.usage import usage_of
 from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
 from agent_sidecar.run.reports import Mailboxes, Reports
@@ -26,6 +25,7 @@ from agent_sidecar.run.task import (
     Lease,
     Result,
 )
+from agent_sidecar.run.text import cut, one_line
 from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError, InvalidArgumentError, StaleLeaseError
 from claude_conductor.ids import Mint
@@ -93,6 +93,7 @@ class TaskRunner:
         self._run: Run | None = None
         self._stopping = False
         self._news = asyncio.Event()
+        self.changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._turned_away: asyncio.Queue[Lease] = asyncio.Queue(_WAITING)
@@ -114,6 +115,7 @@ class TaskRunner:
         )
         self._idle.clear()
         self._news.set()
+        self.changed.set()
 
     def cancel(self, lease: Lease, cancellation: Cancellation) -> None:
         """End the task; a stale lease is ignored."""
@@ -144,7 +146,10 @@ class TaskRunner:
         now = self._with.clock.monotonic()
         activity, reason = Activity.WORKING, run.phase.value
         if run.phase is Phase.RUNNING and run.limited_until > now:
-            activity, reason = Activity.RATE_LIMITED, f"the model provider takes requests again in {run.limited_until - now:.0f} s"
+            activity, reason = (
+                Activity.RATE_LIMITED,
+                f"the model provider takes requests again in {run.limited_until - now:.0f} s",
+            )
         elif run.phase is Phase.RUNNING and run.stalled:
             activity, reason = Activity.STALLED, f"no sign of life for {now - run.last_life:.0f} s"
         return Condition(activity, reason, run.stats.memory_bytes, run.stats.cpu_seconds, run.stats.pids)
@@ -152,6 +157,11 @@ class TaskRunner:
     def in_force(self) -> InForce | None:
         """Return nothing: there is no long-running agent in this slot."""
         return None
+
+    @property
+    def own_mailbox(self) -> str:
+        """None besides the task's."""
+        return ""
 
     @property
     def present(self) -> Assignment | None:
@@ -225,6 +235,7 @@ class TaskRunner:
         finally:
             self._run = None
             self._idle.set()
+            self.changed.set()
 
     async def _perform(self, run: Run) -> Failure | None:
         """Do everything but the report; return why it failed."""
@@ -319,4 +330,3 @@ class TaskRunner:
             in_force=run.in_force,
             warnings=tuple(run.warnings),
         )
-

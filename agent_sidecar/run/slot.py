@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,6 +11,10 @@ from agent_sidecar.run.task import Assignment, Cancellation, Condition, InForce,
 
 class Slot(Protocol):
     """The working half of a sidecar, as the session sees it. Nothing in here waits."""
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set when the slot begins or ends something; cleared by who looks."""
 
     def assign(self, assignment: Assignment) -> None:
         """Begin a task. A repeat of the present lease changes nothing; a second task is reported as not run here."""
@@ -32,6 +37,10 @@ class Slot(Protocol):
 
 class Desk(Protocol):
     """The same slot as the agent sees it through its socket."""
+
+    @property
+    def own_mailbox(self) -> str:
+        """The mailbox the agent reads besides that of its task; empty for an agent that is started per task."""
 
     @property
     def present(self) -> Assignment | None:

@@ -180,7 +180,5 @@ def heartbeat_to(leases: tuple[Lease, ...], condition: Condition) -> session_ser
         leases=[lease_to(lease) for lease in leases],
         state=_ACTIVITIES[condition.activity],
         reason=condition.reason,
-        use=agent_pb2.ResourceUse(
-            memory_bytes=condition.memory_bytes, cpu_seconds=condition.cpu_seconds, pids=condition.pids
-        ),
+        use=agent_pb2.ResourceUse(memory_bytes=condition.memory_bytes, cpu_seconds=condition.cpu_seconds, pids=condition.pids),
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from agent_sidecar.uplink.frames import Frame, Kind
@@ -19,7 +21,6 @@ from claude_conductor.errors import MessageNotFoundError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 ATTEMPTS: Final = 5
-_TASK_PREFIX: Final = "task/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Inbox:
         self._boxes: dict[str, dict[int, _Item]] = {}
         self._cursors: dict[str, int] = {}
         self._changed = asyncio.Condition()
+        self._passing: deque[tuple[str, _Item]] = deque(maxlen=self._limits.messages)
+        """Ephemeral messages: position 0, no receipts, gone with the process."""
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
 
@@ -63,7 +66,9 @@ class Inbox:
         for table in ("inbound", "cursors"):
             connection.execute(f"DELETE FROM {table} WHERE mailbox LIKE 'task/%'")  # noqa: S608 - our own names
         self._cursors = dict(connection.execute("SELECT mailbox, position FROM cursors").fetchall())
-        rows = connection.execute("SELECT mailbox, position, attempt, seen, sender, envelope FROM inbound ORDER BY mailbox, position")
+        rows = connection.execute(
+            "SELECT mailbox, position, attempt, seen, sender, envelope FROM inbound ORDER BY mailbox, position"
+        )
         for mailbox, position, attempt, seen, sender, envelope in rows.fetchall():
             self._boxes.setdefault(mailbox, {})[position] = _Item(position, attempt, sender, envelope, bool(seen))
 
@@ -88,8 +93,11 @@ class Inbox:
         for frame in delivery.frames:
             header = frame.header
             for index, envelope in enumerate(frame.frame.envelopes):
-                position = header.first_position + index
                 self._granted[0] -= 1
+                if header.first_position == 0:
+                    self._passing.append((header.mailbox, _Item(0, 1, header.sender, envelope.SerializeToString())))
+                    continue
+                position = header.first_position + index
                 if position > self._cursors.get(header.mailbox, 0):
                     self._cursors[header.mailbox] = position
                     body = envelope.SerializeToString()
@@ -99,14 +107,19 @@ class Inbox:
                     known.append((header.mailbox, position))
         if known:
             self._outbox.append(receipts(known, message_pb2.MESSAGE_STATE_ACKED))
+        if self._passing:
+            await self._tell()
         if new:
             frame = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
             await self._outbox.append(frame, _insert(new))
             for mailbox, item in new:
                 self._boxes.setdefault(mailbox, {})[item.position] = item
-            async with self._changed:
-                self._changed.notify_all()
+            await self._tell()
         self._grant()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages that were not fetched by this agent process, in order; returns empty after `wait` seconds without any."""
@@ -122,8 +135,12 @@ class Inbox:
             return []
         for _, item in chosen:
             item.seen = True
-        places = [(mailbox, item.position) for mailbox, item in chosen]
-        await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), _mark_seen(places))
+        while self._passing and self._passing[0][1].seen:
+            self._passing.popleft()
+        places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
+        if places:
+            await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), _mark_seen(places))
+        self._grant()
         return [
             message_service_pb2.ReceivedMessage(
                 sender=item.sender,
@@ -142,7 +159,7 @@ class Inbox:
             MessageNotFoundError: A position was never delivered to this mailbox; none is acknowledged then.
         """
         last = self._cursors.get(mailbox, 0)
-        if unknown := [position for position in positions if not 0 < position <= last]:
+        if unknown := [position for position in positions if not 0 <= position <= last]:
             raise MessageNotFoundError("This position was never delivered.", mailbox=mailbox, position=unknown[0])
         box = self._boxes.get(mailbox, {})
         gone = sorted({position for position in positions if position in box})
@@ -178,12 +195,14 @@ class Inbox:
         self._grant()
 
     def _unseen(self, most: int) -> list[tuple[str, _Item]]:
-        found = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
+        journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
+        passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
+        found = chain(journalled, passing)
         return [pair for pair, _ in zip(found, range(most), strict=False)]
 
     def _grant(self) -> None:
         """Grant credit once a quarter of the bound is free of it."""
-        held = [item for box in self._boxes.values() for item in box.values()]
+        held = [item for box in self._boxes.values() for item in box.values()] + [item for _, item in self._passing]
         room = (self._limits.messages - len(held), self._limits.bytes - sum(len(item.envelope) for item in held))
         more = [max(0, room[0] - self._granted[0]), max(0, room[1] - self._granted[1])]
         if more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:

@@ -46,8 +46,6 @@ class Outbox:
         self._bodies_bytes = 0
         self._bytes = 0
         self._output_bytes = 0
-        self._last = 0
-        self._attached = False
         self._waiters: dict[int, asyncio.Future[Refusal | None]] = {}
         self._room = asyncio.Event()
         self._on_ready: Callable[[], None] = _nothing
@@ -56,9 +54,6 @@ class Outbox:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left. Before anything is appended."""
-        facts = dict(connection.execute("SELECT name, value FROM facts").fetchall())
-        self._last = facts.get("last_sequence", 0)
-        self._attached = bool(facts.get("attached", 0))
         rows = connection.execute("SELECT sequence, kind, length(body), attachment, lease FROM uplink ORDER BY sequence")
         for sequence, kind, size, attachment, lease in rows.fetchall():
             self._add(Entry(sequence, Kind(kind), size, attachment, lease_of(lease), held=bool(attachment)))
@@ -94,7 +89,6 @@ class Outbox:
             return sequence
 
         def remember(sequence: int) -> None:
-            self._last = sequence
             held = bool(frame.attachment)
             self._add(Entry(sequence, frame.kind, len(frame.body), frame.attachment, frame.lease, held=held))
             self._keep(sequence, frame.body)
@@ -135,16 +129,13 @@ class Outbox:
         frames = [(sequence, self._bodies.get(sequence) or found.get(sequence)) for sequence in chosen]
         return [(sequence, numbered(sequence, body)) for sequence, body in frames if body is not None]
 
-    async def resume(self, committed: int) -> int:
+    def resume(self, committed: int) -> int:
         """Begin a session; return the sequence after which sending goes on.
 
         Args:
-            committed: What the control plane says it has. 0 after it lost its memory: everything uncommitted is sent again. More
-                than was ever numbered here, before this journal's first session: the journal was lost, and what waits is numbered
-                anew behind it, so that nothing is taken for a repeat.
+            committed: What the control plane has of this life of the sidecar; 0 after a restart of either, and everything
+                uncommitted is sent again.
         """
-        if not self._attached:
-            await self._renumber(committed)
         for sequence in [each for each in self._entries if each <= committed]:
             self._forget(sequence)
             if (waiter := self._waiters.pop(sequence, None)) is not None:
@@ -196,7 +187,9 @@ class Outbox:
         found = dict(await self._read([sequence]))
         body = change(found[sequence])
         await self._journal.submit(
-            lambda connection: _execute(connection, "UPDATE uplink SET body = ?, attachment = '' WHERE sequence = ?", body, sequence)
+            lambda connection: _execute(
+                connection, "UPDATE uplink SET body = ?, attachment = '' WHERE sequence = ?", body, sequence
+            )
         )
         self._discard_body(sequence)
         self.release(sequence)
@@ -245,29 +238,6 @@ class Outbox:
         marks = ",".join("?" * len(sequences))
         text = f"SELECT sequence, body FROM uplink WHERE sequence IN ({marks})"  # noqa: S608 - marks only
         return await self._journal.submit(lambda connection: connection.execute(text, sequences).fetchall())
-
-    async def _renumber(self, base: int) -> None:
-        """Move every number up by what the control plane has already, once in a journal's life."""
-
-        def shift(connection: sqlite3.Connection) -> None:
-            _execute(connection, "UPDATE uplink SET sequence = -sequence")
-            _execute(connection, "UPDATE uplink SET sequence = ? - sequence", base)
-            row = connection.execute("SELECT value FROM facts WHERE name = 'last_sequence'").fetchone()
-            last = (row[0] if row else 0) + base
-            _execute(connection, "INSERT OR REPLACE INTO facts VALUES ('last_sequence', ?)", last)
-            _execute(connection, "INSERT OR REPLACE INTO facts VALUES ('attached', 1)")
-
-        def moved(_: None) -> None:
-            self._attached = True
-            self._last += base
-            self._bodies = {sequence + base: body for sequence, body in self._bodies.items()}
-            self._waiters = {sequence + base: waiter for sequence, waiter in self._waiters.items()}
-            entries = list(self._entries.values())
-            for entry in entries:
-                entry.sequence += base
-            self._entries = {entry.sequence: entry for entry in entries}
-
-        await self._journal.submit(shift, moved)
 
 
 def _nothing() -> None:

@@ -117,7 +117,8 @@ class Sender:
         full = len(self._queue) >= _MOST_WAITING or self._queue_bytes + len(body) > _MOST_WAITING_BYTES
         if full or not self._outbox.takes_message(len(body) + self._queue_bytes):
             raise MailboxFullError(
-                "The sidecar's queue is full; nothing was stored.", next_step="send again later: the control plane has to catch up"
+                "The sidecar's queue is full; nothing was stored.",
+                next_step="send again later: the control plane has to catch up",
             )
         loop = asyncio.get_running_loop()
         message = _Message(header, body, loop.create_future())

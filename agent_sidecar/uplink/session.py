@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -110,14 +111,20 @@ class Session:
         call = open_stream(metadata=self._metadata)
         try:
             welcome = await self._greet(call)
-            self._sent = await self._parts.outbox.resume(welcome.committed_sequence)
+            self._sent = self._parts.outbox.resume(welcome.committed_sequence)
             self._agree(welcome)
             self._on_welcome()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(call), name="session reader")
                 group.create_task(self._write(call), name="session writer")
                 group.create_task(self._beat(), name="session heartbeat")
-        except* (SessionEndedError, grpc.aio.AioRpcError, ControlPlaneUnavailableError, ProtocolVersionError, MalformedFrameError) as ends:
+        except* (
+            SessionEndedError,
+            grpc.aio.AioRpcError,
+            ControlPlaneUnavailableError,
+            ProtocolVersionError,
+            MalformedFrameError,
+        ) as ends:
             raise ends.exceptions[0] from None
         finally:
             self._parts.outbox.disconnected()
@@ -176,8 +183,12 @@ class Session:
         self._note(ConnectRequest(heartbeat=beat))
 
     async def _beat(self) -> None:
+        """Give a sign of life at the interval, and at once when the slot begins or ends something."""
         while True:
-            await asyncio.sleep(self._parts.terms.heartbeat_interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._parts.terms.heartbeat_interval):
+                    await self._parts.slot.changed.wait()
+            self._parts.slot.changed.clear()
             self._note_heartbeat()
 
     async def _write(self, call: Call) -> None:
@@ -252,9 +263,7 @@ async def _raise_status(call: Call) -> None:
     code = await call.code()
     if code is grpc.StatusCode.OK:
         raise SessionEndedError
-    raise grpc.aio.AioRpcError(
-        code, await call.initial_metadata(), await call.trailing_metadata(), await call.details(), None
-    )
+    raise grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), await call.details(), None)
 
 
 def _nothing() -> None:

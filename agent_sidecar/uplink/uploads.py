@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from claude_conductor.v1 import artefact_service_pb2_grpc, task_pb2
 _log = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 256 << 10
 _UPLOAD_SECONDS: Final = 120.0
+_KEEP_SECONDS: Final = 600.0
 _FOR_GOOD: Final = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -90,10 +92,10 @@ class Uploads:
         return True
 
     def _tidy(self, needed: frozenset[str]) -> None:
-        """Remove attachments that no frame needs; what is still being written has another name. Blocking."""
+        """Remove attachments that no frame needs, but for new ones, whose frame may not be written yet. Blocking."""
         if self._folder.is_dir():
             for path in self._folder.glob("sha256_*"):
-                if path.name not in needed:
+                if path.name not in needed and time.time() - path.stat().st_mtime > _KEEP_SECONDS:
                     path.unlink(missing_ok=True)
 
 

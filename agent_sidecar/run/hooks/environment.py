@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
+from agent_sidecar.isolation.interface import Level
 from agent_sidecar.run.hook import Run
 from claude_conductor.telemetry.traces import Span, Tracer
 
@@ -11,9 +13,9 @@ SOCKET: Final = "/run/conductor/agent.sock"
 _BASE: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
 
 
-def environment(agent_id: str, task_id: str, traceparent: str) -> dict[str, str]:
+def environment(agent_id: str, task_id: str, traceparent: str, socket: str = SOCKET) -> dict[str, str]:
     """Return the base environment. HOME is set by the isolation driver, which knows where the private home is."""
-    ours = {**_BASE, "CONDUCTOR_AGENT_ID": agent_id, "CONDUCTOR_SOCKET": SOCKET}
+    ours = {**_BASE, "CONDUCTOR_AGENT_ID": agent_id, "CONDUCTOR_SOCKET": socket}
     if task_id:
         ours["CONDUCTOR_TASK_ID"] = task_id
     if traceparent:
@@ -26,13 +28,15 @@ class EnvironmentHook:
 
     Args:
         agent_id: Who the agent is.
+        sockets: Host folder with the agent's sockets, which an agent at the minimal level sees where it is.
         tracer: Starts the span whose context the agent is given.
     """
 
     name = "environment"
 
-    def __init__(self, agent_id: str, tracer: Tracer) -> None:
+    def __init__(self, agent_id: str, sockets: Path, tracer: Tracer) -> None:
         self._agent_id = agent_id
+        self._sockets = sockets
         self._tracer = tracer
         self._span: Span | None = None
 
@@ -40,7 +44,8 @@ class EnvironmentHook:
         """Fill it in; what the agent's kind asks for goes over the base, and our own names over everything."""
         self._span = self._tracer.start("agent run", parent=run.task_traceparent)
         run.traceparent = self._span.traceparent
-        ours = environment(self._agent_id, run.assignment.lease.task_id, run.traceparent)
+        socket = str(self._sockets / "agent.sock") if run.level is Level.MINIMAL else SOCKET
+        ours = environment(self._agent_id, run.assignment.lease.task_id, run.traceparent, socket)
         asked = dict(run.command.environment) if run.command is not None else {}
         run.environment = {**ours, **asked, **{name: text for name, text in ours.items() if name.startswith("CONDUCTOR_")}}
         run.bridges = dict(run.command.bridges) if run.command is not None else {}

@@ -10,11 +10,11 @@ from agent_sidecar.run.hook import Run
 from agent_sidecar.run.hooks.usage import usage_of
 from agent_sidecar.run.rate import Bucket
 from agent_sidecar.run.reports import Reports
+from agent_sidecar.run.text import one_line
 from claude_conductor.clock import Clock
 
 PIECE_BYTES: Final = 64 << 10
 """Most bytes of one report."""
-PROGRESS_BYTES: Final = 1024
 _BYTES_A_SECOND: Final = 8 << 20
 _PROGRESS_A_SECOND: Final = 10
 
@@ -102,14 +102,3 @@ class Pump:
                     self._run.tokens = each
                 case Answer():
                     self._run.answer = each
-
-
-def one_line(text: str) -> str:
-    """Return the text as one line of at most 1 KiB."""
-    return cut(" ".join(text.split()), PROGRESS_BYTES)
-
-
-def cut(text: str, size: int) -> str:
-    """Return the text cut to `size` bytes of UTF-8, between two characters."""
-    raw = text.encode("utf-8", "replace")
-    return text if len(raw) <= size else raw[:size].decode("utf-8", "ignore")

@@ -117,7 +117,9 @@ async def test_nothing_planted_in_the_clone_is_executed_and_all_of_it_is_named(r
         hook.write_bytes(program.read_bytes())
         hook.chmod(0o755)
     with (workspace / ".git/config").open("a") as config:
-        config.write(f"[core]\n\tfsmonitor = {program}\n[filter \"evil\"]\n\tclean = {program}\n[diff \"evil\"]\n\ttextconv = {program}\n")
+        config.write(
+            f'[core]\n\tfsmonitor = {program}\n[filter "evil"]\n\tclean = {program}\n[diff "evil"]\n\ttextconv = {program}\n'
+        )
     (workspace / ".gitattributes").write_text("* filter=evil diff=evil\n")
     (workspace / "x.bin").write_bytes(b"changed")
     nested = workspace / "sub/nested"
@@ -138,7 +140,13 @@ async def test_nothing_planted_in_the_clone_is_executed_and_all_of_it_is_named(r
     assert not witness.exists()
     assert collected.patch is not None
     text = "\n".join(collected.warnings)
-    for part in (".git/hooks/pre-commit", "sub/nested/ is a git repository", "sub/nested/.git/hooks/post-checkout", "fsmonitor", "clean"):
+    for part in (
+        ".git/hooks/pre-commit",
+        "sub/nested/ is a git repository",
+        "sub/nested/.git/hooks/post-checkout",
+        "fsmonitor",
+        "clean",
+    ):
         assert part in text
     assert b"nested" not in collected.patch.path.read_bytes()
 
