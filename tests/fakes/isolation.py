@@ -47,7 +47,7 @@ class FakeHandle:
 
     async def write_stdin(self, data: bytes) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):  # uvloop: the handler is closed
             self._process.stdin.write(data)
             await self._process.stdin.drain()
         self._process.stdin.close()
