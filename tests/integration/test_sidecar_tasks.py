@@ -174,7 +174,7 @@ async def test_a_task_that_takes_too_long_is_ended_and_says_so(plane: FakeContro
 
 
 async def test_an_agent_that_does_not_start_in_time_is_retryable(plane: FakeControlPlane, start_sidecar, tmp_path: Path):
-    # A folder that takes for ever to copy: a pipe stands in for a slow disk, as cp opens and waits for nobody... so git waits.
+    # A git that never answers stands in for a slow disk or network.
     slow = tmp_path / "bin"
     slow.mkdir()
     (slow / "git").write_text("#!/bin/sh\nexec sleep 60\n")
