@@ -1,4 +1,4 @@
-"""Starts a sidecar: the launcher of isolated processes first, while this process has one thread, then everything that uses grpc."""
+"""Starts a sidecar: the launcher of isolated processes first, while this process has one thread, then what uses grpc."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -254,9 +254,9 @@ class Sidecar:
 
     async def _flush(self, outbox: Outbox, reconnect: Reconnect) -> None:
         """Give what is journalled a moment to be committed, if anybody is there to do it."""
-        deadline = self._clock.monotonic() + _FLUSH_SECONDS
-        while outbox.waiting and reconnect.standing.is_set() and self._clock.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS if reconnect.standing.is_set() else 0):
+                await outbox.drained.wait()
 
     def _slot(self, surroundings: Surroundings) -> TaskRunner | LongRunningSlot:
         settings, folders = self._settings, self._folders

@@ -439,7 +439,7 @@ class LongRunningSlot:
         if run.workspace is None:
             return
         try:
-            os.rename(run.workspace, self._home / run.assignment.lease.task_id)
+            run.workspace.rename(self._home / run.assignment.lease.task_id)
         except OSError as cause:
             raise WorkspaceError(
                 "The files could not be given to the agent.", path=run.workspace, cause=cause.strerror
@@ -449,7 +449,7 @@ class LongRunningSlot:
         if run.workspace is None or os.path.lexists(run.workspace):
             return
         try:
-            os.rename(self._home / run.assignment.lease.task_id, run.workspace)
+            (self._home / run.assignment.lease.task_id).rename(run.workspace)
             if not stat.S_ISDIR(run.workspace.lstat().st_mode):
                 run.workspace.unlink()
                 raise WorkspaceError("The agent put something else in the place of its task's folder.")

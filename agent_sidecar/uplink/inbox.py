@@ -110,8 +110,8 @@ class Inbox:
         if self._passing:
             await self._tell()
         if new:
-            frame = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
-            await self._outbox.append(frame, _insert(new))
+            told = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
+            await self._outbox.append(told, _insert(new))
             for mailbox, item in new:
                 self._boxes.setdefault(mailbox, {})[item.position] = item
             await self._tell()
@@ -122,7 +122,7 @@ class Inbox:
             self._changed.notify_all()
 
     async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
-        """Return messages that were not fetched by this agent process, in order; returns empty after `wait` seconds without any."""
+        """Return messages this agent process has not fetched, in order; empty after `wait` seconds without any."""
         chosen = self._unseen(most)
         if not chosen and wait > 0:
             try:

@@ -1,9 +1,9 @@
 """What survives a kill of the sidecar: frames not yet committed, deliveries not yet acknowledged, and how far each was read.
 
-One SQLite file in WAL mode. A writer thread takes every change that has come in since its last commit and commits them together
-(group commit), with one fsync (synchronous=FULL), in the order they were submitted. A tail torn by a crash is cut by SQLite at the
-last whole commit; a file that is no journal any more is moved aside and said so. Freed pages are used again, and a file grown
-large is compacted at the next start. The exclusive lock makes a second sidecar of the same agent fail instead of harming this one.
+One SQLite file in WAL mode. A writer thread takes every change that has come in since its last commit and commits them together,
+with one fsync (synchronous=FULL), in the order they were submitted. A tail torn by a crash is cut by SQLite at the last whole
+commit; a file that is no journal any more is moved aside and said so. Freed pages are used again, and a file grown large is
+compacted at the next start. The exclusive lock makes a second sidecar of the same agent fail instead of harming this one.
 """
 
 from __future__ import annotations
@@ -180,6 +180,11 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
         _log.error("journal did not take a change", extra={"cause": str(error)})
 
 
+def _examine(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("the file is damaged")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
     try:
@@ -194,8 +199,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("COMMIT")
         connection.executescript(_SCHEMA)
-        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("the file is damaged")
+        _examine(connection)
         if path.stat().st_size > _COMPACT_BYTES:
             connection.execute("VACUUM")
     except BaseException:

@@ -51,6 +51,9 @@ class Outbox:
         self._on_ready: Callable[[], None] = _nothing
         self.connected = False
         self.upload_wanted = asyncio.Event()
+        self.drained = asyncio.Event()
+        """Set while everything is committed."""
+        self.drained.set()
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left. Before anything is appended."""
@@ -198,13 +201,9 @@ class Outbox:
         """Return the attachments that are still needed."""
         return frozenset(entry.attachment for entry in self._entries.values() if entry.attachment)
 
-    @property
-    def waiting(self) -> int:
-        """How many frames are not committed yet."""
-        return len(self._entries)
-
     def _add(self, entry: Entry) -> None:
         self._entries[entry.sequence] = entry
+        self.drained.clear()
         self._bytes += entry.size
         if entry.kind is Kind.OUTPUT:
             self._output_bytes += entry.size
@@ -227,6 +226,8 @@ class Outbox:
             self._output_bytes -= entry.size
         self._discard_body(sequence)
         self._room.set()
+        if not self._entries:
+            self.drained.set()
 
     def _delete(self, up_to: int, keep: Iterable[int] = ()) -> None:
         kept = tuple(keep)

@@ -25,7 +25,7 @@ def pause(failures: int, random: Callable[[], float]) -> float:
         failures: Attempts that failed in a row, from 1.
         random: Returns a number from 0 up to 1.
     """
-    bound = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
+    bound: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
     return FIRST_PAUSE + random() * (bound - FIRST_PAUSE)
 
 

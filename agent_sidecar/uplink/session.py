@@ -1,4 +1,4 @@
-"""One connection to the control plane, from hello to its end: a read loop, a write loop, and a heartbeat from the same event loop.
+"""One connection to the control plane, from hello to its end: a read loop, a write loop, and a heartbeat beside them.
 
 The heartbeat is queued by the loop that handles the work and written by the one writer, so that a stuck loop is seen by its
 missed beats; HTTP/2 pings, which other threads answer, only tell that the process and the link are there.

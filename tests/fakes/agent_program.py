@@ -1,10 +1,13 @@
-"""An agent for tests: makes the calls it is given as JSON, one list [method, request] each, and prints each answer as a line of JSON."""
+"""An agent for tests: makes the calls it is given as JSON, [method, request] each, and prints each answer as a line of JSON."""
+
+# ruff: noqa: T201 - standard output is what an agent has
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from pathlib import Path
 
 import grpc
 from google.protobuf import json_format
@@ -44,7 +47,7 @@ def serve(stub: local_service_pb2_grpc.LocalServiceStub) -> None:
             messages = call(stub, "Fetch", {"wait": "10s"})["messages"]
             prompt = json.dumps([[m["mailbox"], m["attempt"], m["envelope"]["id"]] for m in messages])
         if prompt.startswith("write "):
-            with open(os.path.join(task["workspace"], "a.txt"), "a") as file:
+            with (Path(task["workspace"]) / "a.txt").open("a") as file:
                 file.write(prompt + "\n")
         failure = {"failure": {"message": "no"}} if prompt == "fail" else {}
         print(

@@ -1,4 +1,6 @@
-"""A scripted control plane on a Unix socket: takes what a sidecar sends, says what the test wants said, forgets all when killed."""
+"""A scripted control plane on a Unix socket: takes what a sidecar sends, says what a test wants said, forgets all when killed."""
+
+# ruff: noqa: N802 - gRPC names its methods in camel case
 
 from __future__ import annotations
 

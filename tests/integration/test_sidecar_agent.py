@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+from agent_sidecar.isolation.interface import Level
 from claude_conductor.v1 import agent_pb2, message_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
 from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.repository import make_repository
 from tests.fakes.sidecar_process import ROOT, SidecarProcess
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -183,7 +184,7 @@ async def test_sending_while_the_control_plane_is_away_is_unknown_and_the_same_i
             ["Send", {"recipient": "agent-2", "envelope": envelope, "timeout": 15}],
         ),
     )
-    await plane.until(lambda: any(frame.HasField("message_frame") for frame in plane.frames))
+    await plane.until(lambda: any(b"error" in frame.report.output.data for frame in plane.frames))
     await plane.kill()
     plane.commits = True
     await plane.start()
@@ -233,12 +234,8 @@ async def test_a_long_running_agent_takes_task_after_task(plane: FakeControlPlan
 
 async def test_a_long_running_agents_changes_come_back_as_a_patch(plane: FakeControlPlane, start_sidecar, tmp_path: Path):
     repository = tmp_path / "repository"
-    repository.mkdir()
-    (repository / "a.txt").write_text("one\n")
-    who = ["-c", "user.name=T", "-c", "user.email=t@example.invalid"]
-    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=repository, check=True)
-    sidecar = await start_agent(start_sidecar, level=sidecar_level())
+    make_repository(repository)
+    sidecar = await start_agent(start_sidecar, level=Level.MINIMAL)  # the folder is named as it is on the host
     await idle(plane)
     plane.assign("task_1", long_running("write two", workspace={"git": {"repository": str(repository)}}))
     result = await plane.result()
@@ -246,12 +243,6 @@ async def test_a_long_running_agents_changes_come_back_as_a_patch(plane: FakeCon
     assert result.patch.added_lines == 1
     assert b"+write two" in plane.artefacts[result.patch_artefact_id]
     assert list((sidecar.settings.home / "workspace/agent-1/home").iterdir()) == []
-
-
-def sidecar_level() -> object:
-    from agent_sidecar.isolation.interface import Level
-
-    return Level.MINIMAL  # the folder is named as it is on the host
 
 
 async def test_a_long_running_agent_that_dies_ends_its_task_and_is_started_again(plane: FakeControlPlane, start_sidecar):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,9 @@ import pytest
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
 from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.repository import apply, make_repository
 from tests.fakes.sidecar_process import SidecarProcess
+from tests.fakes.waiting import eventually
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -28,15 +28,6 @@ def failure_of(result: task_pb2.TaskResult) -> str:
 
 def started(plane: FakeControlPlane) -> bool:
     return any(request.report.HasField("started") for request in plane.taken)
-
-
-def make_repository(place: Path) -> str:
-    place.mkdir()
-    (place / "a.txt").write_text("one\n")
-    who = ["-c", "user.name=T", "-c", "user.email=t@example.invalid"]
-    for words in (["init", "-q", "-b", "main"], ["add", "-A"], [*who, "commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=place, check=True)
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=place, check=True, capture_output=True, text=True).stdout.strip()
 
 
 async def test_a_task_runs_from_assignment_to_result(plane: FakeControlPlane, sidecar: SidecarProcess):
@@ -77,8 +68,7 @@ async def test_a_patch_is_stored_before_the_result_that_names_it(
     assert (result.patch.files, result.patch.added_lines, result.patch.removed_lines) == (2, 2, 0)
     assert result.artefacts[0].name == "changes.patch"
     patch = plane.artefacts[result.patch_artefact_id]
-    applied = subprocess.run(["git", "apply", "-"], cwd=tmp_path / "repository", input=patch, check=False)
-    assert applied.returncode == 0
+    apply(tmp_path / "repository", patch)
     assert (tmp_path / "repository/b.txt").read_text() == "new\n"
     # A second task with changes of its own: the first one's base is not in its way.
     plane.assign("task_2", shell("rm a.txt", workspace=source))
@@ -211,12 +201,13 @@ async def test_a_sidecar_that_is_stopped_ends_its_agent_and_reports_the_task_as_
     plane: FakeControlPlane, sidecar: SidecarProcess
 ):
     plane.assign("task_1", shell("echo $$; sleep 60"))
-    await plane.until(lambda: plane.output())
+    await plane.until(plane.output)
     pid = int(plane.output()[0].data)
     assert await sidecar.stop() == 0, sidecar.log()
     result = await plane.result()
     assert failure_of(result) == "AGENT_LOST"
-    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 async def test_the_result_arrives_once_when_the_control_plane_was_killed_while_the_task_ran(
@@ -228,13 +219,11 @@ async def test_the_result_arrives_once_when_the_control_plane_was_killed_while_t
     plane.assign(
         "task_1", shell(f"echo before; while [ ! -e {marker} ]; do sleep 0.02; done; echo after; echo x > n", workspace=source)
     )
-    await plane.until(lambda: plane.output())
+    await plane.until(plane.output)
     await plane.kill()
     marker.touch()
     journal = sidecar.settings.home / "sidecars/agent-1/attachments"
-    async with asyncio.timeout(10):
-        while not any(journal.glob("sha256_*")):
-            await asyncio.sleep(0.02)
+    await eventually(lambda: any(journal.glob("sha256_*")))
     await plane.start()
     result = await plane.result()
     assert [(lease.task_id, lease.attempt, lease.epoch) for lease in plane.hellos[-1].active_leases] == [("task_1", 1, 7)]

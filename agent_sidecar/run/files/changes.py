@@ -1,7 +1,7 @@
 """What an agent changed in its clone, found without believing anything in it: its `.git` is never asked, its files only read.
 
-Names come from the base commit and from `git ls-files --others` (which reads `.gitignore` files and runs nothing); contents are read
-here, link by link refused, and handed as bytes to `git fast-import` in our own git folder; the patch is the difference of two
+Names come from the base commit and from `git ls-files --others` (which reads `.gitignore` files and runs nothing); contents are
+read here, links refused, and handed as bytes to `git fast-import` in our own git folder; the patch is the difference of two
 commits there. So no hook, filter, fsmonitor, attribute driver or nested repository of the agent's ever comes into play.
 """
 
@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -62,15 +62,13 @@ async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded:
     Raises:
         WorkspaceError: It cannot be read, or the changes are larger than a patch may be.
     """
-    (base.store / "info").mkdir(exist_ok=True)
-    (base.store / "info/exclude").write_text("/.conductor/\n")
-    ours = ["--git-dir", base.store, "--work-tree", workspace, "-c", "core.bare=false"]
+    ours: list[str | Path] = ["--git-dir", base.store, "--work-tree", workspace, "-c", "core.bare=false"]
     others = await git.run("-C", workspace, *ours, "ls-files", "-z", "--others", "--exclude-standard")
     listed = await git.run("--git-dir", base.store, "ls-tree", "-r", "-z", "--full-tree", base.commit)
     skipped = {os.fsencode(path) for path in excluded}
     stream = base.store / "stream"
     try:
-        scan = _Scan(workspace, _entries(listed), hashlib.sha1 if len(base.commit) == 40 else hashlib.sha256)  # noqa: S324 - git's
+        scan = _Scan(workspace, _entries(listed), hashlib.sha1 if len(base.commit) == 40 else hashlib.sha256)
         changed = await asyncio.to_thread(scan.write, stream, base.commit, set(others.split(b"\0")) - skipped - {b""}, skipped)
         planted = await asyncio.to_thread(warnings_about, workspace)
         patch = await _patch(base, stream, target, git) if changed else None
@@ -92,7 +90,7 @@ def _entries(listed: bytes) -> dict[bytes, _Entry]:
 class _Scan:
     """Compares a folder with a commit and writes the difference for `git fast-import`. Blocking."""
 
-    def __init__(self, workspace: Path, entries: dict[bytes, _Entry], digest: type) -> None:
+    def __init__(self, workspace: Path, entries: dict[bytes, _Entry], digest: Callable[[bytes], hashlib._Hash]) -> None:
         self._workspace = workspace
         self._entries = entries
         self._digest = digest
@@ -197,27 +195,25 @@ def _quoted(name: bytes) -> bytes:
 
 async def _patch(base: Base, stream: Path, target: Path, git: Git) -> Patch | None:
     """Make the patch of what the stream holds."""
-    with stream.open("rb") as content:
+    content = await asyncio.to_thread(stream.open, "rb")
+    with content:
         await git.run("--git-dir", base.store, "fast-import", "--quiet", "--force", stdin=content)
-    stream.unlink()
     plain = ["--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--full-index", base.commit, _COLLECTED, "--"]
-    diff = ["--git-dir", base.store, "diff"]
+    diff: list[str | Path] = ["--git-dir", base.store, "diff"]
     counted = await git.run(*diff, "--numstat", "-z", *plain)
-    target.mkdir(parents=True, exist_ok=True)
     unnamed = target / "patch.new"
-    with unnamed.open("wb") as file:
+    file = await asyncio.to_thread(unnamed.open, "wb")
+    with file:
         await git.run(*diff, "--binary", *plain, stdout=file)
     size, digest = await asyncio.to_thread(_measure, unnamed)
     if size > PATCH_BYTES:
-        unnamed.unlink()
         raise WorkspaceError(
             f"The patch would be {format_size(size)}; {format_size(PATCH_BYTES)} is the most.",
             next_step="have generated files ignored by .gitignore",
         )
     if size == 0:
-        unnamed.unlink()
         return None
-    path = unnamed.rename(target / f"sha256_{digest}")
+    path = await asyncio.to_thread(unnamed.rename, target / f"sha256_{digest}")
     return Patch(path, digest, size, *_counts(counted))
 
 

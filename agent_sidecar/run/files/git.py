@@ -91,7 +91,7 @@ class Git:
         try:
             process = await asyncio.create_subprocess_exec(
                 "git",
-                *map(os.fspath, arguments),
+                *map(str, arguments),
                 stdin=stdin,
                 stdout=stdout or asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

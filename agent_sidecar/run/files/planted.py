@@ -1,4 +1,4 @@
-"""Which things in a workspace would run by themselves if somebody used git in it: hooks and commands planted in `.git` folders."""
+"""Which things in a workspace would run by themselves if somebody used git in it: hooks and commands in `.git` folders."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _hooks(folder: Path) -> list[str]:
     try:
         if stat.S_ISLNK(folder.lstat().st_mode):
             return ["(a link)"]
-        return sorted(name for name in os.listdir(folder) if not name.endswith(".sample"))[:5]
+        return sorted(path.name for path in folder.iterdir() if path.suffix != ".sample")[:5]
     except OSError:
         return []
 

@@ -55,7 +55,7 @@ async def fill(source: Source, target: Path, store: Path, git: Git, author: str)
     try:
         match source:
             case EmptySource():
-                target.mkdir()
+                await asyncio.to_thread(target.mkdir)
                 return Filled(None)
             case FolderSource():
                 return Filled(None, await _copy(source.path, target))
@@ -66,7 +66,7 @@ async def fill(source: Source, target: Path, store: Path, git: Git, author: str)
 
 
 async def _copy(source: Path, target: Path) -> tuple[str, ...]:
-    if not source.is_absolute() or not source.is_dir():
+    if not source.is_absolute() or not await asyncio.to_thread(source.is_dir):
         raise WorkspaceError("The folder of the task is not a folder on this host.", path=source)
     copy = await asyncio.create_subprocess_exec(
         *("cp", "--reflink=auto", "-a", "--no-preserve=ownership", "--", f"{source}/.", str(target)),
@@ -92,7 +92,7 @@ async def _clone(source: GitSource, target: Path, store: Path, git: Git, author:
     if source.repository.startswith("-") or "\0" in source.repository + source.ref:
         raise WorkspaceError("This is not the path or URL of a repository.", repository=source.repository)
     local = Path(source.repository).is_absolute()
-    if local and not Path(source.repository).is_dir():
+    if local and not await asyncio.to_thread(Path(source.repository).is_dir):
         raise WorkspaceError("There is no folder of this name on the sidecar's host.", repository=source.repository)
     # A repository that borrows objects from another would leave a plain copy incomplete inside the sandbox.
     plain = local and not await _borrows(source.repository, git)
@@ -100,20 +100,24 @@ async def _clone(source: GitSource, target: Path, store: Path, git: Git, author:
     quiet = ["--quiet", "--template=", "--no-recurse-submodules", "--no-checkout"]
     await git.run("clone", *quiet, *how, "--", source.repository, target)
     commit, branch = await _resolve(source, target, git)
-    info = target / ".git/info"
-    info.mkdir(exist_ok=True)
-    (info / "attributes").write_text(RAW_ATTRIBUTES)
+    await asyncio.to_thread(_write, target / ".git/info/attributes", RAW_ATTRIBUTES)
     await git.run("-C", target, "config", "user.name", author)
     await git.run("-C", target, "config", "user.email", f"{author}@conductor.local")
     await git.run("-C", target, "checkout", "--quiet", "--force", *(("-B", branch) if branch else ("--detach",)), commit)
     await git.run("init", "--quiet", "--bare", "--template=", *await _object_format(target, git), store)
     await git.run("--git-dir", store, "fetch", "--quiet", "--no-tags", "--depth=1", target / ".git", commit)
+    await asyncio.to_thread(_write, store / "info/exclude", "/.conductor/\n")
     return Base(commit, store)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
 
 
 async def _borrows(repository: str, git: Git) -> bool:
     path = await git.run("-C", repository, "rev-parse", "--git-path", "objects/info/alternates")
-    return Path(repository, os.fsdecode(path.strip())).exists()
+    return await asyncio.to_thread(Path(repository, os.fsdecode(path.strip())).exists)
 
 
 async def _resolve(source: GitSource, target: Path, git: Git) -> tuple[str, str]:

@@ -24,7 +24,7 @@ class GatewayOpener(Protocol):
     async def __call__(
         self, on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
     ) -> OpenGateway:
-        """Return a gateway that serves; told of input, output, cache read and cache write tokens, and of seconds of rate limits."""
+        """Return a gateway that serves; tells input, output, cache read and cache write tokens, and seconds of rate limits."""
 
 
 class CredentialsHook:

@@ -90,7 +90,7 @@ async def test_a_patch_applies_to_the_commit_it_names(repository: Path, git: Git
     assert (repository / "a.txt").read_text() == "one\nTWO\nthree\n"
     assert not (repository / "sub/b.txt").exists()
     assert (repository / "x.bin").read_bytes() == bytes(range(256))
-    assert os.readlink(repository / "link") == "/etc/passwd"
+    assert (repository / "link").readlink() == Path("/etc/passwd")
     assert (repository / 'new "file"\n.txt').read_text() == "odd name\n"
     assert not (repository / "build").exists()
     assert not (repository / "prompt.txt").exists()
@@ -99,7 +99,7 @@ async def test_a_patch_applies_to_the_commit_it_names(repository: Path, git: Git
 async def test_commits_the_agent_made_are_part_of_the_patch(repository: Path, git: Git, tmp_path: Path):
     filled = await clone(repository, git, tmp_path)
     (tmp_path / "ws/a.txt").write_text("changed\n")
-    subprocess.run(["git", "commit", "-qam", "mine"], cwd=tmp_path / "ws", check=True)
+    run(tmp_path / "ws", "commit", "-qam", "mine")
     collected = await gather(filled, git, tmp_path)
     assert collected.patch is not None
     assert collected.patch.files == 1
@@ -133,7 +133,7 @@ async def test_nothing_planted_in_the_clone_is_executed_and_all_of_it_is_named(r
         config.write(f"[core]\n\tfsmonitor = {program}\n")
     (workspace / ".git/hooks/pre-push").symlink_to("/bin/sh")
     # The control: git asked inside the clone does run what was planted there.
-    subprocess.run(["git", "status"], cwd=workspace, check=False, capture_output=True)
+    run(workspace, "status")
     assert witness.exists()
     witness.unlink()
     collected = await gather(filled, git, tmp_path)
