@@ -60,6 +60,7 @@ class Outbox:
         rows = connection.execute("SELECT sequence, kind, length(body), attachment, lease FROM uplink ORDER BY sequence")
         for sequence, kind, size, attachment, lease in rows.fetchall():
             self._add(Entry(sequence, Kind(kind), size, attachment, lease_of(lease), held=bool(attachment)))
+            self._count(Kind(kind), size)
 
     def on_ready(self, callback: Callable[[], None]) -> None:
         """Have `callback` called whenever there is more to send."""
@@ -99,7 +100,15 @@ class Outbox:
                 self._waiters[sequence] = answer
             self._on_ready()
 
-        return self._journal.submit(insert, remember)
+        self._count(frame.kind, len(frame.body))  # from now on, so that what is on its way to the disk is bounded too
+        appended = self._journal.submit(insert, remember)
+        appended.add_done_callback(lambda done: self._uncount_failed(done, frame))
+        return appended
+
+    def _uncount_failed(self, appended: asyncio.Future[int], frame: Frame) -> None:
+        if appended.cancelled() or appended.exception() is None:
+            return
+        self._count(frame.kind, -len(frame.body))
 
     def takes_message(self, size: int) -> bool:
         """Tell whether there is room for a message."""
@@ -204,11 +213,13 @@ class Outbox:
     def _add(self, entry: Entry) -> None:
         self._entries[entry.sequence] = entry
         self.drained.clear()
-        self._bytes += entry.size
-        if entry.kind is Kind.OUTPUT:
-            self._output_bytes += entry.size
         if entry.held:
             self.upload_wanted.set()
+
+    def _count(self, kind: Kind, size: int) -> None:
+        self._bytes += size
+        if kind is Kind.OUTPUT:
+            self._output_bytes += size
 
     def _keep(self, sequence: int, body: bytes) -> None:
         if self._bodies_bytes + len(body) <= _BODIES_BYTES:
@@ -221,9 +232,7 @@ class Outbox:
 
     def _forget(self, sequence: int) -> None:
         entry = self._entries.pop(sequence)
-        self._bytes -= entry.size
-        if entry.kind is Kind.OUTPUT:
-            self._output_bytes -= entry.size
+        self._count(entry.kind, -entry.size)
         self._discard_body(sequence)
         self._room.set()
         if not self._entries:

@@ -202,11 +202,12 @@ async def _patch(base: Base, stream: Path, target: Path, git: Git) -> Patch | No
     diff: list[str | Path] = ["--git-dir", base.store, "diff"]
     counted = await git.run(*diff, "--numstat", "-z", *plain)
     unnamed = target / "patch.new"
-    file = await asyncio.to_thread(unnamed.open, "wb")
+    file = await asyncio.to_thread(_create, unnamed)
     with file:
         await git.run(*diff, "--binary", *plain, stdout=file)
     size, digest = await asyncio.to_thread(_measure, unnamed)
     if size > PATCH_BYTES:
+        await asyncio.to_thread(unnamed.unlink)
         raise WorkspaceError(
             f"The patch would be {format_size(size)}; {format_size(PATCH_BYTES)} is the most.",
             next_step="have generated files ignored by .gitignore",
@@ -215,6 +216,11 @@ async def _patch(base: Base, stream: Path, target: Path, git: Git) -> Patch | No
         return None
     path = await asyncio.to_thread(unnamed.rename, target / f"sha256_{digest}")
     return Patch(path, digest, size, *_counts(counted))
+
+
+def _create(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 def _measure(path: Path) -> tuple[int, str]:
