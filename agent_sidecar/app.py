@@ -8,14 +8,10 @@ import os
 import random
 import signal
 import socket
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import grpc
 
 from agent_sidecar.drivers import catalog
 from agent_sidecar.drivers.catalog import DriverSettings
@@ -28,21 +24,23 @@ from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, S
 from agent_sidecar.local.calls import ControlPlane
 from agent_sidecar.local.local_servicer import LocalServicer, Reach
 from agent_sidecar.local.server import LocalServer
-from agent_sidecar.run.files import tree
 from agent_sidecar.run.files.git import Git
+from agent_sidecar.run.folders import Folders, check
 from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway
 from agent_sidecar.run.hooks.environment import EnvironmentHook
 from agent_sidecar.run.hooks.isolation import IsolationHook
 from agent_sidecar.run.hooks.output import OutputHook
 from agent_sidecar.run.hooks.usage import UsageHook
 from agent_sidecar.run.hooks.watchdog import WatchdogHook
-from agent_sidecar.run.hooks.workspace import Places, WorkspaceHook
+from agent_sidecar.run.hooks.workspace import WorkspaceHook
+from agent_sidecar.run.keeper import Program
 from agent_sidecar.run.long_running import LongRunningSlot
 from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
 from agent_sidecar.settings import Settings
 from agent_sidecar.uplink import convert
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.journal import Journal
+from agent_sidecar.uplink.line import Line
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.reconnect import Reconnect
 from agent_sidecar.uplink.reporting import Reporting
@@ -51,125 +49,13 @@ from agent_sidecar.uplink.session import Parts, Session, Terms
 from agent_sidecar.uplink.uploads import Uploads
 from claude_conductor import __version__
 from claude_conductor.clock import SystemClock, SystemMint
-from claude_conductor.errors import HomeUnusableError, InvalidArgumentError, SettingsError
-from claude_conductor.ids import check_name
-from claude_conductor.rpc.channel import bearer, open_channel
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.rpc.channel import bearer
 from claude_conductor.telemetry.traces import open_tracer
 from claude_conductor.v1.session_service_pb2 import SidecarHello
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 2.0
-_LARGEST_FRAME: Final = 8 << 20
-
-
-def check(settings: Settings) -> None:
-    """Refuse settings that contradict each other.
-
-    Raises:
-        SettingsError: Names the keys.
-        InvalidArgumentError: The agent id cannot be one.
-    """
-    check_name("agent", settings.agent_id)
-    if settings.networking and settings.level is Level.STRICT:
-        raise SettingsError(
-            "`enable_networking` contradicts the isolation level strict, which has no network.",
-            next_step="leave it off, or choose `workspace_isolation: moderate`",
-        )
-    if not settings.agent_isolation and settings.level is not Level.MINIMAL:
-        raise SettingsError(
-            "`agent_isolation: false` is only possible with `workspace_isolation: minimal`.",
-            next_step="leave agent_isolation on, or choose minimal",
-            level=settings.level.value,
-        )
-    if settings.temp_path is not None:
-        check_private(settings.temp_path)
-
-
-def check_private(folder: Path) -> None:
-    """Make a folder of our own, or refuse one that others could have prepared.
-
-    Raises:
-        SettingsError: It is a link, somebody else's, or cannot be made.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = folder.lstat()
-        if stat.S_ISLNK(facts.st_mode) or not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-            raise SettingsError("`storage.temp_path` has to be a folder of this user, not a link.", path=folder)
-        folder.chmod(0o700)
-    except OSError as cause:
-        raise SettingsError("`storage.temp_path` cannot be made.", path=folder, cause=cause.strerror) from cause
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where this sidecar keeps its things."""
-
-    state: Path
-    sockets: Path
-    places: Places
-
-    @classmethod
-    def of(cls, settings: Settings) -> Folders:
-        """Return the folders these settings mean."""
-        state = settings.home / "sidecars" / settings.agent_id
-        parent = settings.workspace_path if settings.workspace_path != Path() else settings.home / "workspace"
-        temporary = settings.temp_path / settings.agent_id if settings.temp_path is not None else state / "git"
-        own = settings.agent_id if settings.agent_isolation else "shared"
-        return cls(
-            state=state,
-            sockets=settings.home / "run/agents" / settings.agent_id,
-            places=Places(workspaces=parent / own, stores=temporary, patches=state / "attachments"),
-        )
-
-    def prepare(self) -> None:
-        """Make them.
-
-        Raises:
-            HomeUnusableError: One cannot be made.
-        """
-        try:
-            for folder in (self.state, self.places.stores, self.places.patches):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
-            tree.prepare_parent(self.places.workspaces)
-        except OSError as cause:
-            raise HomeUnusableError(path=self.state, cause=cause.strerror) from cause
-
-
-class Line:
-    """The channel to the control plane; another address replaces it.
-
-    Args:
-        address: The configured one.
-    """
-
-    def __init__(self, address: str) -> None:
-        self._configured = address
-        self._address = ""
-        self._channel: grpc.aio.Channel | None = None
-
-    def channel(self) -> grpc.aio.Channel:
-        """Return the channel in use."""
-        if self._channel is None:
-            self._address = self._address or self._configured
-            limits = [("grpc.max_receive_message_length", _LARGEST_FRAME), ("grpc.max_send_message_length", _LARGEST_FRAME)]
-            self._channel = open_channel(self._address, limits)
-        return self._channel
-
-    async def go_to(self, address: str) -> grpc.aio.Channel:
-        """Return a channel to this address; empty means the configured one."""
-        wanted = address or self._configured
-        if self._channel is not None and wanted != self._address:
-            await self.close()
-        self._address = wanted
-        return self.channel()
-
-    async def close(self) -> None:
-        """Close it. Idempotent."""
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
-            await channel.close()
 
 
 class Sidecar:
@@ -265,19 +151,16 @@ class Sidecar:
         git.prepare()
         drivers = self._drivers()
         if settings.agent_command:
-            return LongRunningSlot(
-                bounds,
-                drivers["grpc_agent"],
-                self._isolation,
-                self._workspace_hook(git, surroundings),
+            program = Program(
+                agent_id=settings.agent_id,
+                driver=drivers["grpc_agent"],
+                isolation=self._isolation,
                 home=folders.places.workspaces / "home",
                 sockets=folders.sockets,
                 toolchains=settings.agent_toolchains,
-                agent_id=settings.agent_id,
                 environment=settings.agent_environment,
-                surroundings=surroundings,
-                random=random.random,
             )
+            return LongRunningSlot(bounds, program, self._workspace_hook(git, surroundings), surroundings, random.random)
 
         def find_driver(name: str) -> AgentDriver:
             driver = catalog.find(drivers, name)

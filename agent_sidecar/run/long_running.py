@@ -6,19 +6,17 @@ import asyncio
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from agent_sidecar.drivers.driver import AgentDriver, Answer, TaskOrder
-from agent_sidecar.isolation.interface import Cause, Exit, Handle, IsolationDriver, Level, Spec
-from agent_sidecar.run.files import tree
+from agent_sidecar.drivers.driver import Answer
+from agent_sidecar.isolation.interface import Cause, Exit, Level
 from agent_sidecar.run.hook import Hook, Run
-from agent_sidecar.run.hooks.environment import SOCKET, environment
-from agent_sidecar.run.hooks.isolation import in_force, planned
 from agent_sidecar.run.hooks.output import PIECE_BYTES
 from agent_sidecar.run.hooks.usage import usage_of
+from agent_sidecar.run.keeper import Keeper, Program, Told
 from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
 from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings
 from agent_sidecar.run.task import (
@@ -43,11 +41,6 @@ from claude_conductor.errors import (
 from claude_conductor.telemetry.traces import span
 
 _log = logging.getLogger(__name__)
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 30.0
-_STEADY_SECONDS: Final = 60.0
-"""A process that lived this long is started again at once."""
-_LOOK_SECONDS: Final = 1.0
 _STRICTNESS: Final = (Level.MINIMAL, Level.MODERATE, Level.STRICT)
 
 
@@ -70,54 +63,26 @@ class LongRunningSlot:
 
     Args:
         bounds: What holds for the process and for every task.
-        driver: Says how the program is started.
-        isolation: How it is isolated.
+        program: The agent's program; the files of a task lie below its home while it works on it.
         workspace: Prepares and collects the files of each task.
-        home: The program's own folder, shown to it as /workspace; the files of a task lie below it while it works on it.
-        sockets: Host folder with the agent's sockets.
-        toolchains: Host folders the program may read.
-        agent_id: Who it is.
-        environment: Added to its environment.
         surroundings: What the slot works with.
         random: Returns a number from 0 up to 1.
     """
 
     def __init__(
-        self,
-        bounds: Bounds,
-        driver: AgentDriver,
-        isolation: IsolationDriver,
-        workspace: Hook,
-        *,
-        home: Path,
-        sockets: Path,
-        toolchains: tuple[Path, ...],
-        agent_id: str,
-        environment: Mapping[str, str],
-        surroundings: Surroundings,
-        random: Callable[[], float],
+        self, bounds: Bounds, program: Program, workspace: Hook, surroundings: Surroundings, random: Callable[[], float]
     ) -> None:
         self._bounds = bounds
-        self._driver = driver
-        self._isolation = isolation
+        self._program = program
         self._workspace = workspace
-        self._home = home
-        self._sockets = sockets
-        self._toolchains = toolchains
-        self._agent_id = agent_id
-        self._environment = environment
         self._with = surroundings
-        self._random = random
         self.changed = asyncio.Event()
+        self._keeper = Keeper(program, bounds, surroundings, Told(self._show, self._lost, self.changed.set), random)
         self._news = asyncio.Event()
         self._available = asyncio.Condition()
         self._idle = asyncio.Event()
         self._idle.set()
         self._work: _Work | None = None
-        self._handle: Handle | None = None
-        self._in_force: InForce | None = None
-        self._spoke = False
-        self._trouble = ""
         self._stopping = False
         self._turned_away: asyncio.Queue[Lease] = asyncio.Queue(16)
 
@@ -159,8 +124,7 @@ class LongRunningSlot:
         if self._work is not None:
             self._work.run.end(Stopping())
         await self._idle.wait()
-        if self._handle is not None:
-            await self._handle.stop(self._bounds.stop_grace)
+        await self._keeper.stop()
 
     def leases(self) -> tuple[Lease, ...]:
         """Return what is worked on."""
@@ -169,21 +133,21 @@ class LongRunningSlot:
     def condition(self) -> Condition:
         """Return what the slot does now."""
         if self._work is not None:
-            stats = self._work.run.stats
+            stats = self._keeper.stats
             phase = self._work.run.phase.value
             return Condition(Activity.WORKING, phase, stats.memory_bytes, stats.cpu_seconds, stats.pids)
-        if self._handle is None or not self._spoke:
-            return Condition(Activity.STARTING, self._trouble or "the agent's program has not called yet")
+        if self._keeper.handle is None or not self._keeper.spoke:
+            return Condition(Activity.STARTING, self._keeper.trouble or "the agent's program has not called yet")
         return Condition(Activity.IDLE)
 
     def in_force(self) -> InForce | None:
         """Return the isolation around the agent."""
-        return self._in_force
+        return self._keeper.in_force
 
     @property
     def own_mailbox(self) -> str:
         """The mailbox of the agent id."""
-        return self._agent_id
+        return self._program.agent_id
 
     @property
     def present(self) -> Assignment | None:
@@ -193,7 +157,7 @@ class LongRunningSlot:
     @property
     def present_in_force(self) -> InForce | None:
         """What is in force around the agent."""
-        return self._in_force
+        return self._keeper.in_force
 
     @property
     def traceparent(self) -> str:
@@ -202,8 +166,8 @@ class LongRunningSlot:
 
     def note_life(self) -> None:
         """Take note that the agent said something; the first time it becomes free for tasks by it."""
-        if not self._spoke:
-            self._spoke = True
+        if not self._keeper.spoke:
+            self._keeper.spoke = True
             self.changed.set()
         if self._work is not None:
             self._work.run.last_life = self._with.clock.monotonic()
@@ -227,7 +191,7 @@ class LongRunningSlot:
             raise DeadlineExceededError("The task was withdrawn.", next_step="ask again")
         work.taken.set()
         task_id = work.run.assignment.lease.task_id
-        folder = self._home / task_id if self._bounds.level is Level.MINIMAL else Path("/workspace") / task_id
+        folder = self._program.home / task_id if self._bounds.level is Level.MINIMAL else Path("/workspace") / task_id
         return work.run.assignment, str(folder)
 
     async def complete_task(self, task_id: str, summary: str, failure: str | None) -> None:
@@ -247,7 +211,7 @@ class LongRunningSlot:
         """Keep the process alive and serve tasks until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._turn_away(), name="turn away")
-            group.create_task(self._keep_alive(), name="long-running agent")
+            group.create_task(self._keeper.serve(), name="long-running agent")
             while True:
                 await self._news.wait()
                 self._news.clear()
@@ -260,71 +224,8 @@ class LongRunningSlot:
             failure = Failure(FailureKind.AGENT_LOST, "The slot was busy with another task.")
             await self._with.reports.completed(lease, Result(failure=failure))
 
-    async def _keep_alive(self) -> None:
-        failures = 0
-        while not self._stopping:
-            began = self._with.clock.monotonic()
-            try:
-                await self._live_once()
-            except (ConductorError, OSError) as error:
-                self._trouble = f"the agent's program cannot be started: {error}"
-                _log.error("long-running agent could not be started", extra={"cause": str(error)})
-                self._lost(from_error(error).message if isinstance(error, ConductorError) else str(error), None)
-            self.changed.set()
-            steady = self._with.clock.monotonic() - began > _STEADY_SECONDS
-            failures = 0 if steady else failures + 1
-            bound = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures, 12))
-            await asyncio.sleep(bound * (0.5 + self._random() / 2))
-
-    async def _live_once(self) -> None:
-        """Start the process and return when it has ended."""
-        await asyncio.to_thread(self._make_home)
-        order = TaskOrder(task_id="", type="", prompt="", environment=self._environment)
-        command = self._driver.command(order)
-        socket = str(self._sockets / "agent.sock") if self._bounds.level is Level.MINIMAL else SOCKET
-        spec = Spec(
-            agent_id=self._agent_id,
-            run_id=self._with.mint("run_"),
-            argv=command.argv,
-            environment={**environment(self._agent_id, "", "", socket), **command.environment},
-            workspace=self._home,
-            socket_directory=self._sockets,
-            level=self._bounds.level,
-            limits=self._bounds.limits,
-            toolchains=tuple(dict.fromkeys((*self._toolchains, *command.toolchains))),
-        )
-        plan = planned(self._isolation, spec)
-        self._spoke = False
-        await self._with.mailboxes.new_process(self._agent_id)
-        self._in_force = in_force(plan, self._bounds.level, self._isolation.probe().driver)
-        handle = await self._isolation.start(plan)
-        self._handle = handle
-        self._trouble = ""
-        try:
-            async with asyncio.TaskGroup() as group:
-                pump = group.create_task(self._pump(handle), name="output of the long-running agent")
-                looks = group.create_task(self._look(handle), name="statistics of the long-running agent")
-                await handle.write_stdin(b"")
-                ended = await handle.wait()
-                ended = await handle.stop(0) if ended.cause is Cause.STOPPED else ended
-                await asyncio.wait({pump}, timeout=1.0)
-                pump.cancel()
-                looks.cancel()
-        finally:
-            self._handle = None
-            await handle.stop(0)
-        self._trouble = f"the agent's program ended ({ended.detail or ended.cause.value}) and is started again"
-        _log.warning("long-running agent ended", extra={"cause": ended.cause.value, "code": ended.code, "detail": ended.detail})
-        self._lost(self._trouble, ended)
-
-    def _make_home(self) -> None:
-        self._home.parent.mkdir(parents=True, exist_ok=True)
-        if not self._home.is_dir():
-            self._home.mkdir(mode=0o700)
-            tree.give(self._home, self._isolation.agent_uid)
-
     def _lost(self, why: str, ended: Exit | None) -> None:
-        """The process is gone, and the task it held with it."""
+        """Take note that the process is gone, and the task it held with it."""
         work = self._work
         if work is None or work.over.is_set() or not work.taken.is_set():
             return
@@ -333,23 +234,16 @@ class LongRunningSlot:
             work.run.exit = Exit(Cause.SIGNALLED, detail="The agent's program ended before it completed its task.")
         work.over.set()
 
-    async def _pump(self, handle: Handle) -> None:
+    async def _show(self, stream: str, chunk: bytes) -> None:
         """Hand output on as that of the present task; between tasks it is a log line."""
-        async for stream, chunk in handle.output():
-            work = self._work
-            if work is None or not work.taken.is_set():
-                _log.info("agent's output", extra={"stream": stream, "text": chunk[:1000].decode(errors="replace").rstrip()})
-                continue
-            for start in range(0, len(chunk), PIECE_BYTES):
-                piece = chunk[start : start + PIECE_BYTES]
-                await self._with.reports.output(work.run.assignment.lease, stream, work.offset, piece)
-                work.offset += len(piece)
-
-    async def _look(self, handle: Handle) -> None:
-        while True:
-            if self._work is not None:
-                self._work.run.stats = await handle.stats()
-            await asyncio.sleep(_LOOK_SECONDS)
+        work = self._work
+        if work is None or not work.taken.is_set():
+            _log.info("agent's output", extra={"stream": stream, "text": chunk[:1000].decode(errors="replace").rstrip()})
+            return
+        for start in range(0, len(chunk), PIECE_BYTES):
+            piece = chunk[start : start + PIECE_BYTES]
+            await self._with.reports.output(work.run.assignment.lease, stream, work.offset, piece)
+            work.offset += len(piece)
 
     async def _attempt(self, work: _Work) -> None:
         run = work.run
@@ -387,9 +281,10 @@ class LongRunningSlot:
         failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
         run.succeeded = failure is None
         ended_early = failure is not None and run.answer is None
-        if ended_early and work.taken.is_set() and self._handle is not None:
+        if ended_early and work.taken.is_set():
             grace = run.ending.grace if isinstance(run.ending, Cancellation) else self._bounds.stop_grace
-            await self._handle.stop(grace)
+            await self._keeper.end(grace)
+        run.stats = self._keeper.stats
         try:
             await asyncio.to_thread(self._take_back, run)
             await self._workspace.finish(run)
@@ -420,10 +315,10 @@ class LongRunningSlot:
             return Overdue.STARTUP
         finally:
             run.scope = None
-        run.handle, run.in_force, run.phase = self._handle, self._in_force, Phase.RUNNING
+        run.handle, run.in_force, run.phase = self._keeper.handle, self._keeper.in_force, Phase.RUNNING
         run.traceparent = run.task_traceparent
-        if self._in_force is not None:
-            await self._with.reports.started(run.assignment.lease, self._in_force)
+        if run.in_force is not None:
+            await self._with.reports.started(run.assignment.lease, run.in_force)
         left = run.assignment.timeout - (self._with.clock.monotonic() - run.began)
         try:
             async with asyncio.timeout(0 if run.ending is not None else left) as run.scope:
@@ -439,7 +334,7 @@ class LongRunningSlot:
         if run.workspace is None:
             return
         try:
-            run.workspace.rename(self._home / run.assignment.lease.task_id)
+            run.workspace.rename(self._program.home / run.assignment.lease.task_id)
         except OSError as cause:
             raise WorkspaceError(
                 "The files could not be given to the agent.", path=run.workspace, cause=cause.strerror
@@ -449,7 +344,7 @@ class LongRunningSlot:
         if run.workspace is None or os.path.lexists(run.workspace):
             return
         try:
-            (self._home / run.assignment.lease.task_id).rename(run.workspace)
+            (self._program.home / run.assignment.lease.task_id).rename(run.workspace)
             if not stat.S_ISDIR(run.workspace.lstat().st_mode):
                 run.workspace.unlink()
                 raise WorkspaceError("The agent put something else in the place of its task's folder.")
@@ -466,6 +361,6 @@ class LongRunningSlot:
             usage=usage_of(run, self._with.clock),
             patch=run.patch,
             base_commit=run.base_commit,
-            in_force=self._in_force,
+            in_force=self._keeper.in_force,
             warnings=tuple(run.warnings),
         )

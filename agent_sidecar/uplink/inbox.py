@@ -58,6 +58,7 @@ class Inbox:
         self._changed = asyncio.Condition()
         self._passing: deque[tuple[str, _Item]] = deque(maxlen=self._limits.messages)
         """Ephemeral messages: position 0, no receipts, gone with the process."""
+        self._held = [0, 0]
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
 
@@ -70,7 +71,7 @@ class Inbox:
             "SELECT mailbox, position, attempt, seen, sender, envelope FROM inbound ORDER BY mailbox, position"
         )
         for mailbox, position, attempt, seen, sender, envelope in rows.fetchall():
-            self._boxes.setdefault(mailbox, {})[position] = _Item(position, attempt, sender, envelope, bool(seen))
+            self._put(mailbox, _Item(position, attempt, sender, envelope, bool(seen)))
 
     def positions(self) -> dict[str, int]:
         """Return the highest position journalled, per mailbox."""
@@ -113,7 +114,7 @@ class Inbox:
             told = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
             await self._outbox.append(told, _insert(new))
             for mailbox, item in new:
-                self._boxes.setdefault(mailbox, {})[item.position] = item
+                self._put(mailbox, item)
             await self._tell()
         self._grant()
 
@@ -135,11 +136,15 @@ class Inbox:
             return []
         for _, item in chosen:
             item.seen = True
-        while self._passing and self._passing[0][1].seen:
-            self._passing.popleft()
         places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
-        if places:
-            await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), _mark_seen(places))
+        try:
+            if places:
+                await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), _mark_seen(places))
+        except BaseException:  # the agent hung up, or the disk is full: it has not got them
+            for _, item in chosen:
+                item.seen = False
+            raise
+        self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
         self._grant()
         return [
             message_service_pb2.ReceivedMessage(
@@ -168,11 +173,13 @@ class Inbox:
         places = [(mailbox, position) for position in gone]
         await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_ACKED), _delete(places))
         for position in gone:
-            box.pop(position, None)
+            self._drop(mailbox, position)
         self._grant()
 
     async def closed(self, mailbox: str) -> None:
         """Forget a mailbox: its task ended, and the control plane tells the senders."""
+        for position in list(self._boxes.get(mailbox, {})):
+            self._drop(mailbox, position)
         self._boxes.pop(mailbox, None)
         self._cursors.pop(mailbox, None)
         await self._journal.submit(_forget(mailbox))
@@ -190,7 +197,7 @@ class Inbox:
             why = f"fetched {ATTEMPTS} times without an acknowledgement"
             await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_BOUNCED, why), _delete(places))
             for item in given_up:
-                self._boxes[mailbox].pop(item.position, None)
+                self._drop(mailbox, item.position)
         await self._journal.submit(_reoffer(mailbox))
         self._grant()
 
@@ -200,10 +207,21 @@ class Inbox:
         found = chain(journalled, passing)
         return [pair for pair, _ in zip(found, range(most), strict=False)]
 
+    def _put(self, mailbox: str, item: _Item) -> None:
+        self._boxes.setdefault(mailbox, {})[item.position] = item
+        self._held[0] += 1
+        self._held[1] += len(item.envelope)
+
+    def _drop(self, mailbox: str, position: int) -> None:
+        item = self._boxes.get(mailbox, {}).pop(position, None)
+        if item is not None:
+            self._held[0] -= 1
+            self._held[1] -= len(item.envelope)
+
     def _grant(self) -> None:
         """Grant credit once a quarter of the bound is free of it."""
-        held = [item for box in self._boxes.values() for item in box.values()] + [item for _, item in self._passing]
-        room = (self._limits.messages - len(held), self._limits.bytes - sum(len(item.envelope) for item in held))
+        passing = sum(len(item.envelope) for _, item in self._passing)
+        room = (self._limits.messages - self._held[0] - len(self._passing), self._limits.bytes - self._held[1] - passing)
         more = [max(0, room[0] - self._granted[0]), max(0, room[1] - self._granted[1])]
         if more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:
             self._granted = [self._granted[0] + more[0], self._granted[1] + more[1]]

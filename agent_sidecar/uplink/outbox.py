@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from agent_sidecar.run.task import Lease
@@ -44,6 +45,7 @@ class Outbox:
         self._entries: dict[int, Entry] = {}
         self._bodies: dict[int, bytes] = {}
         self._bodies_bytes = 0
+        self._last = 0
         self._bytes = 0
         self._output_bytes = 0
         self._waiters: dict[int, asyncio.Future[Refusal | None]] = {}
@@ -129,8 +131,9 @@ class Outbox:
         """Return the next frames after a sequence, ready for the wire, up to 256 KiB; none while the next one is held back."""
         chosen: list[int] = []
         size = 0
-        for sequence, entry in self._entries.items():
-            if sequence <= after:
+        for sequence in range(max(after + 1, next(iter(self._entries), 0)), self._last + 1):
+            entry = self._entries.get(sequence)
+            if entry is None:
                 continue
             if entry.held or (chosen and size + entry.size > BATCH_BYTES):
                 break
@@ -148,7 +151,7 @@ class Outbox:
             committed: What the control plane has of this life of the sidecar; 0 after a restart of either, and everything
                 uncommitted is sent again.
         """
-        for sequence in [each for each in self._entries if each <= committed]:
+        for sequence in list(takewhile(lambda each: each <= committed, self._entries)):
             self._forget(sequence)
             if (waiter := self._waiters.pop(sequence, None)) is not None:
                 waiter.cancel()  # it was taken or refused, and the answer is lost
@@ -164,7 +167,7 @@ class Outbox:
     def committed(self, sequence: int, refused: Mapping[int, Refusal]) -> list[tuple[Entry, Refusal]]:
         """Forget what is committed and tell who waits; return the results that were refused and should be sent again later."""
         again: list[tuple[Entry, Refusal]] = []
-        for number in [each for each in self._entries if each <= sequence]:
+        for number in list(takewhile(lambda each: each <= sequence, self._entries)):
             refusal = refused.get(number)
             entry = self._entries[number]
             if refusal is not None and refusal.retry_seconds > 0 and entry.kind is Kind.RESULT:
@@ -212,6 +215,7 @@ class Outbox:
 
     def _add(self, entry: Entry) -> None:
         self._entries[entry.sequence] = entry
+        self._last = entry.sequence
         self.drained.clear()
         if entry.held:
             self.upload_wanted.set()

@@ -19,7 +19,7 @@ import grpc
 from agent_sidecar.run.slot import Slot
 from agent_sidecar.run.task import Lease
 from agent_sidecar.uplink import convert
-from agent_sidecar.uplink.frames import Refusal
+from agent_sidecar.uplink.frames import Entry, Refusal
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.sending import Sender
@@ -94,6 +94,8 @@ class Session:
         self._parts = parts
         self._on_welcome = on_welcome
         self._notes: deque[ConnectRequest] = deque(maxlen=_MOST_NOTES)
+        self._again: list[Entry] = []
+        """Results that were refused for now; numbered anew with the next heartbeat."""
         self._wake = asyncio.Event()
         self._sent = 0
 
@@ -190,6 +192,8 @@ class Session:
                     await self._parts.slot.changed.wait()
             self._parts.slot.changed.clear()
             self._note_heartbeat()
+            while self._again:
+                await self._parts.outbox.repeat(self._again.pop())
 
     async def _write(self, call: Call) -> None:
         """Write notes as they come and journalled frames in their order, one write at a time."""
@@ -245,7 +249,7 @@ class Session:
         }
         for number, refusal in refused.items():
             _log.debug("frame was refused", extra={"sequence": number, "reason": refusal.reason})
-        self._parts.outbox.committed(answer.committed.sequence, refused)
+        self._again += [entry for entry, _ in self._parts.outbox.committed(answer.committed.sequence, refused)]
 
 
 async def _send(call: Call, frame: bytes) -> None:

@@ -174,6 +174,6 @@ async def play(steps: list[tuple[str, int, int]], path: Path) -> None:
     left = {message.position for message in await boxes.inbox.fetch(1000, 0)} | seen_now | acked
     given_up = {p for p in range(1, cursor + 1) if attempts.get(p, 0) >= 5}
     assert left | given_up == set(range(1, cursor + 1))
-    final = [request for request in await boxes.wire()]
+    final = await boxes.wire()
     assert [request.sequence for request in final] == list(range(1, len(final) + 1))
     await boxes.close()

@@ -56,6 +56,13 @@ async def test_a_killed_writer_loses_nothing_it_was_promised(tmp_path: Path):
     assert len(found) - len(promised) <= 1
 
 
+def copy_torn(path: Path, copy: Path, cut: int) -> None:
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    tail = Path(f"{path}-wal").read_bytes()
+    Path(f"{copy}-wal").write_bytes(tail[:-cut] + b"\xff" * (cut // 2))
+
+
 async def all_frames(boxes: Boxes) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
     while frames := await boxes.outbox.batch(found[-1][0] if found else 0):
@@ -71,10 +78,7 @@ async def test_a_torn_tail_is_cut_and_what_came_before_is_kept(tmp_path: Path, c
     for number in range(20):
         await boxes.outbox.append(Frame(Kind.RESULT, b"x" * 3000 + str(number).encode()))
     copy = tmp_path / "copy/journal.db"
-    copy.parent.mkdir()
-    copy.write_bytes(path.read_bytes())
-    tail = Path(f"{path}-wal").read_bytes()
-    Path(f"{copy}-wal").write_bytes(tail[:-cut] + b"\xff" * (cut // 2))
+    copy_torn(path, copy, cut)
     await boxes.close()
     repaired = Boxes(copy)
     await repaired.open()
@@ -85,14 +89,22 @@ async def test_a_torn_tail_is_cut_and_what_came_before_is_kept(tmp_path: Path, c
     await repaired.close()
 
 
+def siblings(path: Path) -> list[Path]:
+    return list(path.parent.iterdir())
+
+
+def write_nonsense(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+
+
 async def test_a_file_that_is_no_journal_is_moved_aside(tmp_path: Path):
     path = tmp_path / "journal.db"
-    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    write_nonsense(path)
     boxes = Boxes(path)
     await boxes.open()
     assert await boxes.outbox.append(Frame(Kind.RESULT, b"x")) == 1
     await boxes.close()
-    assert Path(f"{path}.damaged").read_bytes().startswith(b"not a database")
+    assert sorted(each.name for each in siblings(path)) == ["journal.db", "journal.db.damaged"]
 
 
 async def test_a_second_sidecar_of_the_same_agent_is_refused(boxes: Boxes):

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent_sidecar.run.task import InForce, Lease, Patch, Result
 from agent_sidecar.isolation.interface import Level
+from agent_sidecar.run.task import InForce, Lease, Patch, Result
 from agent_sidecar.uplink.frames import Frame, Kind, Refusal, numbered
 from agent_sidecar.uplink.outbox import OutboxLimits
 from agent_sidecar.uplink.reporting import Reporting, without_patch
