@@ -10,8 +10,8 @@ from pathlib import Path
 from agent_sidecar.isolation.interface import Level
 from claude_conductor.v1 import agent_pb2, message_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
-from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.repository import make_repository
+from tests.fakes.scripted_control_plane import FakeControlPlane
 from tests.fakes.sidecar_process import ROOT, SidecarProcess
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

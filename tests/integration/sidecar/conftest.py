@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.scripted_control_plane import FakeControlPlane
 from tests.fakes.sidecar_process import SidecarProcess, settings
 
 

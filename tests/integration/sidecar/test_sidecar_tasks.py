@@ -10,8 +10,8 @@ import pytest
 
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
-from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.repository import apply, make_repository
+from tests.fakes.scripted_control_plane import FakeControlPlane
 from tests.fakes.sidecar_process import SidecarProcess
 from tests.fakes.waiting import eventually
 
