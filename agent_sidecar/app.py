@@ -1,0 +1,285 @@
+"""How a sidecar is put together, started and stopped: the only place that knows every part of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from agent_sidecar.drivers import catalog
+from agent_sidecar.drivers.catalog import DriverSettings
+from agent_sidecar.drivers.driver import AgentDriver
+from agent_sidecar.drivers.finder import HostFinder
+from agent_sidecar.drivers.toolchain import python_toolchain, running_interpreter
+from agent_sidecar.gateway.door import Door, Owner, open_gateway
+from agent_sidecar.gateway.provider import provider_at
+from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
+from agent_sidecar.local.calls import ControlPlane
+from agent_sidecar.local.local_servicer import LocalServicer, Reach
+from agent_sidecar.local.server import LocalServer
+from agent_sidecar.run.files.git import Git
+from agent_sidecar.run.folders import Folders, check
+from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway
+from agent_sidecar.run.hooks.environment import EnvironmentHook
+from agent_sidecar.run.hooks.isolation import IsolationHook
+from agent_sidecar.run.hooks.output import OutputHook
+from agent_sidecar.run.hooks.usage import UsageHook
+from agent_sidecar.run.hooks.watchdog import WatchdogHook
+from agent_sidecar.run.hooks.workspace import WorkspaceHook
+from agent_sidecar.run.keeper import Program
+from agent_sidecar.run.long_running import LongRunningSlot
+from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
+from agent_sidecar.settings import Settings
+from agent_sidecar.uplink import convert
+from agent_sidecar.uplink.inbox import Inbox
+from agent_sidecar.uplink.journal import Journal
+from agent_sidecar.uplink.line import Line
+from agent_sidecar.uplink.outbox import Outbox
+from agent_sidecar.uplink.reconnect import Reconnect
+from agent_sidecar.uplink.reporting import Reporting
+from agent_sidecar.uplink.sending import Sender
+from agent_sidecar.uplink.session import Parts, Session, Terms
+from agent_sidecar.uplink.uploads import Uploads
+from claude_conductor import __version__
+from claude_conductor.clock import SystemClock, SystemMint
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.rpc.channel import bearer
+from claude_conductor.telemetry.traces import open_tracer
+from claude_conductor.v1.session_service_pb2 import SidecarHello
+
+_log = logging.getLogger(__name__)
+_FLUSH_SECONDS: Final = 2.0
+
+
+class Sidecar:
+    """One slot, from its start to its end.
+
+    Args:
+        settings: Checked.
+        isolation: Started before grpc was imported; closed at the end.
+        environment: The process's: PATH and OTEL_*.
+    """
+
+    def __init__(self, settings: Settings, isolation: IsolationDriver, environment: Mapping[str, str]) -> None:
+        check(settings)
+        self._settings = settings
+        self._isolation = isolation
+        self._environment = environment
+        self._folders = Folders.of(settings)
+        self._clock = SystemClock()
+        self._mint = SystemMint(self._clock)
+        self._incarnation = self._mint("life_")
+        self._line = Line(settings.control_plane)
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for an orderly end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until asked to stop.
+
+        Raises:
+            ConductorError: It could not start.
+        """
+        settings = self._settings
+        self._folders.prepare()
+        swept = await self._isolation.sweep()
+        if swept:
+            _log.warning("removed what an earlier life left behind", extra={"found": swept[:20], "count": len(swept)})
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._isolation.close)
+            stack.push_async_callback(self._line.close)
+            tracer = open_tracer("agent_sidecar", self._environment, instance=settings.agent_id)
+            stack.push_async_callback(asyncio.to_thread, tracer.shutdown)
+            journal = Journal(self._folders.state / "journal.db")
+            connection = journal.open()
+            stack.push_async_callback(journal.close)
+            outbox = Outbox(journal)
+            outbox.load(connection)
+            inbox = Inbox(journal, outbox)
+            inbox.load(connection)
+            journal.start()
+            sender = Sender(outbox)
+            slot = self._slot(Surroundings(Reporting(outbox), inbox, tracer, self._clock, self._mint))
+            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace)
+            door = self._door(slot, sender, inbox, parts.terms)
+            await door.start()
+            stack.push_async_callback(door.stop)
+            await self._serve(slot, parts)
+
+    async def _serve(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> None:
+        identity = bearer(self._settings.token.reveal())
+        uploads = Uploads(parts.outbox, self._folders.places.patches, self._line.channel, identity, random.random)
+        strongest = self._strongest()
+
+        async def connect(address: str, on_welcome: Callable[[], None]) -> None:
+            channel = await self._line.go_to(address)
+            await Session(channel, identity, lambda: self._hello(strongest), parts, on_welcome).run()
+
+        reconnect = Reconnect(connect, random.random)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(reconnect.serve(), name="uplink"),
+                group.create_task(uploads.serve(), name="uploads"),
+                group.create_task(slot.serve(), name="slot"),
+            ]
+            await self._stop.wait()
+            _log.info("stopping")
+            await slot.stop()
+            await self._flush(parts.outbox, reconnect)
+            for task in tasks:
+                task.cancel()
+
+    async def _flush(self, outbox: Outbox, reconnect: Reconnect) -> None:
+        """Give what is journalled a moment to be committed, if anybody is there to do it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS if reconnect.standing.is_set() else 0):
+                await outbox.drained.wait()
+
+    def _slot(self, surroundings: Surroundings) -> TaskRunner | LongRunningSlot:
+        settings, folders = self._settings, self._folders
+        bounds = Bounds(settings.level, settings.limits, settings.startup_timeout, settings.stop_grace)
+        git = Git(folders.state / "gitconfig", self._environment.get("PATH", os.defpath))
+        git.prepare()
+        drivers = self._drivers()
+        if settings.agent_command:
+            program = Program(
+                agent_id=settings.agent_id,
+                driver=drivers["grpc_agent"],
+                isolation=self._isolation,
+                home=folders.places.workspaces / "home",
+                sockets=folders.sockets,
+                toolchains=settings.agent_toolchains,
+                environment=settings.agent_environment,
+            )
+            return LongRunningSlot(bounds, program, self._workspace_hook(git, surroundings), surroundings, random.random)
+
+        def find_driver(name: str) -> AgentDriver:
+            driver = catalog.find(drivers, name)
+            if driver.name not in settings.drivers or driver.capabilities.long_running:
+                raise InvalidArgumentError("This agent does not run tasks of this kind.", driver=name)
+            return driver
+
+        hooks = (
+            self._workspace_hook(git, surroundings),
+            CredentialsHook(self._gateway_opener(), self._clock),
+            EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
+            self._isolation_hook(surroundings),
+            OutputHook(surroundings.reports, self._clock),
+            WatchdogHook(self._clock),
+            UsageHook(self._clock),
+        )
+        return TaskRunner(bounds, find_driver, hooks, surroundings)
+
+    def _workspace_hook(self, git: Git, surroundings: Surroundings) -> WorkspaceHook:
+        return WorkspaceHook(
+            self._folders.places,
+            git,
+            surroundings.tracer,
+            agent_id=self._settings.agent_id,
+            agent_uid=self._isolation.agent_uid,
+            mount=self._settings.workspace_mount,
+            keep_failed=self._settings.keep_workspaces,
+        )
+
+    def _isolation_hook(self, surroundings: Surroundings) -> IsolationHook:
+        return IsolationHook(
+            self._isolation,
+            sockets=self._folders.sockets,
+            toolchains=self._settings.agent_toolchains,
+            agent_id=self._settings.agent_id,
+            reports=surroundings.reports,
+            tracer=surroundings.tracer,
+        )
+
+    def _drivers(self) -> Mapping[str, AgentDriver]:
+        settings = self._settings
+        finder = HostFinder(self._environment.get("PATH", os.defpath))
+        described = DriverSettings(
+            toolchains=settings.agent_toolchains,
+            grpc_program=settings.agent_command,
+            claude_program=Path(settings.claude_binary) if settings.claude_binary else None,
+        )
+        return catalog.build(described, finder, python_toolchain(running_interpreter(), finder))
+
+    def _gateway_opener(self) -> GatewayOpener | None:
+        settings = self._settings
+        if not settings.provider.api_key:
+            return None
+        provider = provider_at(settings.provider.base_url, settings.provider.api_key)
+        uid = self._isolation.agent_uid
+
+        async def opener(
+            on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
+        ) -> OpenGateway:
+            path = self._folders.sockets / "model.sock"
+            owner = Owner(uid, uid) if uid != os.geteuid() else None
+            return await open_gateway(Door(path, provider, on_usage, on_rate_limit, self._clock, owner=owner))
+
+        return opener
+
+    def _door(self, slot: TaskRunner | LongRunningSlot, sender: Sender, inbox: Inbox, terms: Terms) -> LocalServer:
+        token = self._settings.token.reveal()
+        reach = Reach(
+            agent_id=self._settings.agent_id,
+            desk=slot,
+            post=sender,
+            letters=inbox,
+            control_plane=ControlPlane(self._line.channel, lambda traceparent: bearer(token, traceparent)),
+            largest_payload=lambda: terms.max_payload_bytes,
+            clock=self._clock,
+            mint=self._mint,
+        )
+        return LocalServer(self._folders.sockets, LocalServicer(reach), self._isolation.agent_uid)
+
+    def _strongest(self) -> Level | None:
+        """Return the highest level at which this host could run an agent of these settings."""
+        for level in (Level.STRICT, Level.MODERATE, Level.MINIMAL):
+            spec = Spec(
+                agent_id=self._settings.agent_id,
+                run_id="hello",
+                argv=("/bin/true",),
+                environment={},
+                workspace=self._folders.places.workspaces,
+                socket_directory=self._folders.sockets,
+                level=level,
+                limits=self._settings.limits,
+            )
+            if not isinstance(self._isolation.plan(spec), Refusal):
+                return level
+        return None
+
+    def _hello(self, strongest: Level | None) -> SidecarHello:
+        settings = self._settings
+        return SidecarHello(
+            incarnation=self._incarnation,
+            drivers=("grpc_agent",) if settings.agent_command else settings.drivers,
+            labels=settings.labels,
+            strongest_level=convert.level_to(strongest),
+            default_isolation=convert.spec_to(settings.level, settings.limits),
+            version=__version__,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            long_running=bool(settings.agent_command),
+        )
+
+
+async def serve(settings: Settings, isolation: IsolationDriver, environment: Mapping[str, str]) -> None:
+    """Run a sidecar until SIGTERM or SIGINT.
+
+    Raises:
+        ConductorError: It could not start.
+    """
+    sidecar = Sidecar(settings, isolation, environment)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sidecar.stop)
+    await sidecar.run()

@@ -1,0 +1,33 @@
+"""What the agent's door needs of the rest of the sidecar to pass messages on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from claude_conductor.v1 import message_pb2, message_service_pb2
+
+
+class Post(Protocol):
+    """Where the agent's messages go."""
+
+    async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> None:
+        """Return once the control plane has accepted the message, within `wait` seconds.
+
+        Raises:
+            ConductorError: It was refused, or there was no answer in time.
+        """
+
+
+class Letters(Protocol):
+    """Where messages for the agent come from."""
+
+    async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
+        """Return messages this agent process has not fetched, in order, waiting `wait` seconds for the first."""
+
+    async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
+        """Return once the acknowledgement is journalled.
+
+        Raises:
+            MessageNotFoundError: A position was never delivered to this mailbox.
+        """

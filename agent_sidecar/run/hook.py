@@ -1,0 +1,85 @@
+"""What a hook is, and what is known of a run while hooks work on it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agent_sidecar.drivers.driver import AgentDriver, Answer, Command, TokenUse
+from agent_sidecar.isolation.interface import Exit, Handle, Level, Limits, Stats
+from agent_sidecar.run.lifecycle import Ending, Phase, Revoked
+from agent_sidecar.run.task import Assignment, InForce, Patch
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt at one task, from its assignment to its report. Hooks read and fill it in."""
+
+    assignment: Assignment
+    run_id: str
+    level: Level
+    limits: Limits
+    began: float
+    """Monotonic seconds."""
+    phase: Phase = Phase.PREPARING
+    driver: AgentDriver | None = None
+    command: Command | None = None
+    workspace: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    bridges: dict[int, str] = field(default_factory=dict)
+    task_traceparent: str = ""
+    """Of the span around the whole run."""
+    traceparent: str = ""
+    """Of the span the agent works in; empty before it does."""
+    in_force: InForce | None = None
+    handle: Handle | None = None
+    exit: Exit | None = None
+    answer: Answer | None = None
+    tokens: TokenUse = field(default_factory=TokenUse)
+    gateway_tokens: TokenUse = field(default_factory=TokenUse)
+    """What the model gateway counted; used where the agent itself says nothing."""
+    stats: Stats = field(default_factory=Stats)
+    patch: Patch | None = None
+    base_commit: str = ""
+    warnings: list[str] = field(default_factory=list)
+    last_life: float = 0.0
+    """Monotonic seconds of the last sign of life."""
+    stalled: bool = False
+    limited_until: float = 0.0
+    """Monotonic seconds until which the provider takes no requests."""
+    succeeded: bool = False
+    ending: Ending | None = None
+    scope: asyncio.Timeout | None = None
+    """Bounds the part of the run that may be cut short."""
+
+    def end(self, ending: Ending) -> None:
+        """Cut the run short. The first reason counts, but for a lost lease: nothing may be reported any more."""
+        if self.ending is None or isinstance(ending, Revoked):
+            self.ending = ending
+        if self.scope is not None:
+            self.scope.reschedule(asyncio.get_running_loop().time())
+
+
+class Hook(Protocol):
+    """One concern of a run. `finish` is called exactly when `prepare` was, in reverse order, however the run ended."""
+
+    name: str
+
+    async def prepare(self, run: Run) -> None:
+        """Do what has to be there before the agent's process. May be cancelled.
+
+        Raises:
+            ConductorError: The run cannot go on; decides the failure that is reported.
+        """
+
+    async def during(self, run: Run) -> None:
+        """Do what has to be done while the process runs; cancelled when it is over."""
+
+    async def finish(self, run: Run) -> None:
+        """Take back what `prepare` did, and collect. Not cancelled; bounds its own waits.
+
+        Raises:
+            ConductorError: Something of the result is missing; makes the run a failure.
+        """

@@ -1,0 +1,152 @@
+"""The agent's files: a folder of its own before the run, a patch of what changed after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_sidecar.run.files import beneath, source, tree
+from agent_sidecar.run.files.changes import collect
+from agent_sidecar.run.files.git import Git
+from agent_sidecar.run.files.source import Base
+from agent_sidecar.run.hook import Run
+from agent_sidecar.run.task import EmptySource
+from claude_conductor.errors import WorkspaceError
+from claude_conductor.telemetry.traces import Tracer, span
+from claude_conductor.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where workspaces and what belongs to them lie."""
+
+    workspaces: Path
+    """Folder of this agent's workspaces; ours, passable for the agent."""
+    stores: Path
+    """Folder of our own git folders; out of the agent's reach."""
+    patches: Path
+    """Folder of patches until they are sent."""
+
+
+class WorkspaceHook:
+    """Fills `workspaces/TASK`, gives it to the agent, and takes the patch.
+
+    Args:
+        places: Folders.
+        git: Runs git.
+        tracer: Times both.
+        agent_id: Name the agent commits as.
+        agent_uid: Who gets the files.
+        mount: False: always an empty folder, whatever the task names.
+        keep_failed: Leave the folder of a failed run.
+        collect_seconds: Bound of making the patch.
+    """
+
+    name = "workspace"
+
+    def __init__(
+        self,
+        places: Places,
+        git: Git,
+        tracer: Tracer,
+        *,
+        agent_id: str,
+        agent_uid: int,
+        mount: bool = True,
+        keep_failed: bool = False,
+        collect_seconds: float = 120.0,
+    ) -> None:
+        self._places = places
+        self._git = git
+        self._tracer = tracer
+        self._agent_id = agent_id
+        self._agent_uid = agent_uid
+        self._mount = mount
+        self._keep_failed = keep_failed
+        self._collect_seconds = collect_seconds
+        self._base: Base | None = None
+
+    async def prepare(self, run: Run) -> None:
+        """Make the folder.
+
+        Raises:
+            WorkspaceError: The source cannot be read, or the folder not be made.
+        """
+        self._base = None
+        with span(self._tracer, "workspace prepare", parent=run.task_traceparent):
+            await self._prepare(run)
+
+    async def _prepare(self, run: Run) -> None:
+        task_id = run.assignment.lease.task_id
+        target, store = self._places.workspaces / task_id, self._places.stores / task_id
+        wanted = run.assignment.source if self._mount else EmptySource()
+        try:
+            await asyncio.to_thread(tree.prepare_parent, self._places.workspaces)
+            await asyncio.to_thread(self._clear, target, store)
+            run.workspace = target
+            filled = await source.fill(wanted, target, store, self._git, self._agent_id)
+            self._base = filled.base
+            run.warnings += filled.warnings
+            await asyncio.to_thread(self._hand_over, run, target)
+        except OSError as cause:
+            raise WorkspaceError(path=target, cause=cause.strerror) from cause
+        if filled.base is not None:
+            run.base_commit = filled.base.commit
+
+    async def during(self, run: Run) -> None:
+        """Nothing to do."""
+
+    async def finish(self, run: Run) -> None:
+        """Take the patch and remove the folder.
+
+        Raises:
+            WorkspaceError: The changes cannot be read or are too large.
+        """
+        if run.workspace is None:
+            return
+        try:
+            if self._base is not None and run.handle is not None:
+                with span(self._tracer, "collect result", parent=run.task_traceparent):
+                    await self._collect(run, run.workspace, self._base)
+        finally:
+            kept = self._keep_failed and not run.succeeded
+            await self._remove(run, run.workspace, kept=kept)
+
+    async def _collect(self, run: Run, workspace: Path, base: Base) -> None:
+        excluded = run.command.files if run.command is not None else {}
+        try:
+            async with asyncio.timeout(self._collect_seconds):
+                collected = await collect(workspace, base, self._places.patches, self._git, excluded)
+        except TimeoutError as cause:
+            raise WorkspaceError(f"Its changes could not be read within {format_duration(self._collect_seconds)}.") from cause
+        run.patch = collected.patch
+        run.warnings += collected.warnings
+
+    async def _remove(self, run: Run, workspace: Path, *, kept: bool) -> None:
+        store = self._places.stores / run.assignment.lease.task_id
+        try:
+            await asyncio.to_thread(source.forget, store)
+            if kept:
+                run.warnings.append(f"the workspace of the failed run is kept in {workspace}")
+            else:
+                await asyncio.to_thread(tree.remove, workspace)
+        except OSError as cause:
+            run.warnings.append(f"the workspace could not be removed: {cause}")
+
+    def _clear(self, target: Path, store: Path) -> None:
+        tree.remove(target)
+        tree.remove(store)
+        self._places.stores.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _hand_over(self, run: Run, target: Path) -> None:
+        """Write the files that come with the command, then give everything to the agent. Blocking."""
+        target.chmod(0o700)
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for name, content in (run.command.files if run.command is not None else {}).items():
+                beneath.write(root, os.fsencode(name), content)
+        finally:
+            os.close(root)
+        tree.give(target, self._agent_uid)

@@ -1,0 +1,366 @@
+"""A slot with one long-running agent: its process is kept alive, and takes task after task over its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from agent_sidecar.drivers.driver import Answer
+from agent_sidecar.isolation.interface import Cause, Exit, Level
+from agent_sidecar.run.hook import Hook, Run
+from agent_sidecar.run.hooks.output import PIECE_BYTES
+from agent_sidecar.run.hooks.usage import usage_of
+from agent_sidecar.run.keeper import Keeper, Program, Told
+from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
+from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings
+from agent_sidecar.run.task import (
+    Activity,
+    Assignment,
+    Cancellation,
+    Condition,
+    Failure,
+    FailureKind,
+    InForce,
+    Lease,
+    Result,
+)
+from agent_sidecar.run.text import cut, one_line
+from claude_conductor.errors import (
+    ConductorError,
+    DeadlineExceededError,
+    IsolationRefusedError,
+    StaleLeaseError,
+    WorkspaceError,
+)
+from claude_conductor.telemetry.traces import span
+
+_log = logging.getLogger(__name__)
+_STRICTNESS: Final = (Level.MINIMAL, Level.MODERATE, Level.STRICT)
+
+
+@dataclass(slots=True)
+class _Work:
+    """The present task."""
+
+    run: Run
+    ready: bool = False
+    """Its files are there: the agent may take it."""
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """The agent completed it, or its process ended."""
+    offset: int = 0
+    summary: str = ""
+
+
+class LongRunningSlot:
+    """A slot whose agent owns the mailbox of the agent id.
+
+    Args:
+        bounds: What holds for the process and for every task.
+        program: The agent's program; the files of a task lie below its home while it works on it.
+        workspace: Prepares and collects the files of each task.
+        surroundings: What the slot works with.
+        random: Returns a number from 0 up to 1.
+    """
+
+    def __init__(
+        self, bounds: Bounds, program: Program, workspace: Hook, surroundings: Surroundings, random: Callable[[], float]
+    ) -> None:
+        self._bounds = bounds
+        self._program = program
+        self._workspace = workspace
+        self._with = surroundings
+        self.changed = asyncio.Event()
+        self._keeper = Keeper(program, bounds, surroundings, Told(self._show, self._lost, self.changed.set), random)
+        self._news = asyncio.Event()
+        self._available = asyncio.Condition()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._work: _Work | None = None
+        self._stopping = False
+        self._turned_away: asyncio.Queue[Lease] = asyncio.Queue(16)
+
+    def assign(self, assignment: Assignment) -> None:
+        """Begin a task."""
+        work = self._work
+        if work is not None and work.run.assignment.lease == assignment.lease:
+            return
+        if work is not None or self._stopping:
+            if not self._turned_away.full():
+                self._turned_away.put_nowait(assignment.lease)
+            return
+        self._work = _Work(
+            Run(
+                assignment=assignment,
+                run_id=self._with.mint("run_"),
+                level=self._bounds.level,
+                limits=self._bounds.limits,
+                began=self._with.clock.monotonic(),
+            )
+        )
+        self._idle.clear()
+        self._news.set()
+        self.changed.set()
+
+    def cancel(self, lease: Lease, cancellation: Cancellation) -> None:
+        """End the task, and with it the process, which is started anew."""
+        if self._work is not None and self._work.run.assignment.lease == lease:
+            self._work.run.end(cancellation)
+
+    def revoke(self, leases: Sequence[Lease]) -> None:
+        """End the work on these leases and report nothing."""
+        if self._work is not None and self._work.run.assignment.lease in leases:
+            self._work.run.end(Revoked())
+
+    async def stop(self) -> None:
+        """Take no more tasks, end the present one and the process; return once the end is reported."""
+        self._stopping = True
+        if self._work is not None:
+            self._work.run.end(Stopping())
+        await self._idle.wait()
+        await self._keeper.stop()
+
+    def leases(self) -> tuple[Lease, ...]:
+        """Return what is worked on."""
+        return (self._work.run.assignment.lease,) if self._work is not None else ()
+
+    def condition(self) -> Condition:
+        """Return what the slot does now."""
+        if self._work is not None:
+            stats = self._keeper.stats
+            phase = self._work.run.phase.value
+            return Condition(Activity.WORKING, phase, stats.memory_bytes, stats.cpu_seconds, stats.pids)
+        if self._keeper.handle is None or not self._keeper.spoke:
+            return Condition(Activity.STARTING, self._keeper.trouble or "the agent's program has not called yet")
+        return Condition(Activity.IDLE)
+
+    def in_force(self) -> InForce | None:
+        """Return the isolation around the agent."""
+        return self._keeper.in_force
+
+    @property
+    def own_mailbox(self) -> str:
+        """The mailbox of the agent id."""
+        return self._program.agent_id
+
+    @property
+    def present(self) -> Assignment | None:
+        """The task the agent took."""
+        return self._work.run.assignment if self._work is not None and self._work.taken.is_set() else None
+
+    @property
+    def present_in_force(self) -> InForce | None:
+        """What is in force around the agent."""
+        return self._keeper.in_force
+
+    @property
+    def traceparent(self) -> str:
+        """Trace context of what the agent does now."""
+        return (self._work.run.traceparent or self._work.run.task_traceparent) if self._work is not None else ""
+
+    def note_life(self) -> None:
+        """Take note that the agent said something; the first time it becomes free for tasks by it."""
+        if not self._keeper.spoke:
+            self._keeper.spoke = True
+            self.changed.set()
+        if self._work is not None:
+            self._work.run.last_life = self._with.clock.monotonic()
+
+    async def progress(self, text: str) -> None:
+        """Show a line of progress of the present task."""
+        if self._work is None or not self._work.taken.is_set():
+            raise StaleLeaseError("There is no present task.")
+        run = self._work.run
+        await self._with.reports.progress(run.assignment.lease, one_line(text), usage_of(run, self._with.clock))
+
+    async def next_task(self, wait: float) -> tuple[Assignment, str]:
+        """Return the next task and its folder; a task that was taken and not completed is returned again."""
+        try:
+            async with asyncio.timeout(wait), self._available:
+                await self._available.wait_for(lambda: self._work is not None and self._work.ready)
+        except TimeoutError as cause:
+            raise DeadlineExceededError("No task came.", next_step="ask again") from cause
+        work = self._work
+        if work is None:
+            raise DeadlineExceededError("The task was withdrawn.", next_step="ask again")
+        work.taken.set()
+        task_id = work.run.assignment.lease.task_id
+        folder = self._program.home / task_id if self._bounds.level is Level.MINIMAL else Path("/workspace") / task_id
+        return work.run.assignment, str(folder)
+
+    async def complete_task(self, task_id: str, summary: str, failure: str | None) -> None:
+        """End the present task; returns once its report is journalled."""
+        work = self._work
+        if work is None or not work.taken.is_set() or work.over.is_set() or work.run.assignment.lease.task_id != task_id:
+            raise StaleLeaseError(task_id=task_id)
+        work.run.answer = Answer(failure or summary, failed=failure is not None)
+        work.summary = summary
+        work.run.exit = Exit(Cause.EXITED, code=0)
+        work.over.set()
+        await self._idle.wait()
+        if work.run.ending is not None:
+            raise StaleLeaseError(task_id=task_id)
+
+    async def serve(self) -> None:
+        """Keep the process alive and serve tasks until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._turn_away(), name="turn away")
+            group.create_task(self._keeper.serve(), name="long-running agent")
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                if self._work is not None:
+                    await self._attempt(self._work)
+
+    async def _turn_away(self) -> None:
+        while True:
+            lease = await self._turned_away.get()
+            failure = Failure(FailureKind.AGENT_LOST, "The slot was busy with another task.")
+            await self._with.reports.completed(lease, Result(failure=failure))
+
+    def _lost(self, why: str, ended: Exit | None) -> None:
+        """Take note that the process is gone, and the task it held with it."""
+        work = self._work
+        if work is None or work.over.is_set() or not work.taken.is_set():
+            return
+        work.run.exit = ended or Exit(Cause.START_FAILED, detail=why)
+        if ended is not None and ended.cause is Cause.EXITED and ended.code == 0:
+            work.run.exit = Exit(Cause.SIGNALLED, detail="The agent's program ended before it completed its task.")
+        work.over.set()
+
+    async def _show(self, stream: str, chunk: bytes) -> None:
+        """Hand output on as that of the present task; between tasks it is a log line."""
+        work = self._work
+        if work is None or not work.taken.is_set():
+            _log.info("agent's output", extra={"stream": stream, "text": chunk[:1000].decode(errors="replace").rstrip()})
+            return
+        for start in range(0, len(chunk), PIECE_BYTES):
+            piece = chunk[start : start + PIECE_BYTES]
+            await self._with.reports.output(work.run.assignment.lease, stream, work.offset, piece)
+            work.offset += len(piece)
+
+    async def _attempt(self, work: _Work) -> None:
+        run = work.run
+        try:
+            with span(
+                self._with.tracer,
+                "task run",
+                parent=run.assignment.traceparent,
+                kind="consumer",
+                task_id=run.assignment.lease.task_id,
+                attempt=run.assignment.lease.attempt,
+                driver="grpc_agent",
+            ) as whole:
+                run.task_traceparent = whole.traceparent
+                failure = await self._perform(work)
+                if failure is not None:
+                    whole.fail(failure.kind.value)
+            await self._with.mailboxes.closed(run.assignment.mailbox)
+            if not isinstance(run.ending, Revoked):
+                await self._with.reports.completed(run.assignment.lease, self._result(work, failure))
+        finally:
+            self._work = None
+            self._idle.set()
+            self.changed.set()
+
+    async def _perform(self, work: _Work) -> Failure | None:
+        run = work.run
+        happened = Happened(timeout=run.assignment.timeout, startup_timeout=self._bounds.startup_timeout)
+        try:
+            happened = replace(happened, overdue=await self._hand_out(work))
+        except ConductorError as error:
+            happened = replace(happened, error=error)
+        run.phase = Phase.FINISHING
+        work.ready = False
+        failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
+        run.succeeded = failure is None
+        ended_early = failure is not None and run.answer is None
+        if ended_early and work.taken.is_set():
+            grace = run.ending.grace if isinstance(run.ending, Cancellation) else self._bounds.stop_grace
+            await self._keeper.end(grace)
+        run.stats = self._keeper.stats
+        try:
+            await asyncio.to_thread(self._take_back, run)
+            await self._workspace.finish(run)
+        except ConductorError as error:
+            run.warnings.append(str(error))
+            return failure or from_error(error)
+        return failure
+
+    async def _hand_out(self, work: _Work) -> Overdue | None:
+        """Prepare the files, let the agent take the task, and wait for its end."""
+        run = work.run
+        asked = run.assignment.level
+        if asked is not None and _STRICTNESS.index(asked) > _STRICTNESS.index(self._bounds.level):
+            raise IsolationRefusedError(
+                f"The long-running agent runs at {self._bounds.level.value}; the task asks for {asked.value}."
+            )
+        try:
+            async with asyncio.timeout(min(self._bounds.startup_timeout, run.assignment.timeout)) as run.scope:
+                if run.ending is not None:
+                    return None
+                await self._workspace.prepare(run)
+                await asyncio.to_thread(self._move_in, run)
+                work.ready = True
+                async with self._available:
+                    self._available.notify_all()
+                await work.taken.wait()
+        except TimeoutError:
+            return Overdue.STARTUP
+        finally:
+            run.scope = None
+        run.handle, run.in_force, run.phase = self._keeper.handle, self._keeper.in_force, Phase.RUNNING
+        run.traceparent = run.task_traceparent
+        if run.in_force is not None:
+            await self._with.reports.started(run.assignment.lease, run.in_force)
+        left = run.assignment.timeout - (self._with.clock.monotonic() - run.began)
+        try:
+            async with asyncio.timeout(0 if run.ending is not None else left) as run.scope:
+                await work.over.wait()
+        except TimeoutError:
+            return Overdue.TASK
+        finally:
+            run.scope = None
+        return None
+
+    def _move_in(self, run: Run) -> None:
+        """Put the task's files below the agent's folder. A rename follows no link, and is refused where something is."""
+        if run.workspace is None:
+            return
+        try:
+            run.workspace.rename(self._program.home / run.assignment.lease.task_id)
+        except OSError as cause:
+            raise WorkspaceError(
+                "The files could not be given to the agent.", path=run.workspace, cause=cause.strerror
+            ) from cause
+
+    def _take_back(self, run: Run) -> None:
+        if run.workspace is None or os.path.lexists(run.workspace):
+            return
+        try:
+            (self._program.home / run.assignment.lease.task_id).rename(run.workspace)
+            if not stat.S_ISDIR(run.workspace.lstat().st_mode):
+                run.workspace.unlink()
+                raise WorkspaceError("The agent put something else in the place of its task's folder.")
+        except FileNotFoundError as cause:
+            raise WorkspaceError("The agent removed the folder of its task.") from cause
+        except OSError as cause:
+            raise WorkspaceError(path=run.workspace, cause=cause.strerror) from cause
+
+    def _result(self, work: _Work, failure: Failure | None) -> Result:
+        run = work.run
+        return Result(
+            failure=failure,
+            summary=cut(work.summary, SUMMARY_BYTES),
+            usage=usage_of(run, self._with.clock),
+            patch=run.patch,
+            base_commit=run.base_commit,
+            in_force=self._keeper.in_force,
+            warnings=tuple(run.warnings),
+        )

@@ -1,0 +1,37 @@
+"""What a run tells about itself: the one way out for progress, output and result."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent_sidecar.run.task import InForce, Lease, Result, Usage
+
+
+class Reports(Protocol):
+    """Takes reports. A report that was taken is journalled and reaches the control plane, whatever is killed in between."""
+
+    async def started(self, lease: Lease, in_force: InForce) -> None:
+        """Say that the agent's process runs."""
+
+    async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
+        """Show one line of progress; it may be dropped."""
+
+    async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
+        """Hand over live output, waiting while the control plane is slower than the agent.
+
+        Returns:
+            False if it was dropped because the journal is full; the offset then shows the gap.
+        """
+
+    async def completed(self, lease: Lease, result: Result) -> None:
+        """End the attempt; returns once that is journalled. Once per lease."""
+
+
+class Mailboxes(Protocol):
+    """Who reads which mailbox."""
+
+    async def closed(self, mailbox: str) -> None:
+        """Nobody reads this mailbox any more: its task has ended."""
+
+    async def new_process(self, mailbox: str) -> None:
+        """A new agent process reads this mailbox: what an earlier one did not acknowledge is offered again."""

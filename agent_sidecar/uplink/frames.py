@@ -1,0 +1,80 @@
+"""What the outbox holds: one frame of the session each, numbered when it is journalled, with what it needs before it may go."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+
+from agent_sidecar.run.task import Lease
+
+_VARINT_STOP = 0x80
+
+
+class Kind(enum.IntEnum):
+    """What a frame is, for the rules about full journals."""
+
+    MESSAGE = 1
+    RECEIPT = 2
+    STATUS = 3
+    """Start and progress of a task."""
+    OUTPUT = 4
+    RESULT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame before it has a number."""
+
+    kind: Kind
+    body: bytes
+    """A ConnectRequest without its sequence."""
+    attachment: str = ""
+    """File name of the artefact that has to be stored first."""
+    lease: Lease | None = None
+    """Of a result: the lease lives until the result is committed."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A journalled frame."""
+
+    sequence: int
+    kind: Kind
+    size: int
+    attachment: str = ""
+    lease: Lease | None = None
+    held: bool = False
+    """Its attachment is not stored yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the control plane did not take a frame."""
+
+    reason: str
+    message: str
+    retry_seconds: float = 0.0
+
+
+def numbered(sequence: int, body: bytes) -> bytes:
+    """Return the frame as it goes on the wire: field 1, the sequence, before the rest (protobuf encoding: tag 0x08, varint)."""
+    number = bytearray(b"\x08")
+    while sequence >= _VARINT_STOP:
+        number.append(sequence & 0x7F | _VARINT_STOP)
+        sequence >>= 7
+    number.append(sequence)
+    return bytes(number) + body
+
+
+def lease_text(lease: Lease | None) -> str:
+    """Return a lease as it is journalled."""
+    return json.dumps([lease.task_id, lease.attempt, lease.epoch]) if lease is not None else ""
+
+
+def lease_of(text: str) -> Lease | None:
+    """Return the lease that was journalled."""
+    if not text:
+        return None
+    task_id, attempt, epoch = json.loads(text)
+    return Lease(task_id, attempt, epoch)

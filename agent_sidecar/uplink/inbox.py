@@ -1,0 +1,288 @@
+"""What came for the agent: journalled, shown once to each agent process, gone when it is acknowledged.
+
+A position of a mailbox is taken once: what is delivered again is dropped, and, if it was acknowledged before, its acknowledgement
+is repeated. What one agent process saw without acknowledging is offered to the next with a higher `attempt`, five times at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from agent_sidecar.uplink.frames import Frame, Kind
+from agent_sidecar.uplink.journal import Change, Journal
+from agent_sidecar.uplink.outbox import Outbox
+from claude_conductor.errors import MessageNotFoundError
+from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
+
+ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class InboxLimits:
+    """How much may wait for the agent."""
+
+    messages: int = 1000
+    bytes: int = 8 << 20
+
+
+@dataclass(slots=True)
+class _Item:
+    position: int
+    attempt: int
+    sender: str
+    envelope: bytes
+    seen: bool = False
+
+
+class Inbox:
+    """The mailboxes the agent reads. All methods belong to one event loop.
+
+    Args:
+        journal: Opened.
+        outbox: Takes receipts.
+        limits: Bounds; the control plane is told as credit.
+    """
+
+    def __init__(self, journal: Journal, outbox: Outbox, limits: InboxLimits | None = None) -> None:
+        self._journal = journal
+        self._outbox = outbox
+        self._limits = limits or InboxLimits()
+        self._boxes: dict[str, dict[int, _Item]] = {}
+        self._cursors: dict[str, int] = {}
+        self._changed = asyncio.Condition()
+        self._passing: deque[tuple[str, _Item]] = deque(maxlen=self._limits.messages)
+        """Ephemeral messages: position 0, no receipts, gone with the process."""
+        self._held = [0, 0]
+        self._granted = [0, 0]
+        self._on_credit: Callable[[int, int], None] = _nobody
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Read what an earlier life left; mailboxes of its tasks are forgotten, as those attempts are over."""
+        for table in ("inbound", "cursors"):
+            connection.execute(f"DELETE FROM {table} WHERE mailbox LIKE 'task/%'")  # noqa: S608 - our own names
+        self._cursors = dict(connection.execute("SELECT mailbox, position FROM cursors").fetchall())
+        rows = connection.execute(
+            "SELECT mailbox, position, attempt, seen, sender, envelope FROM inbound ORDER BY mailbox, position"
+        )
+        for mailbox, position, attempt, seen, sender, envelope in rows.fetchall():
+            self._put(mailbox, _Item(position, attempt, sender, envelope, bool(seen)))
+
+    def positions(self) -> dict[str, int]:
+        """Return the highest position journalled, per mailbox."""
+        return dict(self._cursors)
+
+    def begin_session(self, on_credit: Callable[[int, int], None]) -> None:
+        """Grant what there is room for, and more whenever there is."""
+        self._on_credit = on_credit
+        self._granted = [0, 0]
+        self._grant()
+
+    def end_session(self) -> None:
+        """Nobody is there to be granted anything."""
+        self._on_credit = _nobody
+
+    async def deliver(self, delivery: session_service_pb2.Delivery) -> None:
+        """Take a delivery; returns once it is journalled and its receipts are on their way."""
+        new: list[tuple[str, _Item]] = []
+        known: list[tuple[str, int]] = []
+        for frame in delivery.frames:
+            header = frame.header
+            for index, envelope in enumerate(frame.frame.envelopes):
+                self._granted[0] -= 1
+                if header.first_position == 0:
+                    self._passing.append((header.mailbox, _Item(0, 1, header.sender, envelope.SerializeToString())))
+                    continue
+                position = header.first_position + index
+                if position > self._cursors.get(header.mailbox, 0):
+                    self._cursors[header.mailbox] = position
+                    body = envelope.SerializeToString()
+                    self._granted[1] -= len(body)
+                    new.append((header.mailbox, _Item(position, max(1, header.attempt), header.sender, body)))
+                elif position not in self._boxes.get(header.mailbox, {}):
+                    known.append((header.mailbox, position))
+        if known:
+            self._outbox.append(receipts(known, message_pb2.MESSAGE_STATE_ACKED))
+        if self._passing:
+            await self._tell()
+        if new:
+            told = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
+            await self._outbox.append(told, _insert(new))
+            for mailbox, item in new:
+                self._put(mailbox, item)
+            await self._tell()
+        self._grant()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
+        """Return messages this agent process has not fetched, in order; empty after `wait` seconds without any."""
+        chosen = self._unseen(most)
+        if not chosen and wait > 0:
+            try:
+                async with asyncio.timeout(wait), self._changed:
+                    await self._changed.wait_for(lambda: bool(self._unseen(1)))
+            except TimeoutError:
+                return []
+            chosen = self._unseen(most)
+        if not chosen:
+            return []
+        for _, item in chosen:
+            item.seen = True
+        places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
+        try:
+            if places:
+                await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), _mark_seen(places))
+        except BaseException:  # the agent hung up, or the disk is full: it has not got them
+            for _, item in chosen:
+                item.seen = False
+            raise
+        self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
+        self._grant()
+        return [
+            message_service_pb2.ReceivedMessage(
+                sender=item.sender,
+                position=item.position,
+                attempt=item.attempt,
+                envelope=message_pb2.Envelope.FromString(item.envelope),
+                mailbox=mailbox,
+            )
+            for mailbox, item in chosen
+        ]
+
+    async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
+        """Acknowledge messages; returns once that is journalled. What was acknowledged before is left alone.
+
+        Raises:
+            MessageNotFoundError: A position was never delivered to this mailbox; none is acknowledged then.
+        """
+        last = self._cursors.get(mailbox, 0)
+        if unknown := [position for position in positions if not 0 <= position <= last]:
+            raise MessageNotFoundError("This position was never delivered.", mailbox=mailbox, position=unknown[0])
+        box = self._boxes.get(mailbox, {})
+        gone = sorted({position for position in positions if position in box})
+        if not gone:
+            return
+        places = [(mailbox, position) for position in gone]
+        await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_ACKED), _delete(places))
+        for position in gone:
+            self._drop(mailbox, position)
+        self._grant()
+
+    async def closed(self, mailbox: str) -> None:
+        """Forget a mailbox: its task ended, and the control plane tells the senders."""
+        for position in list(self._boxes.get(mailbox, {})):
+            self._drop(mailbox, position)
+        self._boxes.pop(mailbox, None)
+        self._cursors.pop(mailbox, None)
+        await self._journal.submit(_forget(mailbox))
+        self._grant()
+
+    async def new_process(self, mailbox: str) -> None:
+        """Offer what an earlier process saw to the next one; what was offered too often is refused."""
+        seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
+        given_up = [item for item in seen if item.attempt >= ATTEMPTS]
+        for item in seen:
+            item.seen = False
+            item.attempt += 1
+        if given_up:
+            places = [(mailbox, item.position) for item in given_up]
+            why = f"fetched {ATTEMPTS} times without an acknowledgement"
+            await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_BOUNCED, why), _delete(places))
+            for item in given_up:
+                self._drop(mailbox, item.position)
+        await self._journal.submit(_reoffer(mailbox))
+        self._grant()
+
+    def _unseen(self, most: int) -> list[tuple[str, _Item]]:
+        journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
+        passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
+        found = chain(journalled, passing)
+        return [pair for pair, _ in zip(found, range(most), strict=False)]
+
+    def _put(self, mailbox: str, item: _Item) -> None:
+        self._boxes.setdefault(mailbox, {})[item.position] = item
+        self._held[0] += 1
+        self._held[1] += len(item.envelope)
+
+    def _drop(self, mailbox: str, position: int) -> None:
+        item = self._boxes.get(mailbox, {}).pop(position, None)
+        if item is not None:
+            self._held[0] -= 1
+            self._held[1] -= len(item.envelope)
+
+    def _grant(self) -> None:
+        """Grant credit once a quarter of the bound is free of it."""
+        passing = sum(len(item.envelope) for _, item in self._passing)
+        room = (self._limits.messages - self._held[0] - len(self._passing), self._limits.bytes - self._held[1] - passing)
+        more = [max(0, room[0] - self._granted[0]), max(0, room[1] - self._granted[1])]
+        if more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:
+            self._granted = [self._granted[0] + more[0], self._granted[1] + more[1]]
+            self._on_credit(*more)
+
+
+def receipts(places: Iterable[tuple[str, int]], state: message_pb2.MessageState.ValueType, reason: str = "") -> Frame:
+    """Return the frame that tells what became of messages, consecutive ones as a range."""
+    ranges: list[session_service_pb2.Receipt] = []
+    for mailbox, position in places:
+        if ranges and ranges[-1].mailbox == mailbox and ranges[-1].to_position + 1 == position:
+            ranges[-1].to_position = position
+        else:
+            ranges.append(
+                session_service_pb2.Receipt(
+                    mailbox=mailbox, from_position=position, to_position=position, state=state, reason=reason
+                )
+            )
+    request = session_service_pb2.ConnectRequest(receipts=session_service_pb2.Receipts(receipts=ranges))
+    return Frame(Kind.RECEIPT, request.SerializeToString())
+
+
+def _nobody(messages: int, size: int) -> None:
+    """There is no session."""
+
+
+def _insert(new: Sequence[tuple[str, _Item]]) -> Change[None]:
+    rows = [(mailbox, item.position, item.attempt, item.sender, item.envelope) for mailbox, item in new]
+
+    def change(connection: sqlite3.Connection) -> None:
+        connection.executemany("INSERT OR IGNORE INTO inbound VALUES (?, ?, ?, 0, ?, ?)", rows)
+        connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", [row[:2] for row in rows])
+
+    return change
+
+
+def _mark_seen(places: Sequence[tuple[str, int]]) -> Change[None]:
+    return _each("UPDATE inbound SET seen = 1 WHERE mailbox = ? AND position = ?", places)
+
+
+def _delete(places: Sequence[tuple[str, int]]) -> Change[None]:
+    return _each("DELETE FROM inbound WHERE mailbox = ? AND position = ?", places)
+
+
+def _each(text: str, places: Sequence[tuple[str, int]]) -> Change[None]:
+    def change(connection: sqlite3.Connection) -> None:
+        connection.executemany(text, places)
+
+    return change
+
+
+def _forget(mailbox: str) -> Change[None]:
+    def change(connection: sqlite3.Connection) -> None:
+        for table in ("inbound", "cursors"):
+            connection.execute(f"DELETE FROM {table} WHERE mailbox = ?", (mailbox,))  # noqa: S608 - our own names
+
+    return change
+
+
+def _reoffer(mailbox: str) -> Change[None]:
+    def change(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE inbound SET seen = 0, attempt = attempt + 1 WHERE mailbox = ? AND seen = 1", (mailbox,))
+
+    return change

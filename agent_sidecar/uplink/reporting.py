@@ -1,0 +1,74 @@
+"""How a run's reports become frames of the session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from agent_sidecar.run.task import InForce, Lease, Result, Usage
+from agent_sidecar.uplink import convert
+from agent_sidecar.uplink.frames import Frame, Kind
+from agent_sidecar.uplink.outbox import Outbox
+from claude_conductor.errors import StoreUnavailableError
+from claude_conductor.v1 import session_service_pb2 as pb
+from claude_conductor.v1 import task_pb2
+
+_log = logging.getLogger(__name__)
+_REPEAT_SECONDS: Final = 0.5
+
+
+class Reporting:
+    """Writes reports into the outbox.
+
+    Args:
+        outbox: Where they go.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def started(self, lease: Lease, in_force: InForce) -> None:
+        """Say that the agent's process runs."""
+        started = pb.TaskStarted(isolation=convert.in_force_to(in_force))
+        self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), started=started)))
+
+    async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
+        """Show one line of progress."""
+        progress = pb.TaskProgress(text=text, usage=convert.usage_to(usage))
+        self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), progress=progress)))
+
+    async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
+        """Hand over live output; False if it was dropped."""
+        if not await self._outbox.takes_output(len(data)):
+            return False
+        output = pb.TaskOutput(stream=stream, offset=offset, data=data)
+        self._outbox.append(_frame(Kind.OUTPUT, pb.TaskReport(lease=convert.lease_to(lease), output=output)))
+        return True
+
+    async def completed(self, lease: Lease, result: Result) -> None:
+        """End the attempt; a full disk is waited for, as a result is never given up."""
+        report = pb.TaskReport(lease=convert.lease_to(lease), completed=convert.result_to(result))
+        frame = _frame(Kind.RESULT, report, result.patch.artefact_id if result.patch is not None else "", lease)
+        while True:
+            try:
+                await self._outbox.append(frame)
+                return
+            except StoreUnavailableError as error:
+                _log.error("result could not be journalled yet", extra={"task_id": lease.task_id, "cause": str(error)})
+                await asyncio.sleep(_REPEAT_SECONDS)
+
+
+def _frame(kind: Kind, report: pb.TaskReport, attachment: str = "", lease: Lease | None = None) -> Frame:
+    return Frame(kind, pb.ConnectRequest(report=report).SerializeToString(), attachment, lease)
+
+
+def without_patch(body: bytes, reason: str) -> bytes:
+    """Return a result's frame without its patch, which the control plane refused for good; a warning says why."""
+    request = pb.ConnectRequest.FromString(body)
+    result: task_pb2.TaskResult = request.report.completed
+    result.patch_artefact_id = ""
+    result.ClearField("patch")
+    del result.artefacts[:]
+    result.warnings.append(f"the patch could not be stored: {reason}")
+    return request.SerializeToString()

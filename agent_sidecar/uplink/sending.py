@@ -1,0 +1,195 @@
+"""How an agent's message gets its answer: batched while the journal is busy, within the control plane's credit, once per id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from agent_sidecar.uplink.frames import Frame, Kind, Refusal
+from agent_sidecar.uplink.outbox import BATCH_BYTES, Outbox
+from claude_conductor.errors import (
+    AgentOfflineError,
+    ConductorError,
+    ControlPlaneUnavailableError,
+    MailboxFullError,
+    StoreUnavailableError,
+)
+from claude_conductor.rpc.status import from_reason
+from claude_conductor.v1 import message_pb2, session_service_pb2
+
+_MOST_IN_A_FRAME: Final = 256
+_MOST_WAITING: Final = 1024
+_MOST_WAITING_BYTES: Final = 8 << 20
+
+
+@dataclass(slots=True)
+class _Message:
+    """A message on its way; repeats of its id wait for the same answer."""
+
+    header: message_pb2.FrameHeader
+    envelope: bytes
+    answer: asyncio.Future[Refusal | None]
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Messages with the same one may share a frame."""
+        return self.header.recipient, self.header.type, self.header.quality, self.header.expire_time_ms
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What the control plane can take; None before it said anything and while it is away: the journal takes it."""
+
+    messages: int | None = None
+    bytes: int | None = None
+
+    def covers(self, size: int) -> bool:
+        """Tell whether one more message may go."""
+        return (self.messages is None or self.messages > 0) and (self.bytes is None or self.bytes >= min(size, 1 << 20))
+
+    def spend(self, size: int) -> None:
+        """Take one message off."""
+        self.messages = None if self.messages is None else self.messages - 1
+        self.bytes = None if self.bytes is None else self.bytes - size
+
+
+class Sender:
+    """Sends messages through the outbox.
+
+    Args:
+        outbox: Journals them.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._queue: deque[_Message] = deque()
+        self._queue_bytes = 0
+        self._busy = False
+        self._under_way: dict[bytes, _Message] = {}
+        self._allowance = _Allowance()
+
+    def credit(self, messages: int, size: int, *, first: bool) -> None:
+        """Take note of what the control plane can take: the first of a session replaces what was left, later ones add."""
+        known = not first and self._allowance.messages is not None
+        self._allowance.messages = messages + (self._allowance.messages or 0 if known else 0)
+        self._allowance.bytes = size + (self._allowance.bytes or 0 if known else 0)
+        self._flush()
+
+    def disconnected(self) -> None:
+        """The session ended: its credit is void, and messages wait in the journal."""
+        self._allowance.messages = self._allowance.bytes = None
+        self._flush()
+
+    async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> None:
+        """Send a message and return once the control plane has accepted it.
+
+        Args:
+            header: With the id of this one message.
+            envelope: The message.
+            wait: Seconds to wait for the answer.
+
+        Raises:
+            AgentNotFoundError: And the other reasons for which the control plane refuses messages.
+            MailboxFullError: The sidecar's own queue or journal is full.
+            ControlPlaneUnavailableError: There was no answer in time; the message may still arrive. Repeat it with the same id.
+        """
+        if header.quality == message_pb2.QUALITY_EPHEMERAL and not self._outbox.connected:
+            raise AgentOfflineError("The control plane is away, and an ephemeral message does not wait.")
+        message = self._under_way.get(header.message_ids)
+        if message is None:
+            message = self._enqueue(header, envelope)
+        try:
+            async with asyncio.timeout(wait):
+                refusal = await asyncio.shield(message.answer)
+        except TimeoutError as cause:
+            raise _unknown("The control plane did not answer in time.") from cause
+        except asyncio.CancelledError:
+            if not message.answer.cancelled():
+                raise
+            raise _unknown("The connection was lost before the answer came.") from None
+        if refusal is not None:
+            raise error_of(refusal)
+
+    def _enqueue(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope) -> _Message:
+        body = envelope.SerializeToString()
+        full = len(self._queue) >= _MOST_WAITING or self._queue_bytes + len(body) > _MOST_WAITING_BYTES
+        if full or not self._outbox.takes_message(len(body) + self._queue_bytes):
+            raise MailboxFullError(
+                "The sidecar's queue is full; nothing was stored.",
+                next_step="send again later: the control plane has to catch up",
+            )
+        loop = asyncio.get_running_loop()
+        message = _Message(header, body, loop.create_future())
+        self._under_way[header.message_ids] = message
+        message.answer.add_done_callback(lambda _: self._under_way.pop(header.message_ids, None))
+        self._queue.append(message)
+        self._queue_bytes += len(body)
+        self._flush()
+        return message
+
+    def _flush(self) -> None:
+        """Journal what waits, unless the journal is busy with the last batch: then it goes with the next."""
+        while not self._busy and self._queue and self._allowance.covers(len(self._queue[0].envelope)):
+            group = self._next_group()
+            self._busy = True
+            self._journal(group)
+
+    def _next_group(self) -> list[_Message]:
+        group: list[_Message] = []
+        size = 0
+        while self._queue and len(group) < _MOST_IN_A_FRAME:
+            message = self._queue[0]
+            fits = not group or (message.key == group[0].key and size + len(message.envelope) <= BATCH_BYTES)
+            if not fits or not self._allowance.covers(len(message.envelope)):
+                break
+            self._queue.popleft()
+            self._queue_bytes -= len(message.envelope)
+            self._allowance.spend(len(message.envelope))
+            size += len(message.envelope)
+            group.append(message)
+        return group
+
+    def _journal(self, group: list[_Message]) -> None:
+        header = message_pb2.FrameHeader()
+        header.CopyFrom(group[0].header)
+        header.message_ids = b"".join(message.header.message_ids for message in group)
+        frame = message_pb2.MessageFrame(
+            header=header, envelopes=[message_pb2.Envelope.FromString(message.envelope) for message in group]
+        )
+        body = session_service_pb2.ConnectRequest(message_frame=frame).SerializeToString()
+        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: _pass_on(done, group))
+        appended = self._outbox.append(Frame(Kind.MESSAGE, body), answer=answer)
+        appended.add_done_callback(lambda done: self._journalled(done, group))
+
+    def _journalled(self, appended: asyncio.Future[int], group: list[_Message]) -> None:
+        self._busy = False
+        error = None if appended.cancelled() else appended.exception()
+        if error is not None:
+            for message in group:
+                if not message.answer.done():
+                    message.answer.set_result(Refusal(StoreUnavailableError.reason, str(error), 1.0))
+        self._flush()
+
+
+def _pass_on(answer: asyncio.Future[Refusal | None], group: list[_Message]) -> None:
+    for message in group:
+        if message.answer.done():
+            continue
+        if answer.cancelled():
+            message.answer.cancel()
+        else:
+            message.answer.set_result(answer.result())
+
+
+def _unknown(what: str) -> ControlPlaneUnavailableError:
+    return ControlPlaneUnavailableError(
+        f"{what} Whether the message was accepted is not known.", next_step="send it again with the same id: it is accepted once"
+    )
+
+
+def error_of(refusal: Refusal) -> ConductorError:
+    """Return the error of a refused frame."""
+    return from_reason(refusal.reason, refusal.message)

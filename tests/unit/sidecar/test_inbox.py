@@ -1,0 +1,179 @@
+"""The inbox: each message once per agent process, whatever is repeated, reordered or restarted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from agent_sidecar.uplink.inbox import InboxLimits, receipts
+from claude_conductor.errors import MessageNotFoundError
+from claude_conductor.v1 import message_pb2
+from claude_conductor.v1 import session_service_pb2 as pb
+from tests.fakes.boxes import Boxes, delivery
+
+STATES = {
+    message_pb2.MESSAGE_STATE_AT_SIDECAR: "at",
+    message_pb2.MESSAGE_STATE_SEEN: "seen",
+    message_pb2.MESSAGE_STATE_ACKED: "acked",
+    message_pb2.MESSAGE_STATE_BOUNCED: "bounced",
+}
+
+
+async def told(boxes: Boxes) -> list[tuple[str, str, int, int]]:
+    return [
+        (STATES[receipt.state], receipt.mailbox, receipt.from_position, receipt.to_position)
+        for request in await boxes.wire()
+        for receipt in request.receipts.receipts
+    ]
+
+
+def test_receipts_of_consecutive_positions_are_ranges():
+    frame = receipts([("a", 1), ("a", 2), ("a", 4), ("b", 5)], message_pb2.MESSAGE_STATE_SEEN)
+    ranges = pb.ConnectRequest.FromString(frame.body).receipts.receipts
+    assert [(r.mailbox, r.from_position, r.to_position) for r in ranges] == [("a", 1, 2), ("a", 4, 4), ("b", 5, 5)]
+
+
+async def test_a_message_goes_through_its_states(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a", "b"))
+    (first,) = await boxes.inbox.fetch(1, 0)
+    assert (first.position, first.attempt, first.sender, first.mailbox) == (1, 1, "agent/x", "agent-1")
+    (second,) = await boxes.inbox.fetch(10, 0)
+    assert await boxes.inbox.fetch(10, 0) == []
+    await boxes.inbox.acknowledge("agent-1", [2])
+    await boxes.inbox.acknowledge("agent-1", [2])
+    assert await told(boxes) == [
+        ("at", "agent-1", 1, 2),
+        ("seen", "agent-1", 1, 1),
+        ("seen", "agent-1", 2, 2),
+        ("acked", "agent-1", 2, 2),
+    ]
+    assert boxes.inbox.positions() == {"agent-1": 2}
+    assert second.envelope.data == b"b"
+
+
+async def test_a_position_that_never_came_cannot_be_acknowledged(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    with pytest.raises(MessageNotFoundError):
+        await boxes.inbox.acknowledge("agent-1", [1, 2])
+    assert len(await told(boxes)) == 1
+
+
+async def test_who_waits_is_woken_by_a_delivery(boxes: Boxes):
+    waiting = asyncio.create_task(boxes.inbox.fetch(10, 10))
+    await asyncio.sleep(0)
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    async with asyncio.timeout(5):
+        assert len(await waiting) == 1
+
+
+async def test_what_a_process_saw_is_offered_five_times_and_then_refused(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "poison", "later"))
+    for attempt in range(1, 6):
+        (message,) = await boxes.inbox.fetch(1, 0)
+        assert (message.position, message.attempt) == (1, attempt)
+        await boxes.inbox.new_process("agent-1")
+    (message,) = await boxes.inbox.fetch(1, 0)
+    assert (message.position, message.attempt) == (2, 1)
+    assert ("bounced", "agent-1", 1, 1) in await told(boxes)
+
+
+async def test_attempts_are_counted_across_a_restart_of_the_sidecar(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    await boxes.inbox.fetch(1, 0)
+    again = await boxes.restart()
+    assert await again.inbox.fetch(1, 0) == []
+    await again.inbox.new_process("agent-1")
+    (message,) = await again.inbox.fetch(1, 0)
+    assert message.attempt == 2
+    await again.close()
+
+
+async def test_the_mailbox_of_a_task_begins_anew_with_each_attempt(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("task/1", 1, "a"))
+    await boxes.inbox.fetch(1, 0)
+    await boxes.inbox.closed("task/1")
+    assert boxes.inbox.positions() == {}
+    await boxes.inbox.deliver(delivery("task/1", 1, "a", attempt=2))
+    (message,) = await boxes.inbox.fetch(1, 0)
+    assert message.attempt == 2
+    again = await boxes.restart()
+    assert again.inbox.positions() == {}
+    await again.close()
+
+
+async def test_credit_is_granted_again_when_a_quarter_is_free(tmp_path: Path):
+    boxes = Boxes(tmp_path / "journal.db", inbox=InboxLimits(messages=8, bytes=1 << 20))
+    await boxes.open()
+    granted: list[int] = []
+    boxes.inbox.begin_session(lambda messages, _: granted.append(messages))
+    assert granted == [8]
+    await boxes.inbox.deliver(delivery("agent-1", 1, *"abcdefgh"))
+    await boxes.inbox.fetch(8, 0)
+    assert granted == [8]
+    await boxes.inbox.acknowledge("agent-1", [1])
+    assert granted == [8]
+    await boxes.inbox.acknowledge("agent-1", [2, 3])
+    assert granted == [8, 3]
+    boxes.inbox.begin_session(lambda messages, _: granted.append(messages))
+    assert granted[-1] == 3
+    await boxes.close()
+
+
+STEP = st.one_of(
+    st.tuples(st.just("deliver"), st.integers(1, 8), st.integers(1, 3)),
+    st.tuples(st.just("fetch"), st.integers(1, 4), st.just(0)),
+    st.tuples(st.just("ack"), st.integers(1, 8), st.just(0)),
+    st.tuples(st.sampled_from(["new process", "restart"]), st.just(0), st.just(0)),
+)
+
+
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEP, max_size=25))
+def test_no_process_sees_a_message_twice_and_none_after_its_acknowledgement(
+    steps: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory
+):
+    asyncio.run(play(steps, tmp_path_factory.mktemp("inbox") / "journal.db"))
+
+
+async def play(steps: list[tuple[str, int, int]], path: Path) -> None:
+    boxes = Boxes(path)
+    await boxes.open()
+    cursor = 0
+    acked: set[int] = set()
+    seen_now: set[int] = set()
+    attempts: dict[int, int] = {}
+    for what, number, count in steps:
+        if what == "deliver":
+            # A feed repeats from anywhere below its cursor, but never leaves a gap.
+            first = min(number, cursor + 1)
+            await boxes.inbox.deliver(delivery("agent-1", first, *(str(first + i) for i in range(count))))
+            cursor = max(cursor, first + count - 1)
+        elif what == "fetch":
+            positions = []
+            for message in await boxes.inbox.fetch(number, 0):
+                assert message.position not in seen_now | acked
+                assert message.envelope.id == str(message.position)
+                assert message.attempt > attempts.get(message.position, 0)
+                attempts[message.position] = message.attempt
+                positions.append(message.position)
+            assert positions == sorted(positions)
+            seen_now |= set(positions)
+        elif what == "ack" and number <= cursor:
+            await boxes.inbox.acknowledge("agent-1", [number])
+            acked.add(number)
+        elif what in ("new process", "restart"):
+            boxes = await boxes.restart() if what == "restart" else boxes
+            await boxes.inbox.new_process("agent-1")
+            seen_now.clear()
+    assert boxes.inbox.positions().get("agent-1", 0) == cursor
+    left = {message.position for message in await boxes.inbox.fetch(1000, 0)} | seen_now | acked
+    given_up = {p for p in range(1, cursor + 1) if attempts.get(p, 0) >= 5}
+    assert left | given_up == set(range(1, cursor + 1))
+    final = await boxes.wire()
+    assert [request.sequence for request in final] == list(range(1, len(final) + 1))
+    await boxes.close()

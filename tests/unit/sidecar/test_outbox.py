@@ -1,0 +1,260 @@
+"""The outbox: order, repeats after a lost connection, answers, and what gives way when it is full."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from agent_sidecar.isolation.interface import Level
+from agent_sidecar.run.task import InForce, Lease, Patch, Result
+from agent_sidecar.uplink.frames import Frame, Kind, Refusal, numbered
+from agent_sidecar.uplink.outbox import OutboxLimits
+from agent_sidecar.uplink.reporting import Reporting, without_patch
+from agent_sidecar.uplink.sending import Sender
+from claude_conductor.errors import AgentNotFoundError, AgentOfflineError, ControlPlaneUnavailableError, MailboxFullError
+from claude_conductor.v1 import message_pb2
+from claude_conductor.v1 import session_service_pb2 as pb
+from tests.fakes.boxes import Boxes
+
+LEASE = Lease("task_1", 1, 2**63 + 5)
+
+
+def frame(number: int, kind: Kind = Kind.STATUS) -> Frame:
+    body = pb.ConnectRequest(report=pb.TaskReport(progress=pb.TaskProgress(text=str(number))))
+    return Frame(kind, body.SerializeToString())
+
+
+def texts(requests: list[pb.ConnectRequest]) -> list[int]:
+    return [int(request.report.progress.text) for request in requests]
+
+
+@pytest.mark.parametrize("sequence", [1, 127, 128, 300, 2**32, 2**63])
+def test_a_frame_carries_its_number_as_protobuf_writes_it(sequence: int):
+    body = pb.ConnectRequest(report=pb.TaskReport(progress=pb.TaskProgress(text="x")))
+    whole = pb.ConnectRequest(sequence=sequence)
+    whole.MergeFrom(body)
+    assert numbered(sequence, body.SerializeToString()) == whole.SerializeToString()
+
+
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["append", "send", "commit", "lose answer", "forget", "restart"]), max_size=25))
+def test_every_frame_reaches_the_control_plane_in_order_whatever_is_lost(
+    steps: list[str], tmp_path_factory: pytest.TempPathFactory
+):
+    asyncio.run(play(steps, tmp_path_factory.mktemp("outbox") / "journal.db"))
+
+
+async def play(steps: list[str], path: Path) -> None:
+    """A model of the other end: it commits what it has not seen in this life, in order, and may lose its memory."""
+    boxes = Boxes(path)
+    await boxes.open()
+    appended = sent = remembered = 0
+    effects: list[int] = []
+
+    def take(requests: list[pb.ConnectRequest]) -> None:
+        nonlocal remembered
+        for request in requests:
+            if request.sequence > remembered:
+                remembered = request.sequence
+                effects.append(int(request.report.progress.text))
+
+    for step in [*steps, "restart", "send", "commit"]:
+        match step:
+            case "append":
+                appended += 1
+                assert await boxes.outbox.append(frame(appended)) == appended
+            case "send":
+                requests = await boxes.wire(sent)
+                assert [request.sequence for request in requests] == sorted(request.sequence for request in requests)
+                take(requests)
+                sent = max([sent, *(request.sequence for request in requests)])
+            case "commit":
+                boxes.outbox.committed(remembered, {})
+            case "lose answer":
+                sent = boxes.outbox.resume(remembered)
+            case "forget":
+                remembered = 0
+                sent = boxes.outbox.resume(0)
+            case "restart":
+                boxes = await boxes.restart()
+                remembered = 0
+                sent = boxes.outbox.resume(0)
+    assert list(dict.fromkeys(effects)) == list(range(1, appended + 1))
+    assert await boxes.wire() == []
+    await boxes.close()
+
+
+async def test_a_number_is_never_used_twice_even_when_nothing_waits(boxes: Boxes):
+    await boxes.outbox.append(frame(1))
+    boxes.outbox.committed(1, {})
+    again = await boxes.restart()
+    assert await again.outbox.append(frame(2)) == 2
+    await again.close()
+
+
+async def test_a_result_waits_for_its_attachment_and_holds_back_what_follows(boxes: Boxes):
+    patch = Patch(Path("p"), "ab" * 32, 5, 1, 2, 3)
+    await boxes.outbox.append(frame(1))
+    in_force = InForce(Level.STRICT, Level.STRICT, "fake")
+    await Reporting(boxes.outbox).completed(LEASE, Result(patch=patch, in_force=in_force))
+    await boxes.outbox.append(frame(2))
+    assert len(await boxes.wire()) == 1
+    assert boxes.outbox.uncommitted_leases() == (LEASE,)
+    again = await boxes.restart()
+    held = again.outbox.held()
+    assert held is not None
+    assert held.attachment == patch.artefact_id
+    assert again.outbox.uncommitted_leases() == (LEASE,)
+    again.outbox.release(held.sequence)
+    first, second, third = await again.wire()
+    assert second.report.completed.patch_artefact_id == patch.artefact_id
+    assert second.report.lease.epoch == LEASE.epoch
+    again.outbox.committed(third.sequence, {})
+    assert again.outbox.uncommitted_leases() == ()
+    assert again.outbox.attachments() == frozenset()
+    await again.close()
+    del first
+
+
+async def test_a_result_whose_patch_is_refused_goes_without_it_and_says_so(boxes: Boxes):
+    await Reporting(boxes.outbox).completed(LEASE, Result(patch=Patch(Path("p"), "ab" * 32, 5, 1, 2, 3)))
+    held = boxes.outbox.held()
+    assert held is not None
+    await boxes.outbox.replace(held.sequence, lambda body: without_patch(body, "too large"))
+    (request,) = await boxes.wire()
+    assert request.report.completed.patch_artefact_id == ""
+    assert list(request.report.completed.warnings) == ["the patch could not be stored: too large"]
+
+
+async def test_output_gives_way_first_then_messages_and_results_never(tmp_path: Path):
+    boxes = Boxes(tmp_path / "journal.db", OutboxLimits(journal=40_000, output_ahead=10_000))
+    await boxes.open()
+    reports, sender = Reporting(boxes.outbox), Sender(boxes.outbox)
+    taken = [await reports.output(LEASE, "stdout", index * 1000, b"x" * 1000) for index in range(60)]
+    assert taken.index(False) in range(15, 25)
+    assert not any(taken[25:])
+    assert boxes.outbox.takes_message(1000)
+    for _ in range(25):
+        await boxes.outbox.append(Frame(Kind.MESSAGE, b"x" * 1000))
+    with pytest.raises(MailboxFullError):
+        await sender.send(header("a", 1), message_pb2.Envelope(data=b"x" * 1000), 1)
+    await reports.completed(LEASE, Result(summary="x" * 5000))
+    assert boxes.outbox.uncommitted_leases() == (LEASE,)
+    await boxes.close()
+
+
+async def test_while_the_control_plane_is_there_output_waits_instead(tmp_path: Path):
+    boxes = Boxes(tmp_path / "journal.db", OutboxLimits(journal=1 << 20, output_ahead=3000))
+    await boxes.open()
+    boxes.outbox.resume(0)
+    reports = Reporting(boxes.outbox)
+    for offset in (0, 1000):
+        assert await reports.output(LEASE, "stdout", offset, b"x" * 1000)
+    await boxes.outbox.append(frame(0))
+    third = asyncio.create_task(reports.output(LEASE, "stdout", 2000, b"x" * 1000))
+    await asyncio.sleep(0)
+    assert not third.done()
+    boxes.outbox.committed(1, {})
+    async with asyncio.timeout(5):
+        assert await third
+    await boxes.close()
+
+
+async def test_a_result_refused_for_now_is_sent_again_at_the_end(boxes: Boxes):
+    await Reporting(boxes.outbox).completed(LEASE, Result(summary="kept"))
+    again = boxes.outbox.committed(1, {1: Refusal("STORE_UNAVAILABLE", "disk full", 1.0)})
+    ((entry, _),) = again
+    await boxes.outbox.repeat(entry)
+    (request,) = await boxes.wire(1)
+    assert (request.sequence, request.report.completed.summary) == (2, "kept")
+
+
+def header(recipient: str, number: int, quality: int = message_pb2.QUALITY_DURABLE) -> message_pb2.FrameHeader:
+    return message_pb2.FrameHeader(recipient=recipient, type="t", quality=quality, message_ids=number.to_bytes(16, "big"))
+
+
+async def next_frames(boxes: Boxes, after: int = 0) -> list[pb.ConnectRequest]:
+    async with asyncio.timeout(5):
+        while not (frames := await boxes.wire(after)):  # noqa: ASYNC110 - each look is a round through the journal
+            await asyncio.sleep(0)
+        return frames
+
+
+async def test_each_sender_hears_what_became_of_its_message(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    good = asyncio.create_task(sender.send(header("a", 1), message_pb2.Envelope(data=b"1"), 5))
+    (first,) = await next_frames(boxes)
+    boxes.outbox.committed(first.sequence, {})
+    await good
+    bad = asyncio.create_task(sender.send(header("b", 2), message_pb2.Envelope(data=b"2"), 5))
+    (second,) = await next_frames(boxes, 1)
+    boxes.outbox.committed(second.sequence, {second.sequence: Refusal("AGENT_NOT_FOUND", "nobody")})
+    with pytest.raises(AgentNotFoundError, match="nobody"):
+        await bad
+
+
+async def test_messages_that_come_while_the_journal_is_busy_share_a_frame_in_order(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    async with asyncio.TaskGroup() as group:
+        for number in range(1, 21):
+            recipient = "b" if number == 15 else "a"
+            group.create_task(sender.send(header(recipient, number), message_pb2.Envelope(data=b"%d" % number), 5))
+        seen: list[pb.ConnectRequest] = []
+        while sum(len(request.message_frame.envelopes) for request in seen) < 20:
+            seen += await next_frames(boxes, len(seen))
+        boxes.outbox.committed(seen[-1].sequence, {})
+    assert len(seen) <= 4
+    numbers = [int(envelope.data) for request in seen for envelope in request.message_frame.envelopes]
+    assert numbers == list(range(1, 21))
+    for request in seen:
+        ids = request.message_frame.header.message_ids
+        assert [int.from_bytes(ids[i : i + 16], "big") for i in range(0, len(ids), 16)] == [
+            int(envelope.data) for envelope in request.message_frame.envelopes
+        ]
+
+
+async def test_a_repeat_of_a_message_that_still_waits_is_journalled_once(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    with pytest.raises(ControlPlaneUnavailableError, match="not known"):
+        await sender.send(header("a", 1), message_pb2.Envelope(), 0.05)
+    repeat = asyncio.create_task(sender.send(header("a", 1), message_pb2.Envelope(), 5))
+    frames = await next_frames(boxes)
+    assert len(frames) == 1
+    boxes.outbox.committed(1, {})
+    await repeat
+
+
+async def test_an_answer_lost_with_its_connection_is_unknown_not_ok(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    sending = asyncio.create_task(sender.send(header("a", 1), message_pb2.Envelope(), 5))
+    await next_frames(boxes)
+    boxes.outbox.resume(1)
+    with pytest.raises(ControlPlaneUnavailableError, match="not known"):
+        await sending
+
+
+async def test_without_credit_messages_wait_and_ephemeral_ones_fail_when_nobody_is_there(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    sender.credit(1, 1 << 20, first=True)
+    async with asyncio.TaskGroup() as group:
+        for number in (1, 2):
+            group.create_task(sender.send(header("a", number), message_pb2.Envelope(), 5))
+        first = await next_frames(boxes)
+        assert sum(len(request.message_frame.envelopes) for request in first) == 1
+        sender.credit(1, 1 << 20, first=False)
+        second = await next_frames(boxes, 1)
+        assert len(second) == 1
+        boxes.outbox.committed(2, {})
+    boxes.outbox.disconnected()
+    with pytest.raises(AgentOfflineError):
+        await sender.send(header("a", 3, message_pb2.QUALITY_EPHEMERAL), message_pb2.Envelope(), 5)
