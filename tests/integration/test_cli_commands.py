@@ -19,6 +19,7 @@ from claude_conductor.v1 import agent_pb2, event_pb2, message_pb2, message_servi
 from tests.fakes.control_plane import TOKEN, World, fail, serving_in_a_thread, succeed
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(180)
 
 
 class CommandLine:
@@ -44,7 +45,11 @@ class CommandLine:
     def __call__(self, *arguments: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run it to its end and check its exit code, and that nobody sees a traceback or a colour in a pipe."""
         with self.start(*arguments) as process:
-            out, err = process.communicate(stdin, timeout=30)
+            try:
+                out, err = process.communicate(stdin, timeout=50)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         assert process.returncode == code, (arguments, process.returncode, out, err)
         assert "Traceback" not in out + err
         assert "\x1b" not in out + err
@@ -82,72 +87,10 @@ def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
         assert "Usage" in conductor(verb, "-h").stdout, verb
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["stauts"], ["status"]),
-        (["tasks", "shwo"], ["show"]),
-        (["start", "--agnets", "2"], ["--agents"]),
-        (["run", "x", "-n", "0"], ["-n"]),
-        (["run", "x", "-n", "many"], ["-n", "many"]),
-        (["status", "-o", "xml"], ["xml", "json"]),
-        (["tasks", "show"], ["TASK"]),
-        (["run"], ["nothing to do"]),
-        (["run", "x", "--agent", "claude"], ["claude_code"]),
-        (["run", "x", "--agent", "command"], ["--cmd"]),
-        (["run", "x", "--memory", "much"], ["--memory"]),
-        (["run", "x", "--env", "novalue"], ["NAME=VALUE"]),
-        (["run", "x", "--folder", "/nowhere/at/all"], ["/nowhere/at/all"]),
-        (["run", "-f", "/nowhere.yaml"], ["/nowhere.yaml"]),
-        (["tasks", "list", "--state", "sleeping"], ["sleeping", "queued"]),
-        (["messages", "send", "agent-1"], ["--file"]),
-        (["messages", "fetch", "--wait", "2h"], ["60 s"]),
-        (["start", "--wait-timeout", "soon"], ["90s"]),
-        (["start", "--config", "/nowhere.yaml"], ["/nowhere.yaml"]),
-        (["start", "--level", "loose"], ["--level", "strict"]),
-        (["start", "--agents", "0"], ["at least one agent"]),
-        (["explain", "NO_SUCH_REASON"], ["explain"]),
-        (["grpcurl", "TaskService/Submit"], ["TaskService/SubmitTask"]),
-        (["context", "use", "nope"], ["local"]),
-        (["context", "add", "x", "--address", "example.org:1"], ["unix:/"]),
-        (["--context", "nope", "status"], ["nope"]),
-        (["logs", "task_1", "--component", "x"], ["exclude"]),
-        (["config", "import"], ["conductor config import <"]),
-    ],
-)
-def test_wrong_use_is_said_with_what_is_right_and_exits_2(conductor: CommandLine, arguments: list[str], words: list[str]):
-    done = conductor(*arguments, code=2)
-
-    assert done.stdout == ""
-    for word in words:
-        assert word in done.stderr, done.stderr
-
-
 def test_a_folder_that_is_no_repository_fails_before_anything_is_submitted(conductor: CommandLine, place: Path):
     (place / "plain").mkdir()
 
     assert "git init" in conductor("run", "x", "--repo", str(place / "plain"), code=1).stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["status"],
-        ["stop"],
-        ["tasks", "list"],
-        ["tasks", "show", "task_1"],
-        ["tasks", "cancel", "task_1"],
-        ["agents", "list"],
-        ["agents", "inspect", "agent-1"],
-        ["messages", "list"],
-        ["messages", "send", "agent-1", "hello"],
-        ["events"],
-        ["logs"],
-        ["logs", "task_1"],
-    ],
-)
-def test_without_a_set_everything_says_how_to_start_one_and_exits_5(conductor: CommandLine, arguments: list[str]):
-    assert "conductor start" in conductor(*arguments, code=5).stderr
 
 
 def test_what_is_not_there_exits_3_and_says_where_to_look(conductor: CommandLine, world: World):
