@@ -16,7 +16,7 @@ import pytest
 
 from claude_conductor import errors
 from claude_conductor.v1 import agent_pb2, event_pb2, message_pb2, message_service_pb2, task_pb2
-from tests.fakes.control_plane import TOKEN, World, fail, serving_in_a_thread, succeed
+from tests.fakes.operator_services import TOKEN, World, fail, serving_in_a_thread, succeed
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(180)

@@ -9,7 +9,7 @@ import pytest
 from claude_conductor.cli import output, task_view
 from claude_conductor.cli.output import Column, Format
 from claude_conductor.v1 import task_pb2
-from tests.fakes.control_plane import fail, now, succeed
+from tests.fakes.operator_services import fail, now, succeed
 
 
 def task(**more: object) -> task_pb2.Task:

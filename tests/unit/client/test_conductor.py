@@ -13,7 +13,7 @@ import pytest
 from claude_conductor import errors
 from claude_conductor.client import Conductor
 from claude_conductor.v1 import agent_pb2, event_pb2, task_pb2
-from tests.fakes.control_plane import TOKEN, World, fail, serving, succeed
+from tests.fakes.operator_services import TOKEN, World, fail, serving, succeed
 
 
 @pytest.fixture

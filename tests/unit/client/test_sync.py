@@ -12,7 +12,7 @@ import pytest
 from claude_conductor import errors
 from claude_conductor.client.sync import Conductor
 from claude_conductor.v1 import task_pb2
-from tests.fakes.control_plane import TOKEN, World, serving_in_a_thread, succeed
+from tests.fakes.operator_services import TOKEN, World, serving_in_a_thread, succeed
 
 
 @pytest.fixture
