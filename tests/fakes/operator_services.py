@@ -218,7 +218,9 @@ class Servicers(
 
     async def ListMessages(self, request, context):  # noqa: N802
         await self._check(context)
-        record = message_pb2.MessageRecord(message_id="msg_1", recipient=request.recipient, state=message_pb2.MESSAGE_STATE_ACCEPTED)
+        record = message_pb2.MessageRecord(
+            message_id="msg_1", recipient=request.recipient, state=message_pb2.MESSAGE_STATE_ACCEPTED
+        )
         return message_service_pb2.ListMessagesResponse(records=[record])
 
     async def WatchEvents(self, request, context):  # noqa: N802
@@ -257,7 +259,12 @@ class Servicers(
     async def GetStatus(self, request, context):  # noqa: N802
         await self._check(context)
         return admin_service_pb2.GetStatusResponse(
-            version="0.1.0", store="memory", pid=4711, start_time=now(), tasks={"queued": len(self.world.tasks)}, agents={"idle": 2}
+            version="0.1.0",
+            store="memory",
+            pid=4711,
+            start_time=now(),
+            tasks={"queued": len(self.world.tasks)},
+            agents={"idle": 2},
         )
 
 

@@ -282,11 +282,11 @@ def test_logs_of_programs_are_readable_or_raw(conductor: CommandLine):
     logs = conductor.home / "logs"
     logs.mkdir(parents=True)
     (logs / "controlplane.log").write_text('{"time": "T", "level": "info", "message": "ready", "port": 3}\nplain\x1b[31m\n')
-    (logs / "sidecar-agent-1.log").write_text("hello\n")
+    (logs / "sidecar-agent-1.log").write_text('{"message": "hello"}\n')
 
     assert conductor("logs").stdout == "T info    ready port=3\nplain [31m\n"
-    assert conductor("logs", "--raw", "--lines", "2").stdout.startswith("{")
-    assert conductor("logs", "--component", "agent-1").stdout == "hello\n"
+    assert conductor("logs", "--component", "agent-1").stdout == " info    hello\n"
+    assert conductor("logs", "--component", "sidecar-agent-1", "--raw").stdout == '{"message": "hello"}\n'
     assert "controlplane" in conductor("logs", "--component", "controlplan", code=2).stderr
 
 

@@ -22,7 +22,10 @@ def world() -> World:
 
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="cc-") as folder, serving_in_a_thread(Path(folder) / "control.sock", world) as address:
+    with (
+        tempfile.TemporaryDirectory(prefix="cc-") as folder,
+        serving_in_a_thread(Path(folder) / "control.sock", world) as address,
+    ):
         yield address
 
 

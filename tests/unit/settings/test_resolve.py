@@ -135,7 +135,11 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("agents: [{id: x, memory: 9g}]\nnum_agents: 0", "limits.memory_bytes", 9 << 30),
         ("agents: [{id: x, cpus: 3}]\nnum_agents: 0", "limits.cpus", 3.0),
         ("agents: [{id: x, driver: claude-code}]\nnum_agents: 0", "drivers", ["claude_code"]),
-        ("agents: [{id: x, driver: grpc_agent, command: [py, $PROJECT]}]\nnum_agents: 0", "agent_command", ["py", "/srv/project"]),
+        (
+            "agents: [{id: x, driver: grpc_agent, command: [py, $PROJECT]}]\nnum_agents: 0",
+            "agent_command",
+            ["py", "/srv/project"],
+        ),
         ("agents: [{id: x, environment: {A: b}}]\nnum_agents: 0", "agent_environment", {"A": "b"}),
         ("agents: [{id: x, labels: {a: b}}]\nnum_agents: 0\nagent: {labels: {c: d}}", "labels", {"a": "b", "c": "d"}),
         ("agents: [{id: x, toolchains: [/b]}]\nnum_agents: 0\ntoolchains: [/a]", "agent_toolchains", ["/a", "/b"]),
@@ -211,7 +215,9 @@ def test_networking_is_refused_with_strict():
 
     assert "x.yaml:1" in str(said)
     assert "moderate" in said.next_step
-    assert refusal("container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}\nagents: [{id: x, level: strict}]")
+    assert refusal(
+        "container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}\nagents: [{id: x, level: strict}]"
+    )
 
 
 def test_shared_workspaces_are_refused_unless_the_level_is_minimal():
@@ -222,7 +228,7 @@ def test_shared_workspaces_are_refused_unless_the_level_is_minimal():
 
 @pytest.mark.parametrize("text", ["storage: {workspace_path: work}", "storage: {temp_path: $NOWHERE/x}", "toolchains: [lib]"])
 def test_a_path_that_is_not_absolute_or_uses_an_unset_variable_is_refused(text: str):
-    assert text.split(":")[0] in str(refusal(text))
+    assert text.split(":", maxsplit=1)[0] in str(refusal(text))
 
 
 def test_the_key_of_the_provider_comes_from_a_private_file_or_from_the_environment(tmp_path: Path):
