@@ -238,11 +238,10 @@ class Servicers(
         await self._check(context)
         if request.artefact_id not in self.world.artefacts:
             await status.abort(context, errors.ArtefactNotFoundError(artefact_id=request.artefact_id))
-        content, sent = self.world.artefacts[request.artefact_id][request.offset :], 0
+        content = self.world.artefacts[request.artefact_id][request.offset :]
         self.world.opened.append(f"artefact {request.offset}")
-        for start in range(0, len(content), 4):
+        for sent, start in enumerate(range(0, len(content), 4)):
             await self._broken(sent, context)
-            sent += 1
             yield artefact_service_pb2.ReadArtefactResponse(data=content[start : start + 4])
 
     async def WriteArtefact(self, requests, context):  # noqa: N802

@@ -23,6 +23,7 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
     """What a sidecar would answer."""
 
     asked: list[object] = field(default_factory=list)
+    both_done: asyncio.Event = field(default_factory=asyncio.Event)
     orders: list[str] = field(default_factory=list)
 
     async def GetSelf(self, request, context):  # noqa: N802
@@ -65,6 +66,8 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
 
     async def CompleteTask(self, request, context):  # noqa: N802
         self.asked.append(request)
+        if not self.orders:
+            self.both_done.set()
         return local_service_pb2.CompleteTaskResponse()
 
 
@@ -149,8 +152,7 @@ async def test_a_worker_completes_what_succeeds_and_reports_what_fails(agent: Ag
 
     worker = asyncio.create_task(agent.run(work), name="worker")
     async with asyncio.timeout(10):
-        while len(door.asked) < 2:
-            await asyncio.sleep(0.01)
+        await door.both_done.wait()
     worker.cancel()
     with pytest.raises(asyncio.CancelledError):
         await worker

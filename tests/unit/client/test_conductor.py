@@ -166,9 +166,9 @@ async def test_an_artefact_is_written_in_pieces(conductor: Conductor, world: Wor
 
 
 async def test_an_error_that_a_repeat_cannot_help_with_ends_a_stream_at_once(conductor: Conductor, world: World):
-    with pytest.raises(errors.TaskNotFoundError):
-        async for _ in conductor.tasks.watch("task_none"):
-            pytest.fail("there is no such task")
+    async with contextlib.aclosing(conductor.tasks.watch("task_none")) as changes:
+        with pytest.raises(errors.TaskNotFoundError):
+            await anext(changes)
     assert world.opened == ["watch task_none"]
 
 
