@@ -48,6 +48,7 @@ def grpcurl(
     token = find(os.environ).operator_token
     header = f'"authorization: Bearer $(cat {shlex.quote(str(token))})"'
     descriptors = resources.files(PACKAGE).joinpath(DESCRIPTORS)
-    # The address has its scheme: the -unix flag of some versions of grpcurl sends an :authority that servers refuse.
+    # `unix://` and not -unix: that flag is broken in grpcurl 1.9.2.
+    address = where.address.replace("unix:/", "unix:///", 1) if where.address.startswith("unix:/") else where.address
     words = ["grpcurl", "-plaintext", "-authority", "localhost", "-protoset", shlex.quote(str(descriptors))]
-    say(f"{' '.join(words)} -H {header} -d {shlex.quote(data)} {shlex.quote(where.address)} {PACKAGE}.{wanted}")
+    say(f"{' '.join(words)} -H {header} -d {shlex.quote(data)} {shlex.quote(address)} {PACKAGE}.{wanted}")

@@ -35,8 +35,6 @@ from claude_conductor.supervisor.state import Condition
 from claude_conductor.v1 import agent_pb2
 
 _POLL: Final = 0.02
-_RESTARTS_TOLERATED: Final = 2
-"""A program that ended this often while starting will not become ready."""
 _READY: Final = frozenset(
     (
         agent_pb2.AGENT_STATE_IDLE,
@@ -173,8 +171,7 @@ def _check_programs(home: Home) -> None:
     if state is None:
         raise StartFailedError("The supervisor ended.", next_step=_log_advice(home), log=home.logs / "supervisor.log")
     for child in state.children:
-        if child.state is Condition.FAILED or child.restarts >= _RESTARTS_TOLERATED:
-            last = child.last_exit
+        if (last := child.last_exit) is not None or child.state is Condition.FAILED:
             words = [line for line in (last.log if last else ()) if line.strip()][-3:]
             raise StartFailedError(
                 f"{child.name} ended while starting.",

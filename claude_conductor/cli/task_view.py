@@ -54,7 +54,7 @@ def usage(task: task_pb2.Task) -> str:
     if use.wall_time.ToNanoseconds():
         parts.append(f"{format_duration(use.wall_time.ToNanoseconds() / 1e9)}")
     if use.cpu_seconds:
-        parts.append(f"{use.cpu_seconds:.1f} s of processor time")
+        parts.append(f"{use.cpu_seconds:.1f} s of cpu time")
     if use.memory_peak_bytes:
         parts.append(f"{format_size(use.memory_peak_bytes)} of memory at most")
     if use.throttled_seconds >= 0.05:

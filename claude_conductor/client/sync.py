@@ -49,12 +49,16 @@ class _Loop:
 
         return self.wait(run())
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._loop.is_closed()
+
     def close(self) -> None:
-        """Stop the loop and its thread. Idempotent."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_CLOSE_WAIT)
-            self._loop.close()
+        """Stop the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_WAIT)
+        self._loop.close()
 
 
 class _Face:
@@ -81,11 +85,9 @@ class _Blocking:
 
     def close(self) -> None:
         """Close the connection and its thread. Idempotent."""
-        try:
+        if not self._loop.closed:
             self._loop.wait(self._client.close())
-        except RuntimeError:  # the loop is closed already
-            return
-        self._loop.close()
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,87 @@
+"""What is asked for on the command line becomes the right task, or a sentence that names the flag."""
+
+from __future__ import annotations
+
+import pytest
+
+from claude_conductor.cli.request import Request, pairs, read_file, spec
+from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.settings import yaml_file
+from claude_conductor.v1 import agent_pb2
+
+
+def test_an_agent_is_named_as_people_write_it():
+    assert spec(Request(prompt="x", agent="Claude-Code")).driver == "claude_code"
+    assert spec(Request(prompt="x")).driver == ""
+
+
+def test_a_command_line_is_a_shell_line_and_the_prompt_a_word_of_its_own():
+    task = spec(Request(prompt="$(rm -rf /); 'x'", cmd="echo {prompt} | tee out"))
+
+    assert task.driver == "command"
+    assert list(task.command) == ["/bin/sh", "-c", 'echo "$1" | tee out', "sh", "{prompt}"]
+    assert list(spec(Request(cmd="make check")).command) == ["/bin/sh", "-c", "make check"]
+
+
+def test_limits_and_level_are_set_only_where_they_were_said():
+    assert not spec(Request(prompt="x")).HasField("isolation")
+    asked = spec(Request(prompt="x", memory="2g", cpus="0.5", disk="10g", level="Moderate", timeout="30m")).isolation
+    assert (asked.limits.memory_bytes, asked.limits.cpus, asked.limits.workspace_bytes) == (2 << 30, 0.5, 10 << 30)
+    assert asked.level == agent_pb2.ISOLATION_LEVEL_MODERATE
+    assert spec(Request(prompt="x", timeout="30m")).timeout.seconds == 1800
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(), ["nothing to do"]),
+        (Request(prompt="x", agent="claud-code"), ["claude_code", "claud-code"]),
+        (Request(prompt="x", agent="command"), ["--cmd"]),
+        (Request(prompt="x", agent="scripted", cmd="ls"), ["--cmd", "scripted"]),
+        (Request(prompt="x", memory="lots"), ["--memory", "512m"]),
+        (Request(prompt="x", cpus="-1"), ["--cpus"]),
+        (Request(prompt="x", timeout="soon"), ["--timeout"]),
+        (Request(prompt="x", level="loose"), ["strict, moderate, minimal"]),
+        (Request(prompt="x", priority=11), ["--priority"]),
+        (Request(prompt="x", ref="main"), ["--ref", "--repo"]),
+        (Request(prompt="x", repo="/a", folder="/b"), ["exclude"]),
+    ],
+)
+def test_what_cannot_be_is_said_with_its_flag(request_: Request, words: list[str]):
+    with pytest.raises(InvalidArgumentError) as problem:
+        spec(request_)
+    said = f"{problem.value} {problem.value.next_step}"
+    assert all(word in said for word in words), said
+
+
+def test_names_and_values_are_split_at_the_first_equals_sign():
+    assert pairs("--env", ["A=b=c", "D="]) == {"A": "b=c", "D": ""}
+    for wrong in ("A", "=b"):
+        with pytest.raises(InvalidArgumentError, match="NAME=VALUE"):
+            pairs("--env", [wrong])
+
+
+def test_a_file_of_tasks_takes_its_defaults_from_the_flags():
+    text = yaml_file.parse(b"tasks:\n- prompt: one\n- {prompt: two, priority: 9, labels: {a: 1}, files: [x]}\n", "t.yaml")
+
+    first, second = read_file(text, Request(agent="scripted", priority=3))
+
+    assert (first.prompt, first.agent, first.priority) == ("one", "scripted", 3)
+    assert (second.priority, second.labels, second.files) == (9, {"a": "1"}, ("x",))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tasks: []", ["list of at least one"]),
+        ("jobs: []", ["`tasks`"]),
+        ("tasks:\n- prompt: x\n  promt: y\n", ["promt", "line=3", "`prompt`"]),
+        ("tasks:\n- just words\n", ["block of keys", "line=2"]),
+        ("tasks:\n- prompt: x\n  priority: high\n", ["priority", "whole number", "line=3"]),
+    ],
+)
+def test_a_bad_file_of_tasks_is_named_with_its_line(text: str, words: list[str]):
+    with pytest.raises(InvalidArgumentError) as problem:
+        read_file(yaml_file.parse(text.encode(), "t.yaml"), Request())
+    said = f"{problem.value} {problem.value.next_step}"
+    assert all(word in said for word in [*words, "t.yaml"]), said
