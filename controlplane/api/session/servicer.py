@@ -79,7 +79,7 @@ class SessionServicer:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what the server needs; without serialisers gRPC hands bytes over."""
-        connect: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.stream_stream_rpc_method_handler(self.connect)
+        connect: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.connect)
         return grpc.method_handlers_generic_handler("claude_conductor.v1.SessionService", {"Connect": connect})
 
     async def connect(self, requests: object, context: Context) -> None:
