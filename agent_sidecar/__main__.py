@@ -43,6 +43,7 @@ def _run(descriptor: int) -> None:
         settings.home / "sidecars" / settings.agent_id / "isolation",
         Path("/run/lock/conductor-uids") if os.geteuid() == 0 else settings.home / "run/uids",
         uid_range=(settings.uid_first, settings.uid_last),
+        group_list=settings.home / "run/agents" / settings.agent_id / "cgroups",  # read by the supervisor
     )
     process.prepare()
     from agent_sidecar.app import serve  # noqa: PLC0415 - grpc is loaded here

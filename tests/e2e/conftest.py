@@ -91,9 +91,9 @@ def cgroups() -> set[Path]:
     return {Path(folder) / name for folder, names, _ in os.walk(CGROUPS) for name in names if name.startswith("conductor-")}
 
 
-def mounts() -> set[str]:
-    """Return this process's mount points."""
-    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+def mounts(home: Path) -> set[str]:
+    """Return the mounts of this machine that have to do with a home."""
+    return {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(home) in line}
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10, what: str = "the condition") -> None:
@@ -114,7 +114,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture
 def installation(place: Path) -> Iterator[Installation]:
     """A home nothing runs in yet; whatever the test starts is stopped, and must leave nothing."""
-    before = (cgroups(), mounts())
+    before = cgroups()
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("CONDUCTOR_", "OTEL_", "ANTHROPIC_"))
     }
@@ -124,8 +124,8 @@ def installation(place: Path) -> Iterator[Installation]:
     finally:
         made.run("stop", check=False)
     assert made.processes("") == [], "processes were left behind"
-    assert cgroups() <= before[0], "cgroups were left behind"
-    assert mounts() <= before[1], "mounts were left behind"
+    assert cgroups() <= before, "cgroups were left behind"
+    assert mounts(made.home) == set(), "mounts were left behind"
     assert not list(made.home.rglob("*.sock")), "sockets were left behind"
 
 

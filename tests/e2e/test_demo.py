@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, cgroups, mounts
+from tests.e2e.conftest import ROOT, cgroups
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -31,7 +31,7 @@ def check(output: str, seconds: float) -> None:
 
 
 def test_the_demo_does_real_work_and_leaves_nothing():
-    before = (cgroups(), mounts())
+    before = cgroups()
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "examples.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
@@ -39,7 +39,7 @@ def test_the_demo_does_real_work_and_leaves_nothing():
 
     assert done.returncode == 0, done.stdout + done.stderr
     check(done.stdout, time.monotonic() - began)
-    assert (cgroups(), mounts()) == before
+    assert cgroups() <= before
 
 
 @pytest.mark.root
