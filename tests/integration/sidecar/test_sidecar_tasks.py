@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import grpc
 import pytest
 
 from claude_conductor.v1 import agent_pb2, task_pb2
@@ -74,6 +75,18 @@ async def test_a_patch_is_stored_before_the_result_that_names_it(
     # A second task with changes of its own: the first one's base is not in its way.
     plane.assign("task_2", shell("rm a.txt", workspace=source))
     assert (await plane.result(2)).patch.files == 1
+
+
+async def test_a_result_whose_patch_is_refused_for_good_arrives_without_it(
+    plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path
+):
+    make_repository(tmp_path / "repository")
+    plane.refuse_artefacts = grpc.StatusCode.INVALID_ARGUMENT
+    plane.assign("task_1", shell("rm a.txt", workspace={"git": {"repository": str(tmp_path / "repository")}}))
+    result = await plane.result()
+    assert not result.HasField("failure"), sidecar.log()
+    assert result.patch_artefact_id == ""
+    assert "could not be stored" in result.warnings[0]
 
 
 async def test_output_arrives_in_pieces_whose_offsets_leave_no_gap(plane: FakeControlPlane, sidecar: SidecarProcess):
