@@ -32,12 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(descriptor: int) -> None:
     # Imported step by step on purpose: nothing that starts a thread may come before the launcher.
     from agent_sidecar.isolation.process_driver import make_process_driver  # noqa: PLC0415
+    from agent_sidecar.run.folders import check  # noqa: PLC0415
     from agent_sidecar.settings import Settings  # noqa: PLC0415
     from claude_conductor.rpc import process  # noqa: PLC0415
     from claude_conductor.settings.handover import read_descriptor  # noqa: PLC0415
     from claude_conductor.telemetry import logs  # noqa: PLC0415
 
     settings = read_descriptor(Settings, descriptor)
+    check(settings)
     logs.configure(settings.log_level, settings.log_style)
     isolation = make_process_driver(
         settings.home / "sidecars" / settings.agent_id / "isolation",

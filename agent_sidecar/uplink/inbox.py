@@ -11,7 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from agent_sidecar.uplink.frames import Frame, Kind
@@ -21,6 +21,8 @@ from claude_conductor.errors import MessageNotFoundError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 ATTEMPTS: Final = 5
+FETCH_BYTES: Final = 2 << 20
+"""Most bytes of one answer to the agent, which a gRPC client takes without options (4 MiB); a single message may be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +206,14 @@ class Inbox:
     def _unseen(self, most: int) -> list[tuple[str, _Item]]:
         journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
         passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
-        found = chain(journalled, passing)
-        return [pair for pair, _ in zip(found, range(most), strict=False)]
+        chosen: list[tuple[str, _Item]] = []
+        size = 0
+        for mailbox, item in islice(chain(journalled, passing), most):
+            size += len(item.envelope)
+            if chosen and size > FETCH_BYTES:
+                break
+            chosen.append((mailbox, item))
+        return chosen
 
     def _put(self, mailbox: str, item: _Item) -> None:
         self._boxes.setdefault(mailbox, {})[item.position] = item

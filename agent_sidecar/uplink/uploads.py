@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 256 << 10
 _UPLOAD_SECONDS: Final = 120.0
 _KEEP_SECONDS: Final = 600.0
+_MOST_REFUSALS: Final = 10
+"""After so many answers that are no outage the result goes without its patch: it is worth more than the patch."""
+_AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _FOR_GOOD: Final = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -57,6 +60,7 @@ class Uploads:
         self._channel = channel
         self._metadata = metadata
         self._random = random
+        self._refusals = 0
 
     async def serve(self) -> None:
         """Store whatever is held back, until cancelled."""
@@ -82,12 +86,15 @@ class Uploads:
             await stub.WriteArtefact(_pieces(path, entry.attachment), metadata=self._metadata, timeout=_UPLOAD_SECONDS)
         except grpc.aio.AioRpcError as cause:
             error = from_call(cause)
-            if cause.code() in _FOR_GOOD:
+            self._refusals += cause.code() not in _AWAY
+            if cause.code() in _FOR_GOOD or self._refusals >= _MOST_REFUSALS:
+                self._refusals = 0
                 _log.warning("attachment was refused", extra={"artefact_id": entry.attachment, "reason": error.reason})
                 refused = str(error)
                 await self._outbox.replace(entry.sequence, lambda body: without_patch(body, refused))
                 return True
             return False
+        self._refusals = 0
         self._outbox.release(entry.sequence)
         return True
 

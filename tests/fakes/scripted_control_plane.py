@@ -27,6 +27,8 @@ from claude_conductor.v1 import (
 )
 from claude_conductor.v1 import session_service_pb2 as pb
 
+Context = grpc.aio.ServicerContext
+
 
 class Servicer(
     session_service_pb2_grpc.SessionServiceServicer,
@@ -104,7 +106,9 @@ class Servicer(
         for state in (task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_SUCCEEDED):
             yield task_service_pb2.WatchTaskResponse(task=task_pb2.Task(task_id=request.task_id, state=state))
 
-    async def WriteArtefact(self, request_iterator: AsyncIterator[artefact_service_pb2.WriteArtefactRequest], context: object):
+    async def WriteArtefact(self, request_iterator: AsyncIterator[artefact_service_pb2.WriteArtefactRequest], context: Context):
+        if self._plane.refuse_artefacts is not None:
+            await context.abort(self._plane.refuse_artefacts, "no room")
         content = b""
         announced = task_pb2.Artefact()
         async for request in request_iterator:
@@ -138,6 +142,7 @@ class FakeControlPlane:
         self.order: list[str] = []
         self.outgoing: asyncio.Queue[pb.ConnectResponse] | None = None
         self.refuse: Callable[[pb.ConnectRequest], str] = lambda _: ""
+        self.refuse_artefacts: grpc.StatusCode | None = None
         self.commits = True
         self.first_credit = 1000
         self.max_payload = 1 << 20

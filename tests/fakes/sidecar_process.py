@@ -47,7 +47,7 @@ class SidecarProcess:
         os.write(writer, json.dumps(to_plain(self.settings)).encode())
         os.close(writer)
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **self._environment}
-        log = (self.settings.home / "sidecar.log").open("ab")
+        log = (self.settings.home / f"{self.settings.agent_id}.log").open("ab")
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self._module, "--settings-fd", str(reader)),
@@ -69,4 +69,4 @@ class SidecarProcess:
             return await self.process.wait()
 
     def log(self) -> str:
-        return (self.settings.home / "sidecar.log").read_text()
+        return (self.settings.home / f"{self.settings.agent_id}.log").read_text()

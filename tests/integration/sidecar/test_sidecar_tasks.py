@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 
+import grpc
 import pytest
 
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
 from tests.fakes.repository import apply, make_repository
 from tests.fakes.scripted_control_plane import FakeControlPlane
-from tests.fakes.sidecar_process import SidecarProcess
+from tests.fakes.sidecar_process import SidecarProcess, settings
 from tests.fakes.waiting import eventually
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -73,6 +75,18 @@ async def test_a_patch_is_stored_before_the_result_that_names_it(
     # A second task with changes of its own: the first one's base is not in its way.
     plane.assign("task_2", shell("rm a.txt", workspace=source))
     assert (await plane.result(2)).patch.files == 1
+
+
+async def test_a_result_whose_patch_is_refused_for_good_arrives_without_it(
+    plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path
+):
+    make_repository(tmp_path / "repository")
+    plane.refuse_artefacts = grpc.StatusCode.INVALID_ARGUMENT
+    plane.assign("task_1", shell("rm a.txt", workspace={"git": {"repository": str(tmp_path / "repository")}}))
+    result = await plane.result()
+    assert not result.HasField("failure"), sidecar.log()
+    assert result.patch_artefact_id == ""
+    assert "could not be stored" in result.warnings[0]
 
 
 async def test_output_arrives_in_pieces_whose_offsets_leave_no_gap(plane: FakeControlPlane, sidecar: SidecarProcess):
@@ -274,3 +288,26 @@ async def test_without_workspace_mount_every_task_starts_empty(plane: FakeContro
 async def test_limits_of_the_task_go_over_those_of_the_slot(plane: FakeControlPlane, sidecar: SidecarProcess):
     plane.assign("task_1", shell("echo $FAKE_LIMIT", isolation={"limits": {"memory_bytes": 123456789}}))
     assert (await plane.result()).summary == "123456789"
+
+
+async def test_a_control_plane_that_moves_is_followed(plane: FakeControlPlane, sidecar: SidecarProcess):
+    plane.assign("task_1", shell("sleep 0.4; echo done"))
+    await plane.until(lambda: started(plane))
+    plane.say(pb.ConnectResponse(move=pb.Move()))
+    await plane.until(lambda: len(plane.hellos) == 2)
+    assert (await plane.result()).summary == "done"
+    assert plane.hellos[-1].active_leases[0].task_id == "task_1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"networking": True}, "enable_networking"), ({"agent_id": "No Name"}, "agent is named")],
+)
+async def test_settings_that_cannot_be_used_end_it_with_one_clear_line(tmp_path: Path, changes: dict[str, object], says: str):
+    sidecar = SidecarProcess(settings(tmp_path, **changes), module="agent_sidecar")
+    await sidecar.start()
+    assert sidecar.process is not None
+    async with asyncio.timeout(20):
+        assert await sidecar.process.wait() == 78
+    assert says in sidecar.log()
+    assert len([line for line in sidecar.log().splitlines() if not line.startswith("{")]) == 1

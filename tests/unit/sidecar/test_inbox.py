@@ -56,6 +56,13 @@ async def test_a_message_goes_through_its_states(boxes: Boxes):
     assert second.envelope.data == b"b"
 
 
+async def test_an_answer_to_the_agent_is_bounded_in_bytes(boxes: Boxes):
+    for position in (1, 2, 3):
+        await boxes.inbox.deliver(delivery("agent-1", position, "x" * 500_000))
+    assert [message.position for message in await boxes.inbox.fetch(100, 0)] == [1, 2]
+    assert [message.position for message in await boxes.inbox.fetch(100, 0)] == [3]
+
+
 async def test_a_position_that_never_came_cannot_be_acknowledged(boxes: Boxes):
     await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
     with pytest.raises(MessageNotFoundError):
