@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from claude_conductor.supervisor import logs, processes
+from claude_conductor.supervisor import logs, processes, remains
 from claude_conductor.supervisor.channel import Channel
 from claude_conductor.supervisor.child import Child
 from claude_conductor.supervisor.home import Home, remove_state, write_state
@@ -75,6 +75,8 @@ class Supervisor:
                 self._turn(wakeup.drain())
         if self._channel is not None:
             self._channel.close()
+        for child in self._sidecars:
+            remains.clear(self._home, str(child.program.agent_id))
         remove_state(self._home)
 
     def _everyone(self) -> list[Child]:
