@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(descriptor: int) -> None:
     # Imported step by step on purpose: nothing that starts a thread may come before the launcher.
+    from agent_sidecar.isolation import bubblewrap  # noqa: PLC0415
     from agent_sidecar.isolation.process_driver import make_process_driver  # noqa: PLC0415
     from agent_sidecar.settings import Settings  # noqa: PLC0415
     from claude_conductor.rpc import process  # noqa: PLC0415
@@ -43,6 +44,7 @@ def _run(descriptor: int) -> None:
         settings.home / "sidecars" / settings.agent_id / "isolation",
         Path("/run/lock/conductor-uids") if os.geteuid() == 0 else settings.home / "run/uids",
         uid_range=(settings.uid_first, settings.uid_last),
+        bubblewraps=bubblewrap.named(os.environ),
     )
     process.prepare()
     from agent_sidecar.app import serve  # noqa: PLC0415 - grpc is loaded here
