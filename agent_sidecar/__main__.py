@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(descriptor: int) -> None:
     # Imported step by step on purpose: nothing that starts a thread may come before the launcher.
+    from agent_sidecar.isolation import bubblewrap  # noqa: PLC0415
     from agent_sidecar.isolation.process_driver import make_process_driver  # noqa: PLC0415
     from agent_sidecar.run.folders import check  # noqa: PLC0415
     from agent_sidecar.settings import Settings  # noqa: PLC0415
@@ -46,6 +47,7 @@ def _run(descriptor: int) -> None:
         Path("/run/lock/conductor-uids") if os.geteuid() == 0 else settings.home / "run/uids",
         uid_range=(settings.uid_first, settings.uid_last),
         group_list=settings.home / "run/agents" / settings.agent_id / "cgroups",  # read by the supervisor
+        bubblewraps=bubblewrap.named(os.environ),
     )
     process.prepare()
     from agent_sidecar.app import serve  # noqa: PLC0415 - grpc is loaded here

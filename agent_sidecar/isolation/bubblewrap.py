@@ -6,7 +6,7 @@ import importlib.util
 import os
 import stat
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,12 @@ class Bubblewrap:
     version: str
     folders: tuple[Path, ...]
     """What has to be visible for it to run; empty where it belongs to the system."""
+
+
+def named(environment: Mapping[str, str]) -> tuple[Path, ...] | None:
+    """Return the one program that CONDUCTOR_BUBBLEWRAP names; None: consider the system's and the packaged one."""
+    path = environment.get("CONDUCTOR_BUBBLEWRAP", "")
+    return (Path(path),) if path else None
 
 
 def packaged() -> Path | None:

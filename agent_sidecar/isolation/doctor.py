@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agent_sidecar.isolation import plan
+from agent_sidecar.isolation import bubblewrap, plan
 from agent_sidecar.isolation.interface import Capabilities, Level, Limits, Mechanism, Refusal, Spec
 from agent_sidecar.isolation.plan import HostFacts
 from agent_sidecar.isolation.process_driver import UID_RANGE, probe_host
@@ -39,7 +39,7 @@ def main() -> int:
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory(prefix="conductor-doctor-") as scratch:
         try:
-            found = probe_host(Path(scratch))
+            found = probe_host(Path(scratch), bubblewrap.named(os.environ))
         except ConductorError as error:
             sys.stderr.write(f"{error}\n")
             return 2

@@ -187,11 +187,12 @@ def make_process_driver(
     return driver
 
 
-def probe_host(scratch: Path) -> Capabilities:
+def probe_host(scratch: Path, bubblewraps: tuple[Path, ...] | None = None) -> Capabilities:
     """Return what this host can isolate, without a sidecar (`conductor doctor`). Starts a launcher for a moment; leaves nothing.
 
     Args:
         scratch: An existing folder of the caller's to work in, for example a temporary one.
+        bubblewraps: As for `make_process_driver`.
 
     Raises:
         ConductorError: The host could not even be examined.
@@ -199,7 +200,7 @@ def probe_host(scratch: Path) -> Capabilities:
     taken = slot.take(scratch / "slot", scratch / "locks", UID_RANGE)
     launcher = LauncherClient()
     try:
-        return probe.capabilities(_look_around(taken, SystemCgroupFiles(), None), launcher)
+        return probe.capabilities(_look_around(taken, SystemCgroupFiles(), bubblewraps), launcher)
     finally:
         launcher.close()
         taken.release()

@@ -10,7 +10,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from claude_conductor.errors import (
     AlreadyRunningError,
     ConductorError,
     HomeUnusableError,
+    IsolationRefusedError,
     NotRunningError,
     StartFailedError,
 )
@@ -55,12 +56,14 @@ class Started:
     agents: tuple[str, ...]
 
 
-def start(in_use: InUse, probe: Probe, *, wait: float) -> Started:
+def start(in_use: InUse, *, wait: float) -> Started:
     """Check, launch, and wait until the control plane serves and every agent is idle.
+
+    Each sidecar tries what this host can isolate and reports it, so the host is examined once more, for the remedy, only where
+    that is not enough.
 
     Args:
         in_use: Settings.
-        probe: Of the host's isolation, under way.
         wait: Seconds to become ready; what was started is stopped again when they have passed.
 
     Raises:
@@ -70,14 +73,15 @@ def start(in_use: InUse, probe: Probe, *, wait: float) -> Started:
     """
     began = time.monotonic()
     home = in_use.home
-    check_home(home, [str(sidecar["agent_id"]) for sidecar in in_use.resolved.sidecars])
+    levels = {str(sidecar["agent_id"]): str(sidecar["level"]) for sidecar in in_use.resolved.sidecars}
+    check_home(home, list(levels))
     check_temp(in_use)
     if (other := foreign_command(os.environ, sys.argv[0])) is not None:
         complaint.warn(
             f"another program called conductor comes first on PATH: {other}; this one is {Path(sys.argv[0]).resolve()}"
         )
-    capped = any(sidecar["limits"]["workspace_bytes"] for sidecar in in_use.resolved.sidecars)
-    probe.report().check(in_use.resolved.levels, capped=capped)
+    if any(sidecar["limits"]["workspace_bytes"] for sidecar in in_use.resolved.sidecars):
+        _examine(in_use, capped=True)
     document = setup_document.build(in_use.resolved, home, os.environ, sys.executable)
     pid = control.launch(
         document,
@@ -86,14 +90,42 @@ def start(in_use: InUse, probe: Probe, *, wait: float) -> Started:
         environment=setup_document.supervisor_environment(home, os.environ),
         timeout=wait,
     )
-    wanted = {str(sidecar["agent_id"]) for sidecar in in_use.resolved.sidecars}
     try:
-        asyncio.run(_ready(home, wanted, began + wait))
-    except BaseException:
-        with contextlib.suppress(NotRunningError):
-            control.stop(str(home.path))
+        weak = too_weak(levels, asyncio.run(_ready(home, set(levels), began + wait)))
+    except BaseException as failure:
+        _stop(home)
+        if isinstance(failure, StartFailedError):
+            _examine(in_use)
         raise
-    return Started(pid, time.monotonic() - began, tuple(sorted(wanted)))
+    if weak:
+        _stop(home)
+        _examine(in_use)
+        raise IsolationRefusedError(agents=", ".join(weak))
+    return Started(pid, time.monotonic() - began, tuple(sorted(levels)))
+
+
+def too_weak(levels: Mapping[str, str], agents: Iterable[agent_pb2.Agent]) -> list[str]:
+    """Return the agents whose host is weaker than their configured level, or has not said how strong it is.
+
+    Args:
+        levels: Agent id -> configured level.
+        agents: As they report themselves; the numbers of levels grow as they get weaker.
+    """
+    wanted = {name: agent_pb2.IsolationLevel.Value(f"ISOLATION_LEVEL_{level.upper()}") for name, level in levels.items()}
+    return [
+        agent.agent_id for agent in agents if agent.agent_id in wanted and not 0 < agent.strongest_level <= wanted[agent.agent_id]
+    ]
+
+
+def _examine(in_use: InUse, *, capped: bool = False) -> None:
+    """Refuse with the remedy if this host cannot isolate at a configured level."""
+    with Probe() as probe:
+        probe.report().check(in_use.resolved.levels, capped=capped)
+
+
+def _stop(home: Home) -> None:
+    with contextlib.suppress(NotRunningError):
+        control.stop(str(home.path))
 
 
 def check_home(home: Home, agent_ids: list[str]) -> None:
@@ -143,8 +175,8 @@ def _answers(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-async def _ready(home: Home, wanted: set[str], deadline: float) -> None:
-    """Wait for a serving control plane and for every agent, or say what keeps them.
+async def _ready(home: Home, wanted: set[str], deadline: float) -> list[agent_pb2.Agent]:
+    """Wait for a serving control plane and for every agent, and return them; or say what keeps them.
 
     Raises:
         StartFailedError: A program failed, or time ran out.
@@ -156,9 +188,10 @@ async def _ready(home: Home, wanted: set[str], deadline: float) -> None:
             if home.socket.is_socket():
                 try:
                     if await conductor.admin.serving():
-                        ready = {agent.agent_id for agent in await conductor.agents.list() if agent.state in _READY}
+                        agents = await conductor.agents.list()
+                        ready = {agent.agent_id for agent in agents if agent.state in _READY}
                         if not wanted - ready:
-                            return
+                            return agents
                         missing = ", ".join(sorted(wanted - ready))
                 except ConductorError as error:
                     missing = f"the control plane: {error}"

@@ -14,7 +14,6 @@ import typer
 
 from claude_conductor.cli import commands, complaint, exits, follow, local_set, output, repository, session, task_view
 from claude_conductor.cli import start as starting
-from claude_conductor.cli.host import Probe
 from claude_conductor.cli.in_use import read_resolved
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import Request, pairs, read_file, spec
@@ -130,9 +129,8 @@ def ensure_running() -> None:
     if not place.resolve(os.environ).local or find(os.environ).socket.is_socket():
         return
     complaint.note("Conductor does not run yet; starting it ...")
-    with Probe() as probe:
-        in_use = read_resolved(None)
-        complaint.note(starting.summary(local_set.start(in_use, probe, wait=START_WAIT), in_use.resolved.levels))
+    in_use = read_resolved(None)
+    complaint.note(starting.summary(local_set.start(in_use, wait=START_WAIT), in_use.resolved.levels))
 
 
 def _looked_up(requests: list[Request]) -> list[Request]:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from claude_conductor.cli import commands, local_set
-from claude_conductor.cli.host import Probe
 from claude_conductor.cli.in_use import ConfigOption, read_resolved
 from claude_conductor.cli.output import say
 from claude_conductor.units import parse_duration
@@ -24,9 +23,8 @@ def start(
 ) -> None:
     """Start control plane and agents on this machine; returns when they are ready."""
     wait = parse_duration(wait_timeout)
-    with Probe() as probe:
-        in_use = read_resolved(config, flags(agents, level))
-        started = local_set.start(in_use, probe, wait=wait)
+    in_use = read_resolved(config, flags(agents, level))
+    started = local_set.start(in_use, wait=wait)
     say(summary(started, in_use.resolved.levels))
     say('  next: `conductor run "..." --repo .`, `conductor status`, `conductor stop`')
 

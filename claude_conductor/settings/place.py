@@ -78,7 +78,7 @@ def read_contexts(home: Home) -> tuple[str, dict[str, Context]]:
     try:
         plain = json.loads(home.contexts.read_text(encoding="utf-8"))
         return str(plain["current"]), {name: Context(name, **entry) for name, entry in plain["contexts"].items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the second: a home that cannot be one, which is said elsewhere
         return "", {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise SettingsError(
