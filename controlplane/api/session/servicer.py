@@ -56,11 +56,10 @@ class _Inbox:
         self.bytes += size
         self.arrived.set()
 
-    def take(self) -> tuple[list[Numbered], int]:
-        frames, size = self.frames, self.bytes
-        self.frames, self.bytes = [], 0
+    def take(self) -> list[Numbered]:
+        frames, self.frames, self.bytes = self.frames, [], 0
         self.taken.set()
-        return frames, size
+        return frames
 
     def finish(self) -> None:
         self.finished = True
@@ -164,11 +163,12 @@ class SessionServicer:
         while not (inbox.finished and not inbox.frames):
             await inbox.arrived.wait()
             inbox.arrived.clear()
-            frames, size = inbox.take()
+            frames = inbox.take()
             if frames:
                 refusals = await self._sessions.commit(session, frames)
-                messages = sum(frame.content.header.count for frame in frames if isinstance(frame.content, Message))
-                writer.committed(session.committed, refusals, messages, size if messages else 0)
+                sent = [frame.content for frame in frames if isinstance(frame.content, Message)]
+                messages, used = sum(one.header.count for one in sent), sum(len(one.frame) for one in sent)
+                writer.committed(session.committed, refusals, messages, used)
             if inbox.finished:
                 inbox.arrived.set()
 

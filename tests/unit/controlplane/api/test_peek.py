@@ -1,0 +1,140 @@
+"""The fast path says of every frame what a full parse says, and hostile bytes only ever raise MalformedFrameError."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_conductor.errors import InvalidArgumentError, MalformedFrameError
+from claude_conductor.v1 import message_pb2, session_service_pb2
+from controlplane.api.session.encode import varint
+from controlplane.api.session.peek import Decoder, Frame, split
+from controlplane.domain.routing import Shape
+from controlplane.service.sessions import Message, Numbered
+
+PAYLOAD = 1000
+DECODER = Decoder(PAYLOAD, tracing=True)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+envelopes = st.builds(
+    message_pb2.Envelope,
+    id=st.text(max_size=40),
+    type=st.text(max_size=10),
+    data=st.binary(max_size=300),
+    traceparent=st.sampled_from(["", TRACEPARENT, TRACEPARENT[:-1] + "0"]),
+)
+headers = st.builds(
+    message_pb2.FrameHeader,
+    recipient=st.text(max_size=20),
+    quality=st.sampled_from([0, 1, 2]),
+    hop_count=st.integers(0, 2**32 - 1),
+    expire_time_ms=st.integers(0, 2**64 - 1),
+    message_ids=st.binary(max_size=64),
+    task_id=st.text(max_size=10),
+)
+frames = st.builds(message_pb2.MessageFrame, header=headers, envelopes=st.lists(envelopes, max_size=4))
+requests = st.builds(session_service_pb2.ConnectRequest, sequence=st.integers(1, 2**64 - 1), message_frame=frames)
+
+
+def verdict(frame: Frame) -> object:
+    assert isinstance(frame, Numbered)
+    content = frame.content
+    if isinstance(content, Message):
+        shape = Shape(content.shape.envelopes, content.shape.largest > PAYLOAD)
+        parsed = message_pb2.MessageFrame.FromString(content.frame)
+        return frame.sequence, content.header, shape, content.traceparent, parsed.SerializeToString(deterministic=True)
+    return frame.sequence, str(content)
+
+
+def in_full(raw: bytes) -> Frame:
+    """What a parse without the fast path says."""
+    return DECODER._other(session_service_pb2.ConnectRequest.FromString(raw))
+
+
+@given(requests)
+def test_both_ways_say_the_same_of_what_protobuf_writes(request: session_service_pb2.ConnectRequest) -> None:
+    raw = request.SerializeToString()
+    if request.sequence < 2**63:
+        assert split(raw) is not None
+    assert verdict(DECODER.decode(raw)) == verdict(in_full(raw))
+
+
+@given(requests)
+def test_fields_in_another_order_mean_the_same(request: session_service_pb2.ConnectRequest) -> None:
+    body = request.message_frame.SerializeToString()
+    swapped = b"\x1a" + varint(len(body)) + body + b"\x08" + varint(request.sequence)
+    assert split(swapped) is None
+    assert verdict(DECODER.decode(swapped)) == verdict(in_full(request.SerializeToString()))
+
+
+@given(raw=st.one_of(st.binary(max_size=200), requests.map(lambda request: request.SerializeToString())), data=st.data())
+def test_both_ways_say_the_same_of_damaged_bytes(raw: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(0, 3))):
+        if damaged:
+            place = data.draw(st.integers(0, len(damaged) - 1))
+            damaged[place] = data.draw(st.integers(0, 255))
+    del damaged[data.draw(st.integers(0, len(damaged))) :]
+    seen = bytes(damaged)
+    try:
+        full: object = in_full(seen)
+    except (DecodeError, MalformedFrameError):
+        full = MalformedFrameError
+    except InvalidArgumentError:  # a hello or heartbeat whose values cannot be used
+        full = InvalidArgumentError
+    if isinstance(full, type):
+        with pytest.raises(full):
+            DECODER.decode(seen)
+    elif isinstance(full, Numbered):
+        assert verdict(DECODER.decode(seen)) == verdict(full)
+    else:
+        assert type(DECODER.decode(seen)) is type(full)
+
+
+def test_the_bytes_of_a_frame_pass_through_as_they_came() -> None:
+    unknown = b"\xfa\x7f\x03new"  # field 2047: of a later version of the protocol
+    frame = message_pb2.MessageFrame(header=message_pb2.FrameHeader(recipient="a")).SerializeToString() + unknown
+    decoded = DECODER.decode(b"\x08\x05\x1a" + varint(len(frame)) + frame)
+    assert isinstance(decoded, Numbered)
+    assert isinstance(decoded.content, Message)
+    assert (decoded.sequence, decoded.content.frame) == (5, frame)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x1a\x00",  # no number
+        b"\x08\x01\x1a\x05\x0a\x00",  # shorter than it says
+        b"\x08\x01\x1a\x02\x0a\x05",  # a header longer than its frame
+        b"\x08\x01\x1a\x04\x12\x02\x0a\xff",  # an envelope that ends within a field
+        b"\x08\x01\x1a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a length beyond any
+        b"\x08" + b"\xff" * 11,
+    ],
+)
+def test_hostile_bytes_are_malformed(raw: bytes) -> None:
+    with pytest.raises(MalformedFrameError):
+        DECODER.decode(raw)
+
+
+def test_a_frame_with_a_number_but_no_known_content_is_answered_and_one_without_is_passed_over() -> None:
+    later = b"\xfa\x7f\x03new"
+    numbered = DECODER.decode(b"\x08\x07" + later)
+    assert isinstance(numbered, Numbered)
+    assert isinstance(numbered.content, MalformedFrameError)
+    assert DECODER.decode(later) is None
+
+
+def test_only_sampled_traces_are_looked_up() -> None:
+    def traced(traceparent: str, decoder: Decoder) -> str:
+        frame = message_pb2.MessageFrame(envelopes=[message_pb2.Envelope(traceparent=traceparent)])
+        raw = session_service_pb2.ConnectRequest(sequence=1, message_frame=frame).SerializeToString()
+        decoded = decoder.decode(raw)
+        assert isinstance(decoded, Numbered)
+        assert isinstance(decoded.content, Message)
+        return decoded.content.traceparent
+
+    assert traced(TRACEPARENT, DECODER) == TRACEPARENT
+    assert traced(TRACEPARENT[:-1] + "0", DECODER) == ""
+    assert traced(TRACEPARENT, Decoder(PAYLOAD, tracing=False)) == ""

@@ -1,0 +1,83 @@
+"""Where messages may go, and what they may be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from claude_conductor.errors import (
+    HopLimitError,
+    InvalidArgumentError,
+    MalformedFrameError,
+    MessageExpiredError,
+    PayloadTooLargeError,
+)
+from claude_conductor.ids import TenantId
+from controlplane.domain import routing
+from controlplane.domain.message import Header, Quality
+from controlplane.domain.routing import Bounds, Owner, Recipient, Shape
+
+BOUNDS = Bounds(payload_bytes=1000, hops=16, time_to_live_ms=60_000)
+HEADER = Header("agent-1", "note", Quality.DURABLE, 0, 0, bytes(32))
+TASK = "task_" + "0" * 32
+NOW = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "recipient"),
+    [
+        ("agent-1", Recipient(Owner.AGENT, "agent-1")),
+        (f"task/{TASK}", Recipient(Owner.TASK, TASK)),
+        ("operator", Recipient(Owner.OPERATOR, "operator")),
+    ],
+)
+def test_a_recipient_is_an_agent_a_task_or_the_operator(text: str, recipient: Recipient) -> None:
+    assert routing.parse_recipient(text) == recipient
+    assert recipient.name == text
+
+
+@pytest.mark.parametrize("text", ["", "Agent", "a/b", "task/", "task/task_12", "../x", "agent 1", "-a"])
+def test_anything_else_is_no_recipient(text: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        routing.parse_recipient(text)
+
+
+def test_a_mailbox_begins_with_its_tenant_and_can_be_told_without_it() -> None:
+    key = routing.mailbox(TenantId("acme"), f"task/{TASK}")
+    assert key == f"acme/task/{TASK}"
+    assert routing.local_name(key) == f"task/{TASK}"
+
+
+def test_answers_go_to_the_sender_unless_that_is_the_control_plane() -> None:
+    assert routing.reply_name(routing.sender_of_agent("agent-1")) == "agent-1"
+    assert routing.reply_name(routing.sender_of_task(TASK)) == f"task/{TASK}"
+    assert routing.reply_name("operator") == "operator"
+    assert routing.reply_name(routing.CONDUCTOR) is None
+
+
+def test_a_message_that_says_nothing_lives_as_long_as_the_default() -> None:
+    assert routing.check(HEADER, Shape(2, 10), BOUNDS, NOW) == NOW + 60_000
+
+
+def test_a_message_lives_as_long_as_it_says_but_not_for_ever() -> None:
+    assert routing.check(replace(HEADER, expire_time_ms=NOW + 5), Shape(2, 10), BOUNDS, NOW) == NOW + 5
+    assert routing.check(replace(HEADER, expire_time_ms=2**64 - 1), Shape(2, 10), BOUNDS, NOW) == NOW + routing.LONGEST_LIFE_MS
+
+
+@pytest.mark.parametrize(
+    ("header", "shape", "error"),
+    [
+        (HEADER, Shape(1, 10), MalformedFrameError),
+        (HEADER, Shape(3, 10), MalformedFrameError),
+        (replace(HEADER, message_ids=bytes(17)), Shape(1, 10), MalformedFrameError),
+        (replace(HEADER, message_ids=b""), Shape(0, 0), MalformedFrameError),
+        (replace(HEADER, message_ids=bytes(16 * 10_001)), Shape(10_001, 10), MalformedFrameError),
+        (HEADER, Shape(2, 1001 + routing.ENVELOPE_OVERHEAD), PayloadTooLargeError),
+        (replace(HEADER, hop_count=17), Shape(2, 10), HopLimitError),
+        (replace(HEADER, expire_time_ms=NOW), Shape(2, 10), MessageExpiredError),
+    ],
+)
+def test_a_frame_that_may_not_pass_says_why(header: Header, shape: Shape, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        routing.check(header, shape, BOUNDS, NOW)
