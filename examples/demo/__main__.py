@@ -134,7 +134,14 @@ def work(driver: str) -> int:
     repository = make_repository(place)
     say("Starting Conductor: a control plane on the embedded store, three agents, one coordinator, all in strict isolation")
     with running(write_config(place)):
-        order = {"repository": str(repository), "source": str(SOURCE), "host_home": str(Path.home()), "driver": driver}
+        order = {
+            "repository": str(repository),
+            "source": str(SOURCE),
+            "driver": driver,
+            "DEMO_HOST_HOME": str(Path.home()),
+            "DEMO_HOST_HOME_ENTRIES": str(len(os.listdir(Path.home()))),
+            "DEMO_HOST_SECRET": str(Path(os.environ["CONDUCTOR_HOME"]) / "run/operator.token"),
+        }
         with Conductor.connect() as conductor:
             say("Giving the coordinator a task; it hands out three parts and talks to each agent through the broker")
             spec = TaskSpec(type="generic", driver="grpc_agent", agent_id="coordinator", prompt=json.dumps(order))

@@ -32,7 +32,8 @@ def subtask(part: str, order: dict[str, str]) -> TaskSpec:
         )
         return TaskSpec(type=TYPES[part], driver="claude_code", prompt=prompt, workspace=workspace)
     command = [sys.executable, "-m", "examples.demo.worker", part]
-    environment = {"PYTHONPATH": order["source"], "DEMO_HOST_HOME": order["host_home"], "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PYTHONPATH": order["source"], "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {name: value for name, value in order.items() if name.startswith("DEMO_")}
     return TaskSpec(
         type=TYPES[part], driver="command", prompt=part, command=command, environment=environment, workspace=workspace
     )

@@ -98,12 +98,18 @@ def could_not() -> list[str]:
         attempts.append("REACHED THE NETWORK")
     except OSError as error:
         attempts.append(f"reach the network: {error.strerror or error}")
-    home = os.environ.get("DEMO_HOST_HOME", "/root")
+    home, there = Path(os.environ["DEMO_HOST_HOME"]), os.environ["DEMO_HOST_HOME_ENTRIES"]
     try:
-        names = os.listdir(home)  # noqa: PTH208 - the plain call says it best
-        attempts.append(f"see the host's home {home}: " + ("empty in here" if not names else f"SAW {len(names)} entries"))
+        names = sorted(os.listdir(home))  # noqa: PTH208 - the plain call says it best
+        shown = f": {', '.join(names)}, on the way to its Python" if names else ""
+        attempts.append(f"see the host's home {home}: {len(names)} of {there} entries{shown}")
     except OSError as error:
         attempts.append(f"see the host's home {home}: {error.strerror}")
+    try:
+        Path(os.environ["DEMO_HOST_SECRET"]).read_bytes()
+        attempts.append("READ THE OPERATOR'S TOKEN")
+    except OSError as error:
+        attempts.append(f"read the operator's token: {error.strerror}")
     try:
         Path("/usr/conductor-was-here").write_text("")
         attempts.append("WROTE TO THE SYSTEM")

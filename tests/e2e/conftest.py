@@ -190,7 +190,12 @@ def ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[in
         )
         assert made.returncode == 0, made.stdout + made.stderr
         # The line `conductor doctor` tells an administrator to type; sudo is not needed here.
-        line = delegation(cgroup_layout.read_layout(), uid, systemd=False)
+        layout = cgroup_layout.find(
+            Path("/proc/self/mountinfo").read_text(),
+            Path("/proc/self/cgroup").read_text(),
+            lambda mount: (mount / "cgroup.controllers").read_text(),
+        )
+        line = delegation(layout, uid, systemd=False)
         subprocess.run(["/bin/sh", "-ec", line.removeprefix("sudo ")], check=True)
         try:
             yield uid, environment

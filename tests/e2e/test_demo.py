@@ -22,9 +22,11 @@ def check(output: str, seconds: float) -> None:
     for part in PARTS:
         assert f"{part:9} done" in output, output
     assert "unreachable" in output.lower(), output
-    assert "No such file" in output or "empty in here" in output or "Permission denied" in output, output
-    assert "SAW" not in output
+    assert output.count("read the operator's token: No such file") == len(PARTS), output
+    assert output.count("write to the system: Read-only file system") == len(PARTS), output
     assert "REACHED" not in output
+    assert "READ THE" not in output
+    assert "WROTE" not in output
     assert "+from" in output or "+def" in output or "+import" in output or "+    " in output, "the patch is shown"
     assert "nothing is left behind" in output
     assert seconds < 60
