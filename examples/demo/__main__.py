@@ -139,7 +139,7 @@ def work(driver: str) -> int:
             "source": str(SOURCE),
             "driver": driver,
             "DEMO_HOST_HOME": str(Path.home()),
-            "DEMO_HOST_HOME_ENTRIES": str(len(os.listdir(Path.home()))),
+            "DEMO_HOST_HOME_ENTRIES": str(sum(1 for _ in Path.home().iterdir())),
             "DEMO_HOST_SECRET": str(Path(os.environ["CONDUCTOR_HOME"]) / "run/operator.token"),
         }
         with Conductor.connect() as conductor:
