@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 _READ_BYTES = 256 << 10
 _STORE_PAUSE = 0.5
 _IDLE_WAIT = 3600.0
+_SETTLE_WAIT = 5.0
 
 
 class _Feed:
@@ -36,6 +37,8 @@ class _Feed:
         """First deliveries that are on their way already and still have to be counted."""
         self.news = asyncio.Event()
         self.closed = False
+        self.settled = asyncio.Event()
+        """Set once it is closed and everything it delivered is counted."""
 
 
 class Mail:
@@ -56,6 +59,7 @@ class Mail:
         self._news = news
         self._feeds: dict[str, _Feed] = {}
         self._by_link: dict[int, set[_Feed]] = {}
+        self._closing: dict[str, _Feed] = {}
         self.arrived = Pulse()
         """Beats with the mailbox's name when something was stored in it."""
 
@@ -64,7 +68,7 @@ class Mail:
         self.close(mailbox)
         feed = self._feeds[mailbox] = _Feed(mailbox, link, after_position)
         self._by_link.setdefault(id(link), set()).add(feed)
-        self._work.start(self._run(feed), name=f"mail {mailbox}")
+        self._work.start(self._run(feed, self._closing.get(mailbox)), name=f"mail {mailbox}")
 
     def close(self, mailbox: str) -> None:
         """Deliver the mailbox to nobody."""
@@ -72,6 +76,7 @@ class Mail:
         if feed is not None:
             feed.closed = True
             feed.news.set()
+            self._closing[mailbox] = feed
             of_link = self._by_link[id(feed.link)]
             of_link.discard(feed)
             if not of_link:
@@ -111,19 +116,30 @@ class Mail:
         if frame.attempt == 1:
             feed.uncounted.append((frame.first_position, frame.last_position))
 
-    async def _run(self, feed: _Feed) -> None:
-        while not feed.closed:
-            feed.news.clear()
-            try:
-                await self._count(feed)
-                if feed.behind and feed.link.room > 0:
-                    await self._fetch(feed)
-                    continue
-            except StoreUnavailableError as error:
-                _log.warning("deliveries wait for the store", extra={"mailbox": feed.mailbox, "cause": str(error)})
-                await asyncio.sleep(_STORE_PAUSE)
-                continue
-            await wait(feed.news, _IDLE_WAIT)
+    async def _run(self, feed: _Feed, before: _Feed | None) -> None:
+        if before is not None:  # what it delivered counts before anything is delivered again
+            await wait(before.settled, _SETTLE_WAIT)
+        try:
+            while not feed.closed or feed.uncounted:
+                feed.news.clear()
+                if not await self._step(feed) and not feed.closed:
+                    await wait(feed.news, _IDLE_WAIT)
+        finally:
+            feed.settled.set()
+            if self._closing.get(feed.mailbox) is feed:
+                del self._closing[feed.mailbox]
+
+    async def _step(self, feed: _Feed) -> bool:
+        """Count and deliver what can be; return whether there may be more to do at once."""
+        try:
+            await self._count(feed)
+            if feed.closed or not feed.behind or feed.link.room <= 0:
+                return False
+            await self._fetch(feed)
+        except StoreUnavailableError as error:
+            _log.warning("deliveries wait for the store", extra={"mailbox": feed.mailbox, "cause": str(error)})
+            await asyncio.sleep(_STORE_PAUSE)
+        return True
 
     async def _count(self, feed: _Feed) -> None:
         """Count first deliveries, many at once. They cannot be one too many, so the messages need not wait for this."""

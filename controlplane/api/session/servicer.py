@@ -15,15 +15,14 @@ from claude_conductor.v1 import session_service_pb2 as pb
 from controlplane.api.convert.values import duration
 from controlplane.api.guard.caller import current_agent
 from controlplane.api.session.peek import Decoder, Grant
-from controlplane.api.session.writer import Writer
+from controlplane.api.session.writer import CREDIT_BYTES, CREDIT_MESSAGES, Writer
 from controlplane.service.mail import Mail
 from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Message, Numbered, Session, Sessions
 
 HELLO_SECONDS = 10.0
-PENDING_BYTES = 4 << 20
+PENDING_BYTES = 2 * CREDIT_BYTES
 """Frames of one sidecar that wait to be stored; past it its stream is not read."""
 PENDING_FRAMES = 4096
-CREDIT_MESSAGES = 10_000
 METHOD = "/claude_conductor.v1.SessionService/Connect"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -122,7 +121,7 @@ class SessionServicer:
             committed_sequence=session.committed,
             lease_duration=duration(self._terms.lease_seconds),
             heartbeat_interval=duration(self._terms.heartbeat_seconds),
-            credit=pb.Credit(messages=CREDIT_MESSAGES, bytes=PENDING_BYTES),
+            credit=pb.Credit(messages=CREDIT_MESSAGES, bytes=CREDIT_BYTES),
             max_payload_bytes=self._terms.payload_bytes,
         )
         return pb.ConnectResponse(welcome=welcome).SerializeToString()

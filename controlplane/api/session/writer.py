@@ -16,6 +16,9 @@ QUEUE_BYTES = 1 << 20
 """Deliveries that wait for one receiver; past it they stay in the store."""
 BATCH_BYTES = 256 << 10
 """Deliveries written at once."""
+CREDIT_MESSAGES = 10_000
+CREDIT_BYTES = 4 << 20
+"""What a sidecar may send ahead of the answers."""
 _CONTROL_FRAMES = 1024
 
 
@@ -40,7 +43,7 @@ class Writer:
         self._credit: tuple[int, int] | None = None
         self._committed: int | None = None
         self._refusals: list[Refusal] = []
-        self._granted = (0, 0)
+        self._used = (0, 0)
         self._ended: str | None = None
         self._news = asyncio.Event()
 
@@ -93,10 +96,13 @@ class Writer:
         self._say(encode.move(deadline))
 
     def committed(self, sequence: int, refusals: Sequence[Refusal], messages: int, size: int) -> None:
-        """Tell up to where the journal was taken, and give back the credit it had used."""
+        """Tell up to where the journal was taken, and give back the credit it used once that is a quarter of it."""
         self._committed = sequence
         self._refusals.extend(refusals)
-        self._granted = (self._granted[0] + messages, self._granted[1] + size)
+        self._used = (self._used[0] + messages, self._used[1] + size)
+        if self._used[0] >= CREDIT_MESSAGES // 4 or self._used[1] >= CREDIT_BYTES // 4:
+            self._say(encode.credit(*self._used))
+            self._used = (0, 0)
         self._news.set()
 
     def end(self, reason: str) -> None:
@@ -141,10 +147,6 @@ class Writer:
         if self._committed is not None:
             frame = encode.committed(self._committed, self._refusals)
             self._committed, self._refusals = None, []
-            return frame
-        if self._granted != (0, 0):
-            frame = encode.credit(*self._granted)
-            self._granted = (0, 0)
             return frame
         return None
 

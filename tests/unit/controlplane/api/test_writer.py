@@ -9,7 +9,7 @@ import pytest
 from claude_conductor.errors import ControlPlaneUnavailableError, MailboxFullError
 from claude_conductor.ids import TaskId
 from claude_conductor.v1 import message_pb2, session_service_pb2
-from controlplane.api.session.writer import BATCH_BYTES, QUEUE_BYTES, Writer
+from controlplane.api.session.writer import BATCH_BYTES, CREDIT_MESSAGES, QUEUE_BYTES, Writer
 from controlplane.domain.message import StoredFrame
 from controlplane.domain.task import Lease
 from controlplane.service.sessions import Refusal
@@ -61,11 +61,14 @@ async def test_nothing_leaves_before_the_welcome_and_deliveries_leave_last() -> 
     task = await running(writer, transport)
     writer.deliver(frame(1, ["a"]), 0)
     writer.revoke([Lease(TaskId("task_1"), 1, 1)])
-    writer.committed(3, [Refusal(2, MailboxFullError())], 1, 10)
+    writer.committed(3, [Refusal(2, MailboxFullError())], CREDIT_MESSAGES // 4 - 1, 10)
     writer.welcome(WELCOME)
-    assert await transport.until(5) == ["welcome", "leases_revoked", "committed", "credit", "delivery"]
+    assert await transport.until(4) == ["welcome", "leases_revoked", "committed", "delivery"]
     refused = transport.written[2].committed
     assert (refused.sequence, refused.refused[0].reason, refused.refused[0].retry_delay.seconds) == (3, "MAILBOX_FULL", 1)
+    writer.committed(4, [], 1, 10)  # with this a quarter of the credit was used
+    assert (await transport.until(6))[4:] == ["credit", "committed"]
+    assert transport.written[4].credit.messages == CREDIT_MESSAGES // 4
     task.cancel()
 
 
