@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -55,7 +57,16 @@ def serve(stub: local_service_pb2_grpc.LocalServiceStub) -> None:
         )
 
 
+def end_with_parent() -> None:
+    """End when the sidecar does: the fake isolation has no kernel mechanism for it, and a killed sidecar ends nobody."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG (prctl(2))
+    if os.getppid() == 1:
+        sys.exit(1)
+
+
 def main() -> None:
+    end_with_parent()
     with grpc.insecure_channel(f"unix:{os.environ['CONDUCTOR_SOCKET']}") as channel:
         stub = local_service_pb2_grpc.LocalServiceStub(channel)
         if sys.argv[1:] == ["serve"]:
