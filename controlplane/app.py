@@ -107,9 +107,9 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     news = MessageNews(watch, clock)
     mail = Mail(stores.mailboxes, clock, work, news)
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
-    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds)
+    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds, work)
     books = Books(leases, registry, mail, timetable, changed, ready.set)
-    tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer)
+    tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
     results = Results(stores.tasks, tasks, leases, output, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, directory, clock, tracer, ready.set)
@@ -172,6 +172,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
             else:
                 await stop.wait()
                 await _stop(parts, listener)
+                await work.settle(STOP_SECONDS)
                 settings.socket_path.unlink(missing_ok=True)
             finally:
                 work.cancel()

@@ -36,6 +36,7 @@ from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
 from controlplane.service.timetable import Timetable
+from controlplane.service.work import Work
 
 _log = logging.getLogger(__name__)
 _NO_EXPIRY_YET = 60_000
@@ -69,6 +70,7 @@ class Relay:
         timetable: Timetable,
         clock: Clock,
         bounds: Bounds,
+        work: Work,
     ) -> None:
         self._store = store
         self._mail = mail
@@ -78,13 +80,19 @@ class Relay:
         self._timetable = timetable
         self._clock = clock
         self._bounds = bounds
+        self._work = work
 
     async def accept(self, offers: Sequence[Offer]) -> list[Verdict]:
         """Take frames in order, all of them in one write to the store; each is refused or taken for itself.
 
+        Cancelling the call does not undo it: what is stored is delivered.
+
         Raises:
             StoreUnavailableError: No durable frame of these was taken.
         """
+        return await self._work.whole(self._accept(offers), name="accept messages")
+
+    async def _accept(self, offers: Sequence[Offer]) -> list[Verdict]:
         now_ms = self._now_ms()
         verdicts: list[Verdict] = []
         durable: list[tuple[int, IncomingFrame]] = []
@@ -168,6 +176,9 @@ class Relay:
         """
         if not await self._directory.owns(tenant_id, agent_id, mailbox_name):
             raise PermissionDeniedError("An agent acknowledges messages of its own mailboxes only.", mailbox=mailbox_name)
+        await self._work.whole(self._receive(tenant_id, mailbox_name, receipts), name="take receipts")
+
+    async def _receive(self, tenant_id: TenantId, mailbox_name: str, receipts: Sequence[Receipt]) -> None:
         key = routing.mailbox(tenant_id, mailbox_name)
         refused = [receipt for receipt in receipts if receipt.state is State.BOUNCED]
         origins = [origin for receipt in refused for origin in await self._origins(key, receipt)]

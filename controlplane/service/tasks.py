@@ -34,6 +34,7 @@ from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
 from controlplane.service.timetable import Timetable
 from controlplane.service.watch import Watch
+from controlplane.service.work import Work
 
 _log = logging.getLogger(__name__)
 _CHILDREN = 1000
@@ -58,8 +59,11 @@ class Books:
 class Tasks:
     """Changes tasks: read, ask the machine, compare-and-set, then carry out what the machine asked for."""
 
-    def __init__(self, store: TaskStore, books: Books, relay: Relay, watch: Watch, clock: Clock, tracer: Tracer) -> None:
+    def __init__(
+        self, store: TaskStore, books: Books, relay: Relay, watch: Watch, clock: Clock, tracer: Tracer, work: Work
+    ) -> None:
         self._store = store
+        self._work = work
         self._books = books
         self._relay = relay
         self._watch = watch
@@ -69,7 +73,13 @@ class Tasks:
         self._counts: dict[State, int] = {}
 
     async def insert(self, step: Step) -> Task:
-        """Store a new task, or return the one its request id stands for; effects follow only a new one."""
+        """Store a new task, or return the one its request id stands for; effects follow only a new one.
+
+        Cancelling the call does not undo it, nor keep its effects from happening.
+        """
+        return await self._work.whole(self._insert(step), name=f"insert {step.task.id}")
+
+    async def _insert(self, step: Step) -> Task:
         stored = await self._store.insert(step.task)
         if stored.id == step.task.id:
             self._keep_books(None, stored)
@@ -79,7 +89,8 @@ class Tasks:
     async def change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
         """Apply an event to the task as it is now and return what became of it.
 
-        A save that lost to another one is tried again on what the other one made.
+        A save that lost to another one is tried again on what the other one made. Cancelling the call does not undo the change,
+        nor keep its effects from happening.
 
         Raises:
             TaskNotFoundError: There is no such task.
@@ -87,6 +98,9 @@ class Tasks:
             IllegalTransitionError: It cannot happen in the task's state.
             StoreUnavailableError: Nothing was changed.
         """
+        return await self._work.whole(self._change(tenant_id, task_id, event), name=f"change {task_id}")
+
+    async def _change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
         while True:
             before = await self._store.get(tenant_id, task_id)
             step = apply(before, event)
