@@ -228,3 +228,14 @@ async def test_a_thousand_messages_stay_in_order_across_a_kill_of_the_control_pl
     assert texts(got) == [str(number) for number in range(1000)]
     positions = [frame.header.first_position for frame in got]
     assert positions == list(range(1, 1001))
+
+
+async def test_a_sidecar_that_hangs_up_while_it_is_written_to_is_no_error(control_plane: ControlPlane, sidecar) -> None:
+    sender, receiver = await sidecar("agent-1", long_running=True), await sidecar("agent-2", long_running=True)
+    for number in range(60):
+        sequence = await sender.say("agent-2", *["x" * 1000] * 50)
+        if number == 30:
+            receiver.die()
+
+    assert await sender.committed(sequence) is None
+    assert "a call failed" not in control_plane.log()

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import grpc
 
-from claude_conductor.errors import ConductorError, DeadlineExceededError, MalformedFrameError
+from claude_conductor.errors import ConductorError, ControlPlaneUnavailableError, DeadlineExceededError, MalformedFrameError
 from claude_conductor.ids import Mint
 from claude_conductor.v1 import session_service_pb2 as pb
 from controlplane.api.convert.values import duration
@@ -128,10 +128,17 @@ class SessionServicer:
 
     async def _run(self, session: Session, decoder: Decoder, writer: Writer, context: Context) -> None:
         inbox = _Inbox()
+
+        async def write(frame: bytes) -> None:
+            try:
+                await context.write(frame)
+            except grpc.aio.InternalError as cause:  # the sidecar went away while we wrote
+                raise ControlPlaneUnavailableError("The stream ended.") from cause
+
         try:
             async with asyncio.TaskGroup() as group:
                 name = f"session {session.agent_id}"
-                writing = group.create_task(writer.run(context.write), name=f"{name} writer")
+                writing = group.create_task(writer.run(write), name=f"{name} writer")
                 committing = group.create_task(self._commit(session, inbox, writer), name=f"{name} commit")
                 await self._read(session, decoder, writer, inbox, context.read)
                 inbox.finish()
@@ -139,7 +146,7 @@ class SessionServicer:
                 writing.cancel()
         except* ConductorError as failed:
             raise _first(failed) from None
-        await writer.drain(context.write)
+        await writer.drain(write)
 
     async def _read(
         self, session: Session, decoder: Decoder, writer: Writer, inbox: _Inbox, read: Callable[[], Awaitable[bytes]]
