@@ -30,6 +30,7 @@ demo: $(VENV)/.demo ## start Conductor, run real agents on a real repository, sh
 
 test: setup-dev ## everything CI runs, servers and system packages included
 	@tools/install_test_packages.sh
+	@tools/install_claude_code.sh || echo "the tests with the real Claude Code are skipped"
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest tests
 
