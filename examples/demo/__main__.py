@@ -23,7 +23,7 @@ from claude_conductor.v1.task_pb2 import TASK_STATE_SUCCEEDED, Task, TaskSpec
 SOURCE = Path(__file__).resolve().parents[2]
 CONDUCTOR = str(Path(sys.executable).with_name("conductor"))
 WORKERS = 3
-PATIENCE = 55.0
+PATIENCE = {"command": 55.0, "claude_code": 620.0}
 BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")
 
 
@@ -81,10 +81,10 @@ def running(config: Path) -> Iterator[None]:
         subprocess.run([CONDUCTOR, "stop"], check=False)
 
 
-def follow(conductor: Conductor, task_id: str) -> Task:
-    """Show every change of the task and of its children until it has ended."""
+def follow(conductor: Conductor, task_id: str, patience: float) -> Task:
+    """Show every change of the task and of its children until it has ended, for `patience` seconds at most."""
     shown: dict[str, str] = {}
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         task = conductor.tasks.get(task_id)
         for each in [task, *conductor.tasks.list(parent_task_id=task_id)]:
@@ -102,7 +102,7 @@ def show_report(conductor: Conductor, task: Task) -> bool:
     report = json.loads(task.result.summary)
     say("What the coordinator reports")
     for part, entry in report["tasks"].items():
-        found = report["reports"].get(part, {}).get("found", entry["reason"])
+        found = report["reports"].get(part, {}).get("found", entry["words"])
         print(f"  {part:9} {'done' if entry['succeeded'] else 'FAILED':7} {entry['agent']:12} {found}")
     say("What the agents could not do, each inside its own strict sandbox")
     for part, entry in report["reports"].items():
@@ -145,7 +145,7 @@ def work(driver: str) -> int:
         with Conductor.connect() as conductor:
             say("Giving the coordinator a task; it hands out three parts and talks to each agent through the broker")
             spec = TaskSpec(type="generic", driver="grpc_agent", agent_id="coordinator", prompt=json.dumps(order))
-            task = follow(conductor, conductor.tasks.submit(spec).task_id)
+            task = follow(conductor, conductor.tasks.submit(spec).task_id, PATIENCE[driver])
             good = task.state == TASK_STATE_SUCCEEDED and show_report(conductor, task)
             if task.state != TASK_STATE_SUCCEEDED:
                 print(f"the coordinator's task did not succeed: {task.reason}", file=sys.stderr)

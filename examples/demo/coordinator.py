@@ -20,7 +20,8 @@ from claude_conductor.v1.task_pb2 import (
 )
 
 TYPES = {"review": "code_review", "refactor": "refactor", "tests": "test_generation"}
-PATIENCE = 50.0
+PATIENCE = {"command": 50.0, "claude_code": 600.0}
+"""Seconds for all parts; a model takes its time."""
 
 
 def subtask(part: str, order: dict[str, str]) -> TaskSpec:
@@ -44,7 +45,7 @@ def coordinate(agent: AgentClient, task_id: str, order: dict[str, str]) -> str:
     children = {part: agent.submit_subtask(subtask(part, order), request_id=f"{task_id}-{part}").task_id for part in TYPES}
     waiting = {part for part in TYPES if not (part == "refactor" and order.get("driver") == "claude_code")}
     reports: dict[str, dict[str, object]] = {}
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE[order.get("driver", "command")]
     while waiting and time.monotonic() < deadline:
         for message in agent.fetch(wait=5):
             report = json.loads(message.envelope.data)
