@@ -70,10 +70,11 @@ def wait_for(agent: AgentClient, task_id: str, deadline: float) -> Task:
 
 def summary(task: Task) -> dict[str, object]:
     """Return what the report says of a task."""
+    words = task.result.summary.splitlines()[0] if task.result.summary else task.reason
     return {
         "task_id": task.task_id,
         "succeeded": task.state == TASK_STATE_SUCCEEDED,
-        "reason": task.reason,
+        "words": words,
         "agent": task.agent_id,
     }
 
