@@ -146,7 +146,9 @@ class Sidecar:
 
     def _slot(self, surroundings: Surroundings) -> TaskRunner | LongRunningSlot:
         settings, folders = self._settings, self._folders
-        bounds = Bounds(settings.level, settings.limits, settings.startup_timeout, settings.stop_grace)
+        bounds = Bounds(
+            settings.level, settings.limits, settings.startup_timeout, settings.stop_grace, settings.health_check_interval
+        )
         git = Git(folders.state / "gitconfig", self._environment.get("PATH", os.defpath))
         git.prepare()
         drivers = self._drivers()
@@ -155,7 +157,7 @@ class Sidecar:
                 agent_id=settings.agent_id,
                 driver=drivers["grpc_agent"],
                 isolation=self._isolation,
-                home=folders.places.workspaces / "home",
+                home=folders.home,
                 sockets=folders.sockets,
                 toolchains=settings.agent_toolchains,
                 environment=settings.agent_environment,
@@ -174,7 +176,7 @@ class Sidecar:
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
             self._isolation_hook(surroundings),
             OutputHook(surroundings.reports, self._clock),
-            WatchdogHook(self._clock),
+            WatchdogHook(self._clock, settings.health_check_interval),
             UsageHook(self._clock),
         )
         return TaskRunner(bounds, find_driver, hooks, surroundings)

@@ -41,7 +41,7 @@ class Settings:
     agent_isolation: bool = True
     """False shares one workspace parent between agents; refused unless the level is minimal."""
     networking: bool = False
-    """Egress by allow-list; refused with strict."""
+    """The network of the level: the host's with minimal; refused with every other, which have none."""
     drivers: tuple[str, ...] = ("command", "claude_code", "scripted")
     """Kinds of agent this slot runs, a process per task."""
     agent_command: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Settings:
     startup_timeout: float = 60.0
     """From the lease to the first sign of life of the agent's process."""
     health_check_interval: float = 30.0
-    """How often a long-running agent is asked whether it is well."""
+    """An agent that is silent for two of these is shown as stalled."""
     stop_grace: float = 5.0
     """Between TERM and KILL."""
     keep_workspaces: bool = False

@@ -116,8 +116,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             if not self._rate.allows(1):
                 work.close()
                 raise MailboxFullError("The agent calls its sidecar too often.", next_step="pause between calls")
-            self._to.desk.note_life()
-            return await work
+            with self._to.desk.calling():
+                return await work
         except ConductorError as error:
             await abort(context, error)
             raise

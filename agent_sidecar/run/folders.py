@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +21,11 @@ def check(settings: Settings) -> None:
         InvalidArgumentError: The agent id cannot be one.
     """
     check_name("agent", settings.agent_id)
-    if settings.networking and settings.level is Level.STRICT:
+    if settings.networking and settings.level is not Level.MINIMAL:
         raise SettingsError(
-            "`enable_networking` contradicts the isolation level strict, which has no network.",
-            next_step="leave it off, or choose `workspace_isolation: moderate`",
+            "`enable_networking` needs the egress proxy, which this version does not have, at every isolation level but minimal.",
+            next_step="leave it off, or choose `workspace_isolation: minimal` explicitly: it has the host's own network",
+            level=settings.level.value,
         )
     if not settings.agent_isolation and settings.level is not Level.MINIMAL:
         raise SettingsError(
@@ -45,13 +44,9 @@ def check_private(folder: Path) -> None:
         SettingsError: It is a link, somebody else's, or cannot be made.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = folder.lstat()
-        if stat.S_ISLNK(facts.st_mode) or not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-            raise SettingsError("`storage.temp_path` has to be a folder of this user, not a link.", path=folder)
-        folder.chmod(0o700)
+        tree.make_private(folder)
     except OSError as cause:
-        raise SettingsError("`storage.temp_path` cannot be made.", path=folder, cause=cause.strerror) from cause
+        raise SettingsError(f"`storage.temp_path` cannot be used: {cause.strerror}.", path=folder) from cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +55,8 @@ class Folders:
 
     state: Path
     sockets: Path
+    home: Path
+    """Of a long-running agent; its own also where agents share the folder of workspaces."""
     places: Places
 
     @classmethod
@@ -72,6 +69,7 @@ class Folders:
         return cls(
             state=state,
             sockets=settings.home / "run/agents" / settings.agent_id,
+            home=parent / own / ("home" if settings.agent_isolation else f"home-{settings.agent_id}"),
             places=Places(workspaces=parent / own, stores=temporary, patches=state / "attachments"),
         )
 
@@ -82,8 +80,9 @@ class Folders:
             HomeUnusableError: One cannot be made.
         """
         try:
-            for folder in (self.state, self.places.stores, self.places.patches):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.places.stores, self.places.patches):
+                tree.make_private(folder)
             self.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
             tree.prepare_parent(self.places.workspaces)
         except OSError as cause:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from agent_sidecar.drivers.driver import AgentDriver, Answer, Command, TokenUse
 from agent_sidecar.isolation.interface import Exit, Handle, Level, Limits, Stats
+from agent_sidecar.run.life import Life
 from agent_sidecar.run.lifecycle import Ending, Phase, Revoked
 from agent_sidecar.run.task import Assignment, InForce, Patch
 
@@ -44,8 +45,7 @@ class Run:
     patch: Patch | None = None
     base_commit: str = ""
     warnings: list[str] = field(default_factory=list)
-    last_life: float = 0.0
-    """Monotonic seconds of the last sign of life."""
+    life: Life = field(default_factory=Life)
     stalled: bool = False
     limited_until: float = 0.0
     """Monotonic seconds until which the provider takes no requests."""

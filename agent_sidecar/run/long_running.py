@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from agent_sidecar.run.hook import Hook, Run
 from agent_sidecar.run.hooks.output import PIECE_BYTES
 from agent_sidecar.run.hooks.usage import usage_of
 from agent_sidecar.run.keeper import Keeper, Program, Told
+from agent_sidecar.run.life import Life, why
 from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
 from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings
 from agent_sidecar.run.task import (
@@ -83,6 +85,8 @@ class LongRunningSlot:
         self._idle = asyncio.Event()
         self._idle.set()
         self._work: _Work | None = None
+        self._life = Life()
+        self._stalled = False
         self._stopping = False
         self._turned_away: asyncio.Queue[Lease] = asyncio.Queue(16)
 
@@ -132,13 +136,17 @@ class LongRunningSlot:
 
     def condition(self) -> Condition:
         """Return what the slot does now."""
-        if self._work is not None:
-            stats = self._keeper.stats
-            phase = self._work.run.phase.value
-            return Condition(Activity.WORKING, phase, stats.memory_bytes, stats.cpu_seconds, stats.pids)
-        if self._keeper.handle is None or not self._keeper.spoke:
+        if self._work is None and (self._keeper.handle is None or not self._keeper.spoke):
             return Condition(Activity.STARTING, self._keeper.trouble or "the agent's program has not called yet")
-        return Condition(Activity.IDLE)
+        activity, reason = Activity.IDLE, ""
+        if self._work is not None:
+            activity, reason = Activity.WORKING, self._work.run.phase.value
+        interval = self._bounds.health_check_interval
+        self._stalled = self._life.silent(self._with.clock.monotonic(), interval)
+        if self._stalled:
+            activity, reason = Activity.STALLED, why("call", self._life, self._with.clock, interval)
+        stats = self._keeper.stats
+        return Condition(activity, reason, stats.memory_bytes, stats.cpu_seconds, stats.pids)
 
     def in_force(self) -> InForce | None:
         """Return the isolation around the agent."""
@@ -164,13 +172,14 @@ class LongRunningSlot:
         """Trace context of what the agent does now."""
         return (self._work.run.traceparent or self._work.run.task_traceparent) if self._work is not None else ""
 
-    def note_life(self) -> None:
-        """Take note that the agent said something; the first time it becomes free for tasks by it."""
-        if not self._keeper.spoke:
-            self._keeper.spoke = True
-            self.changed.set()
-        if self._work is not None:
-            self._work.run.last_life = self._with.clock.monotonic()
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Take note that the agent calls; the first time, and when it was stalled, it becomes free for tasks by it."""
+        with self._life.calling(self._with.clock):
+            if not self._keeper.spoke or self._stalled:
+                self._keeper.spoke, self._stalled = True, False
+                self.changed.set()
+            yield
 
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task."""
@@ -240,6 +249,7 @@ class LongRunningSlot:
         if work is None or not work.taken.is_set():
             _log.info("agent's output", extra={"stream": stream, "text": chunk[:1000].decode(errors="replace").rstrip()})
             return
+        self._life.last = self._with.clock.monotonic()
         for start in range(0, len(chunk), PIECE_BYTES):
             piece = chunk[start : start + PIECE_BYTES]
             await self._with.reports.output(work.run.assignment.lease, stream, work.offset, piece)

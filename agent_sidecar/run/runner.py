@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +13,7 @@ from agent_sidecar.drivers.driver import AgentDriver, TaskOrder
 from agent_sidecar.isolation.interface import Cause, Level, Limits
 from agent_sidecar.run.hook import Hook, Run
 from agent_sidecar.run.hooks.usage import usage_of
+from agent_sidecar.run.life import why
 from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
 from agent_sidecar.run.reports import Mailboxes, Reports
 from agent_sidecar.run.task import (
@@ -46,6 +48,7 @@ class Bounds:
     limits: Limits
     startup_timeout: float
     stop_grace: float
+    health_check_interval: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,8 @@ class TaskRunner:
                 f"the model provider takes requests again in {run.limited_until - now:.0f} s",
             )
         elif run.phase is Phase.RUNNING and run.stalled:
-            activity, reason = Activity.STALLED, f"no sign of life for {now - run.last_life:.0f} s"
+            activity = Activity.STALLED
+            reason = why("output, call or processor time", run.life, self._with.clock, self._bounds.health_check_interval)
         return Condition(activity, reason, run.stats.memory_bytes, run.stats.cpu_seconds, run.stats.pids)
 
     def in_force(self) -> InForce | None:
@@ -178,10 +182,9 @@ class TaskRunner:
         """Trace context of what the agent does now."""
         return (self._run.traceparent or self._run.task_traceparent) if self._run is not None else ""
 
-    def note_life(self) -> None:
-        """Take note that the agent said something."""
-        if self._run is not None:
-            self._run.last_life = self._with.clock.monotonic()
+    def calling(self) -> AbstractContextManager[None]:
+        """Take note that the agent calls."""
+        return self._run.life.calling(self._with.clock) if self._run is not None else nullcontext()
 
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from agent_sidecar.run.task import Assignment, Cancellation, Condition, InForce, Lease
@@ -54,8 +55,8 @@ class Desk(Protocol):
     def traceparent(self) -> str:
         """Trace context of what the agent does now."""
 
-    def note_life(self) -> None:
-        """Take note that the agent said something."""
+    def calling(self) -> AbstractContextManager[None]:
+        """Take note that the agent calls, until the call is answered."""
 
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task.

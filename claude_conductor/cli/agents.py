@@ -32,6 +32,9 @@ def name(agent: agent_pb2.Agent) -> str:
     return agent.agent_id
 
 
+UNUSUAL = frozenset({"starting", "stalled", "rate_limited", "waiting_for_human", "lost"})
+"""States that a reader of the list wants explained."""
+
 COLUMNS = (
     Column("AGENT", name),
     Column("STATE", state),
@@ -42,7 +45,7 @@ COLUMNS = (
     Column("MEMORY", lambda agent: format_size(agent.use.memory_bytes) if agent.use.memory_bytes else "-", wide=True),
     Column("PID", lambda agent: str(agent.sidecar_pid or "-"), wide=True),
     Column("HOST", lambda agent: agent.host, wide=True),
-    Column("REASON", lambda agent: agent.state_reason, wide=True),
+    Column("REASON", lambda agent: agent.state_reason if state(agent) in UNUSUAL else "-"),
 )
 
 

@@ -166,11 +166,16 @@ def _check_combinations(loaded: Loaded) -> None:
     document = loaded.document
     levels = {document.agent.workspace_isolation} if document.num_agents else set()
     levels |= {agent.level or document.agent.workspace_isolation for agent in document.agents}
-    if document.container_config.enable_networking and "strict" in levels:
+    if document.container_config.enable_networking and (without := levels - {"minimal"}):
+        where = f"`container_config.enable_networking` ({loaded.origin('container_config.enable_networking')})"
+        why = (
+            "is refused with isolation level strict, which has no network at all"
+            if "strict" in without
+            else "is refused with isolation level moderate: it needs the egress proxy, which comes with a later release"
+        )
         raise SettingsError(
-            f"`container_config.enable_networking` ({loaded.origin('container_config.enable_networking')}) "
-            "is refused with isolation level strict, which has no network at all.",
-            next_step="set it to false, or choose `agent.workspace_isolation: moderate` (or --level moderate) explicitly",
+            f"{where} {why}.",
+            next_step="set it to false, or choose `agent.workspace_isolation: minimal` explicitly: it has the host's own network",
         )
     if not document.storage.agent_isolation and levels != {"minimal"}:
         raise SettingsError(

@@ -93,7 +93,7 @@ class ContainerConfig(Block):
     memory_limit: Size = "1g"
     cpu_limit: Cpus = "0.5"
     enable_networking: bool = False
-    """Egress by allow-list; refused with strict."""
+    """The host's network, as the level minimal has it; refused with every other level until there is an egress proxy."""
     workspace_mount: bool = True
     """False: an empty sized scratch folder instead of the task's files."""
 

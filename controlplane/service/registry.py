@@ -84,7 +84,8 @@ class Registry:
         before = self.is_free(connected)
         idle_for_us = not connected.occupied and not self._agents[connected.key].task_id
         # A sign of life written before its task's end arrived must not keep the agent from new work.
-        connected.said = State.IDLE if idle_for_us and state is not State.STARTING else state
+        stays = state is State.STARTING or (state is State.STALLED and connected.long_running)
+        connected.said = State.IDLE if idle_for_us and not stays else state
         if state is State.IDLE:
             connected.occupied = False
         self._agents[connected.key] = replace(self._agents[connected.key], use=use)

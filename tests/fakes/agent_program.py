@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -45,6 +46,9 @@ def serve(stub: local_service_pb2_grpc.LocalServiceStub) -> None:
         if prompt == "hang":
             while True:
                 call(stub, "Fetch", {"wait": "10s"})
+        if prompt.startswith("silent "):  # until the file is there
+            while not Path(prompt.removeprefix("silent ")).exists():
+                time.sleep(0.02)
         if prompt == "read":
             messages = call(stub, "Fetch", {"wait": "10s"})["messages"]
             prompt = json.dumps([[m["mailbox"], m["attempt"], m["envelope"]["id"]] for m in messages])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -62,6 +64,23 @@ def _open_up(root: Path) -> None:
         for name in folders:
             if not stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
                 os.chmod(name, 0o700, dir_fd=descriptor)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only we can enter, or take one of ours; one that others could have prepared is refused.
+
+    Raises:
+        OSError: It is a link, no folder, somebody else's, or cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    facts = folder.lstat()
+    if stat.S_ISLNK(facts.st_mode) or not stat.S_ISDIR(facts.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it has to be a folder, not a link or a file", str(folder))
+    if facts.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
+    folder.chmod(0o700)
 
 
 def prepare_parent(root: Path) -> None:

@@ -59,7 +59,7 @@ class CredentialsHook:
 
         def count(read: int, written: int, cache_read: int, cache_write: int) -> None:
             run.gateway_tokens = added(run.gateway_tokens, read, written, cache_read, cache_write)
-            run.last_life = self._clock.monotonic()
+            run.life.last = self._clock.monotonic()
 
         def pause(seconds: float) -> None:
             run.limited_until = max(run.limited_until, self._clock.monotonic() + seconds)

@@ -66,7 +66,7 @@ class Pump:
 
     async def take(self, stream: str, chunk: bytes) -> None:
         """Take what the agent wrote."""
-        self._run.last_life = self._clock.monotonic()
+        self._run.life.last = self._clock.monotonic()
         if stream != "stdout":
             await self._show(stream, chunk)
             return

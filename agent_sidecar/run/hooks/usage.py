@@ -12,7 +12,7 @@ from claude_conductor.clock import Clock
 
 _EVERY: Final = 1.0
 _IDLE_SECONDS: Final = 0.02
-"""Processor seconds within one look that count as a sign of life."""
+"""Processor seconds since the last sign of life of this kind that count as the next."""
 
 
 def usage_of(run: Run, clock: Clock) -> Usage:
@@ -51,11 +51,12 @@ class UsageHook:
 
     async def during(self, run: Run) -> None:
         """Look again and again."""
+        used = 0.0
         while run.handle is not None:
-            before = run.stats.cpu_seconds
             run.stats = await run.handle.stats()
-            if run.stats.cpu_seconds - before > _IDLE_SECONDS:
-                run.last_life = self._clock.monotonic()
+            if run.stats.cpu_seconds - used > _IDLE_SECONDS:
+                used = run.stats.cpu_seconds
+                run.life.last = self._clock.monotonic()
             await asyncio.sleep(self._every)
 
     async def finish(self, run: Run) -> None:

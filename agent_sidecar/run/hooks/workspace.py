@@ -88,6 +88,10 @@ class WorkspaceHook:
             run.workspace = target
             filled = await source.fill(wanted, target, store, self._git, self._agent_id)
             self._base = filled.base
+            if wanted != run.assignment.source:
+                run.warnings.append(
+                    "`container_config.workspace_mount` is false: the workspace began empty, without the task's files"
+                )
             run.warnings += filled.warnings
             await asyncio.to_thread(self._hand_over, run, target)
         except OSError as cause:
@@ -136,9 +140,11 @@ class WorkspaceHook:
             run.warnings.append(f"the workspace could not be removed: {cause}")
 
     def _clear(self, target: Path, store: Path) -> None:
+        # Looked at again for each task: what cleans /tmp may have removed it, and somebody else made it anew.
+        tree.make_private(self._places.stores.parent)
+        tree.make_private(self._places.stores)
         tree.remove(target)
         tree.remove(store)
-        self._places.stores.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _hand_over(self, run: Run, target: Path) -> None:
         """Write the files that come with the command, then give everything to the agent. Blocking."""

@@ -282,3 +282,35 @@ async def test_what_a_dead_agent_saw_is_offered_to_the_next_with_a_higher_attemp
     await idle(plane)
     plane.assign("task_2", long_running("read"))
     assert (await plane.result(2)).summary == 'did [["agent-1", 2, "msg_00000000000000000000000000000000"]]'
+
+
+async def test_a_long_running_agent_that_falls_silent_is_stalled_until_it_speaks(
+    plane: FakeControlPlane, start_sidecar, tmp_path: Path
+):
+    await start_agent(start_sidecar, health_check_interval=0.5)
+    await idle(plane)
+    plane.assign("task_1", long_running(f"silent {tmp_path}/go"))
+    await plane.until(lambda: plane.heartbeats()[-1].state == agent_pb2.AGENT_STATE_STALLED, 20)
+    assert "no call since " in plane.heartbeats()[-1].reason
+    assert "500 ms" in plane.heartbeats()[-1].reason
+    (tmp_path / "go").touch()
+    assert not (await plane.result()).HasField("failure")
+    await idle(plane)
+
+
+async def test_an_agent_that_waits_for_a_task_is_not_stalled(plane: FakeControlPlane, start_sidecar):
+    await start_agent(start_sidecar, health_check_interval=0.2)  # it polls for 5 s
+    await idle(plane)
+    seen = len(plane.heartbeats())
+    await plane.until(lambda: len(plane.heartbeats()) > seen + 3, 20)
+    assert {beat.state for beat in plane.heartbeats()[seen:]} == {agent_pb2.AGENT_STATE_IDLE}
+
+
+async def test_a_task_is_stalled_without_output_call_or_processor_time(plane: FakeControlPlane, start_sidecar):
+    await start_sidecar(health_check_interval=0.5)
+    plane.assign(
+        "task_1", task_pb2.TaskSpec(driver="command", command=["/bin/sh", "-c", "echo begun; read -r _ < /dev/null; sleep 4"])
+    )
+    await plane.until(lambda: plane.heartbeats() and plane.heartbeats()[-1].state == agent_pb2.AGENT_STATE_STALLED, 20)
+    assert "no output, call or processor time since " in plane.heartbeats()[-1].reason
+    assert not (await plane.result()).HasField("failure")

@@ -107,7 +107,7 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("container_config: {memory_limit: 512m}", "limits.memory_bytes", 512 << 20),
         ("container_config: {cpu_limit: 2}", "limits.cpus", 2.0),
         ("container_config: {workspace_mount: false}", "workspace_mount", False),
-        ("container_config: {enable_networking: true}\nagent: {workspace_isolation: moderate}", "networking", True),
+        ("container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}", "networking", True),
         ("storage: {workspace_path: ~/work}", "workspace_path", "/home/me/work"),
         ("storage: {workspace_path: $PROJECT/w}", "workspace_path", "/srv/project/w"),
         ("storage: {temp_path: /var/tmp/x}", "temp_path", "/var/tmp/x"),
@@ -214,10 +214,19 @@ def test_networking_is_refused_with_strict():
     said = refusal("container_config: {enable_networking: true}")
 
     assert "x.yaml:1" in str(said)
-    assert "moderate" in said.next_step
+    assert "no network at all" in str(said)
+    assert "minimal" in said.next_step
     assert refusal(
         "container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}\nagents: [{id: x, level: strict}]"
     )
+
+
+def test_networking_is_refused_with_moderate_until_there_is_an_egress_proxy():
+    said = refusal("container_config: {enable_networking: true}\nagent: {workspace_isolation: moderate}")
+
+    assert "x.yaml:1" in str(said)
+    assert "egress proxy, which comes with a later release" in str(said)
+    assert "minimal" in said.next_step
 
 
 def test_shared_workspaces_are_refused_unless_the_level_is_minimal():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from agent_sidecar.run.hooks.credentials import added
 from agent_sidecar.run.hooks.output import PIECE_BYTES, Pump
 from agent_sidecar.run.hooks.usage import usage_of
 from agent_sidecar.run.hooks.watchdog import stalled
+from agent_sidecar.run.life import Life, why
 from agent_sidecar.run.rate import Bucket
 from agent_sidecar.run.task import Assignment, FolderSource, GitSource, InForce, Lease, LimitsAsked, Result, Usage
 from agent_sidecar.run.text import cut, one_line
@@ -63,9 +65,29 @@ def make_run(**more: object) -> Run:
 
 
 def test_a_run_is_stalled_by_silence_but_not_while_its_provider_pauses():
-    assert not stalled(make_run(last_life=100.0), 109.0, 10.0)
-    assert stalled(make_run(last_life=100.0), 110.0, 10.0)
-    assert not stalled(make_run(last_life=100.0, limited_until=120.0), 110.0, 10.0)
+    assert not stalled(make_run(life=Life(100.0)), 109.0, 5.0)
+    assert stalled(make_run(life=Life(100.0)), 110.0, 5.0)
+    assert not stalled(make_run(life=Life(100.0)), 110.0, 6.0)
+    assert not stalled(make_run(life=Life(100.0), limited_until=120.0), 110.0, 5.0)
+
+
+def test_an_agent_that_waits_for_an_answer_is_not_silent():
+    clock, life = HandClock(), Life()
+    with life.calling(clock):
+        clock.time += 60
+        assert not life.silent(clock.time, 5.0)
+    assert not life.silent(clock.time + 9, 5.0)
+    assert life.silent(clock.time + 10, 5.0)
+
+
+def test_why_an_agent_is_stalled_names_since_when_and_does_not_change_while_it_is():
+    clock = HandClock()
+    life = Life(clock.time)
+    clock.time += 70
+    said = why("call", life, clock, 30.0)
+    assert said == "no call since 00:01:40 UTC, over 2 health check intervals of 30.0 s"
+    clock.time += 30
+    assert why("call", life, clock, 30.0) == said
 
 
 def test_tokens_of_the_agent_count_before_those_of_the_gateway():
@@ -159,6 +181,7 @@ def settings(tmp_path: Path, **changes: object) -> Settings:
     ("changes", "says"),
     [
         ({"networking": True}, "enable_networking"),
+        ({"networking": True, "level": Level.MODERATE}, "egress proxy"),
         ({"agent_isolation": False}, "agent_isolation"),
         ({"agent_isolation": False, "level": Level.MODERATE}, "agent_isolation"),
     ],
@@ -175,7 +198,7 @@ def test_an_agent_id_that_could_name_another_folder_is_refused(tmp_path: Path):
 
 def test_settings_that_fit_are_taken(tmp_path: Path):
     check(settings(tmp_path))
-    check(settings(tmp_path, networking=True, level=Level.MODERATE))
+    check(settings(tmp_path, networking=True, level=Level.MINIMAL))
     check(settings(tmp_path, agent_isolation=False, level=Level.MINIMAL, temp_path=tmp_path / "temp"))
     assert (tmp_path / "temp").stat().st_mode & 0o777 == 0o700
 
@@ -185,6 +208,26 @@ def test_a_temporary_folder_behind_a_link_is_refused(tmp_path: Path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(SettingsError, match="temp_path"):
         check(settings(tmp_path, temp_path=tmp_path / "link"))
+
+
+def test_a_temporary_folder_of_somebody_else_or_a_file_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="temp_path"):
+        check(settings(tmp_path, temp_path=tmp_path / "file"))
+    foreign = tmp_path / "foreign" if os.geteuid() == 0 else Path("/")
+    foreign.mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(foreign, 61111, 61111)
+    with pytest.raises(SettingsError, match="another user"):
+        check(settings(tmp_path, temp_path=foreign))
+
+
+def test_agents_that_share_the_folder_of_workspaces_have_a_home_of_their_own(tmp_path: Path):
+    shared = {"agent_isolation": False, "level": Level.MINIMAL}
+    one, other = (Folders.of(settings(tmp_path, agent_id=name, **shared)) for name in ("one", "other"))
+    assert one.places.workspaces == other.places.workspaces
+    assert one.home != other.home
+    assert one.home.parent == one.places.workspaces
 
 
 def test_settings_decide_where_files_go(tmp_path: Path):
