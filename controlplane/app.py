@@ -111,7 +111,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     books = Books(leases, registry, mail, timetable, changed, ready.set)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
-    results = Results(stores.tasks, tasks, leases, output, clock, random.random)
+    results = Results(stores.tasks, tasks, leases, registry, output, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, directory, clock, tracer, ready.set)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),

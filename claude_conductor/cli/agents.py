@@ -94,9 +94,10 @@ def _lines(agent: agent_pb2.Agent) -> list[tuple[str, str]]:
 def isolation_lines(isolation: agent_pb2.IsolationStatus) -> list[tuple[str, str]]:
     """Return what is in force around an agent, as lines."""
     effective, requested = level(isolation.effective_level), level(isolation.requested_level)
+    none_yet = f"{requested} is asked for, none is in force" if requested else ""
     asked = f" (asked for: {requested})" if requested and requested != effective else ""
     return [
-        ("isolation", f"{effective}{asked}, driver {isolation.driver}" if effective else ""),
+        ("isolation", f"{effective}{asked}, driver {isolation.driver}" if effective else none_yet),
         ("in force", ", ".join(isolation.mechanisms)),
         ("weaker than asked", "\n".join(isolation.degradations)),
     ]

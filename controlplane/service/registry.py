@@ -10,6 +10,7 @@ from claude_conductor.errors import AgentNotFoundError
 from claude_conductor.ids import AgentId, Incarnation, TenantId
 from controlplane.domain.agent import Agent, ResourceUse, State
 from controlplane.domain.events import Event
+from controlplane.domain.task import IsolationStatus
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.service.link import Link
 from controlplane.service.watch import Watch
@@ -102,13 +103,22 @@ class Registry:
                 connected.said = State.WORKING
             self._settle(key, f"works on {task_id}")
 
+    def isolated(self, tenant_id: TenantId, agent_id: AgentId, task_id: str, isolation: IsolationStatus) -> None:
+        """Note what is in force around the agent while it works on the task."""
+        key = (tenant_id, agent_id)
+        agent = self._agents.get(key)
+        if agent is not None and agent.task_id == task_id:
+            self._agents[key] = replace(agent, isolation=isolation)
+
     def freed(self, tenant_id: TenantId, agent_id: AgentId, task_id: str, *, done: bool) -> None:
         """Note that the task is no longer the agent's. Unless it is done, the agent may still be busy ending it."""
         key = (tenant_id, agent_id)
         agent = self._agents.get(key)
         if agent is None or agent.task_id != task_id:
             return
-        self._agents[key] = replace(agent, task_id="")
+        # A process per task is gone with its task, and what was in force around it with it.
+        isolation = agent.isolation if agent.long_running else IsolationStatus(requested_level=agent.default_level)
+        self._agents[key] = replace(agent, task_id="", isolation=isolation)
         connected = self._connected.get(key)
         if connected is not None:
             connected.occupied = connected.occupied or not done

@@ -14,6 +14,7 @@ from controlplane.interfaces.output_log import OutputChunk
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.leases import Leases
 from controlplane.service.output import Output
+from controlplane.service.registry import Registry
 from controlplane.service.tasks import Tasks
 
 
@@ -56,11 +57,19 @@ class Results:
     """Takes reports. A report under a lease that is not in force changes nothing; one that was taken before is harmless."""
 
     def __init__(
-        self, store: TaskStore, tasks: Tasks, leases: Leases, output: Output, clock: Clock, jitter: Callable[[], float]
+        self,
+        store: TaskStore,
+        tasks: Tasks,
+        leases: Leases,
+        registry: Registry,
+        output: Output,
+        clock: Clock,
+        jitter: Callable[[], float],
     ) -> None:
         self._store = store
         self._tasks = tasks
         self._leases = leases
+        self._registry = registry
         self._output = output
         self._clock = clock
         self._jitter = jitter
@@ -83,6 +92,7 @@ class Results:
         match report:
             case HasStarted(isolation=isolation):
                 await self._tasks.change(tenant_id, lease.task_id, Started(lease, isolation, now))
+                self._registry.isolated(tenant_id, agent_id, lease.task_id, isolation)
             case HasProgressed(text=text):
                 await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text))
             case HasPrinted(chunk=chunk):

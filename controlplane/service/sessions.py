@@ -195,7 +195,7 @@ class Sessions:
             drivers=hello.drivers,
             labels=hello.labels,
             task_id=held[0].lease.task_id if held else "",
-            isolation=hello.isolation,
+            isolation=hello.isolation if hello.isolation.driver else IsolationStatus(requested_level=hello.default_level),
             sidecar_pid=hello.pid,
             host=hello.host,
             version=hello.version,

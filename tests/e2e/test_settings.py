@@ -36,7 +36,7 @@ agent:
   health_check_interval: 30
   startup_timeout: 60
 """
-SEEN = "ls; head -1 /proc/meminfo; tail -n +3 /proc/net/dev | wc -l; sleep 2"
+SEEN = "ls; head -1 /proc/meminfo; tail -n +3 /proc/net/dev | wc -l; sleep 4"
 AGENT = """
 import json, os, sys, time
 from pathlib import Path
@@ -108,7 +108,7 @@ def memory(groups: set[Path]) -> set[int]:
 
 @pytest.mark.parametrize(("block", "gigabytes", "cpus"), [(STANDALONE, 1, 0.5), (PRODUCTION, 2, 1.0)])
 def test_the_blocks_of_the_description_act_as_written(
-    installation: Installation, repository: Path, temporaries: Path, block: str, gigabytes: int, cpus: float
+    temporaries: Path, installation: Installation, repository: Path, block: str, gigabytes: int, cpus: float
 ):
     before = cgroups()
     file = installation.home.parent / "settings.yaml"
