@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
-from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, TaskNotFoundError
+from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
 from claude_conductor.ids import TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
 from controlplane.domain.events import Event
@@ -40,6 +41,7 @@ _log = logging.getLogger(__name__)
 _CHILDREN = 1000
 _CHILD_GRACE = 5.0
 _SPANS = 10_000
+_STORE_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,21 @@ class Books:
 
 
 class Tasks:
-    """Changes tasks: read, ask the machine, compare-and-set, then carry out what the machine asked for."""
+    """Changes tasks: read, ask the machine, compare-and-set, then carry out what the machine asked for.
+
+    A change that was saved is carried out to its end, whatever becomes of the call that asked for it.
+    """
 
     def __init__(
         self, store: TaskStore, books: Books, relay: Relay, watch: Watch, clock: Clock, tracer: Tracer, work: Work
     ) -> None:
         self._store = store
-        self._work = work
         self._books = books
         self._relay = relay
         self._watch = watch
         self._clock = clock
         self._tracer = tracer
+        self._work = work
         self._queued_spans: dict[TaskId, Span] = {}
         self._counts: dict[State, int] = {}
 
@@ -151,17 +156,26 @@ class Tasks:
 
     async def _carry_out(self, task: Task, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
-            match effect:
-                case Publish(type=kind, summary=summary):
-                    self._publish(task, kind, summary)
-                case SendCancellation():
-                    self._send_cancellation(task, effect)
-                case TellDependents(succeeded=succeeded):
-                    await self.tell_dependents(task, succeeded=succeeded)
-                case CancelChildren(reason=reason):
-                    await self.cancel_children(task, reason)
-                case CloseMailbox(reason=reason):
-                    await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
+            while True:
+                try:
+                    await self._carry_out_one(task, effect)
+                    break
+                except StoreUnavailableError as error:  # a repeat is harmless, and nobody else would do it
+                    _log.warning("what follows from a task waits for the store", extra={"task": task.id, "cause": str(error)})
+                    await asyncio.sleep(_STORE_PAUSE)
+
+    async def _carry_out_one(self, task: Task, effect: Effect) -> None:
+        match effect:
+            case Publish(type=kind, summary=summary):
+                self._publish(task, kind, summary)
+            case SendCancellation():
+                self._send_cancellation(task, effect)
+            case TellDependents(succeeded=succeeded):
+                await self.tell_dependents(task, succeeded=succeeded)
+            case CancelChildren(reason=reason):
+                await self.cancel_children(task, reason)
+            case CloseMailbox(reason=reason):
+                await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
 
     def _publish(self, task: Task, kind: str, summary: str) -> None:
         details = {"state": task.state.value, "attempt": str(len(task.attempts))}
