@@ -37,6 +37,8 @@ _LONGEST_WAIT: Final = 60.0
 _SEND_SECONDS: Final = 30.0
 _TEXT_BYTES: Final = 1 << 10
 _SUMMARY_BYTES: Final = 64 << 10
+_ENVELOPE_OVERHEAD: Final = 8 << 10
+"""What an envelope may have beside its payload. The control plane ends a session whose frame is larger than it reads at all."""
 _NAME_BYTES: Final = 256
 _CALLS_A_SECOND: Final = 2000.0
 
@@ -139,6 +141,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
         size, most = len(envelope.data), self._to.largest_payload()
         if size > most:
             raise PayloadTooLargeError(f"The payload has {format_size(size)}; {format_size(most)} is the most.", bytes=size)
+        if envelope.ByteSize() > most + _ENVELOPE_OVERHEAD:
+            raise PayloadTooLargeError("The envelope beside its payload is too large.", bytes=envelope.ByteSize(), limit=most)
         envelope.id = envelope.id or self._to.mint("msg_")
         envelope.traceparent = envelope.traceparent or self._to.desk.traceparent
         envelope.source = envelope.source or self._to.agent_id

@@ -301,8 +301,9 @@ class LongRunningSlot:
             raise IsolationRefusedError(
                 f"The long-running agent runs at {self._bounds.level.value}; the task asks for {asked.value}."
             )
+        bound = min(self._bounds.startup_timeout, run.assignment.timeout)
         try:
-            async with asyncio.timeout(min(self._bounds.startup_timeout, run.assignment.timeout)) as run.scope:
+            async with asyncio.timeout(bound) as run.scope:
                 if run.ending is not None:
                     return None
                 await self._workspace.prepare(run)
@@ -312,7 +313,7 @@ class LongRunningSlot:
                     self._available.notify_all()
                 await work.taken.wait()
         except TimeoutError:
-            return Overdue.STARTUP
+            return Overdue.TASK if bound == run.assignment.timeout else Overdue.STARTUP
         finally:
             run.scope = None
         run.handle, run.in_force, run.phase = self._keeper.handle, self._keeper.in_force, Phase.RUNNING

@@ -271,7 +271,7 @@ class TaskRunner:
         except TimeoutError as cause:
             if run.scope is None or not run.scope.expired():
                 raise ConductorError("A part of the start took too long.") from cause
-            return Overdue.STARTUP
+            return Overdue.TASK if bound == run.assignment.timeout else Overdue.STARTUP
         finally:
             run.scope = None
         run.phase = Phase.RUNNING
