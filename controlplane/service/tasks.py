@@ -39,7 +39,7 @@ from controlplane.service.work import Work
 
 _log = logging.getLogger(__name__)
 _CHILDREN = 1000
-_CHILD_GRACE = 5.0
+CHILD_GRACE = 5.0
 _SPANS = 10_000
 _STORE_PAUSE = 0.5
 
@@ -194,8 +194,12 @@ class Tasks:
     async def cancel_children(self, task: Task, reason: str) -> None:
         """Cancel the tasks that this one submitted and that have not ended."""
         wanted = TaskFilter(parent_task_id=task.id, states=frozenset(state for state in State if not state.final))
-        for child in await self._store.list(task.tenant_id, wanted, "", _CHILDREN):
-            await self.try_change(child, CancelRequested(f"its parent was cancelled: {reason}", _CHILD_GRACE, self._clock.now()))
+        after = ""
+        while children := await self._store.list(task.tenant_id, wanted, after, _CHILDREN):
+            after = children[-1].id
+            for child in children:
+                wish = CancelRequested(f"its parent was cancelled: {reason}", CHILD_GRACE, self._clock.now())
+                await self.try_change(child, wish)
 
     async def try_change(self, task: Task, event: TaskEvent) -> bool:
         """Apply an event that may have come too late; return whether it could be applied."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_conductor.clock import SystemClock
+from claude_conductor.clock import SystemClock, SystemMint
 from claude_conductor.errors import StoreUnavailableError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
 from claude_conductor.telemetry.traces import PassingTracer
@@ -20,12 +20,14 @@ from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
+from controlplane.domain.agent import State as AgentState
 from controlplane.domain.message import Accepted, Duplicate, Header, IncomingFrame, Outcome, Quality, StoredFrame
 from controlplane.domain.routing import Shape
-from controlplane.domain.task import FailureKind, Lease, Result, Spec, State, Task
-from controlplane.domain.task_machine import Completed, Leased, admit
+from controlplane.domain.task import FailureKind, IsolationStatus, Lease, Result, Spec, State, Task
+from controlplane.domain.task_machine import CancelRequested, Completed, Leased, Started, admit
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
+from controlplane.service.intake import Intake, Submission
 from controlplane.service.relay import Offer
 from controlplane.service.sessions import Hello
 from controlplane.service.work import Work
@@ -135,11 +137,17 @@ class Plane:
     mailboxes: Mailboxes
     agents: Agents
     gate: Gate
+    work: Work
 
-    async def submit(self, name: str, **more: object) -> Task:
-        task = Task(
-            TaskId(f"task_{name:0>32}"), DEFAULT_TENANT, Spec(driver="command"), State.BLOCKED, "", 1.0, "operator", **more
-        )  # type: ignore[arg-type]
+    async def child(self, parent: Task) -> Task:
+        tasks, clock = self.parts.tasks, SystemClock()
+        intake = Intake(self.tasks, tasks, clock, SystemMint(clock), 1000, self.work)
+        spec = Spec(driver="command", command=("true",), parent_task_id=parent.id)
+        return await intake.submit(Submission(DEFAULT_TENANT, "agent/agent-1", "", spec))
+
+    async def submit(self, name: str, parent: Task | None = None, waits_for: frozenset[TaskId] = frozenset()) -> Task:
+        spec = Spec(driver="command", parent_task_id=parent.id if parent is not None else "")
+        task = Task(TaskId(f"task_{name:0>32}"), DEFAULT_TENANT, spec, State.BLOCKED, "", 1.0, "operator", waits_for=waits_for)
         return await self.parts.tasks.insert(admit(task))
 
     async def lease(self, task: Task, incarnation: str = "life-1") -> Lease:
@@ -170,7 +178,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     async with asyncio.TaskGroup() as group:
         work = Work(group)
         parts = build(Settings(tmp_path), stores, output, work, clock, PassingTracer())
-        yield Plane(parts, tasks, mailboxes, agents, gate)
+        yield Plane(parts, tasks, mailboxes, agents, gate, work)
         work.cancel()
     await output.close()
 
@@ -242,3 +250,48 @@ async def test_dependents_are_told_although_the_store_was_away_for_a_moment(plan
     plane.tasks.away = 1
     await plane.parts.tasks.change(DEFAULT_TENANT, first.id, Completed(lease, Result(), 3.0, 0.0))
     assert await plane.state(second) is State.QUEUED
+
+
+async def test_a_new_life_keeps_the_lease_whose_result_is_in_its_journal_and_loses_the_others(plane: Plane) -> None:
+    first, second = await plane.submit("a"), await plane.submit("b")
+    finished = await plane.lease(first)
+    await plane.lease(second)
+    await plane.connect(Link(), "life-2", active_leases=(finished,))
+    assert await plane.state(second) is State.QUEUED
+    await plane.parts.tasks.change(DEFAULT_TENANT, first.id, Completed(finished, Result(), 3.0, 0.0))
+    assert await plane.state(first) is State.SUCCEEDED
+
+
+async def test_a_task_that_never_arrived_is_handed_over_again_by_the_next_session(plane: Plane) -> None:
+    task = await plane.submit("a")
+    lease = await plane.lease(task)
+    link = Link()
+    await plane.connect(link)
+    assert link.said == [f"assign {task.id}"]
+    again = Link()
+    await plane.connect(again, active_leases=(lease,))
+    assert again.said == []
+
+
+async def test_a_session_that_cannot_begin_leaves_no_agent_that_seems_connected(plane: Plane) -> None:
+    plane.agents.away = True
+    with pytest.raises(StoreUnavailableError):
+        await plane.connect(Link())
+    assert plane.parts.registry.all_connected() == []
+    assert plane.parts.registry.get(DEFAULT_TENANT, AGENT).state is AgentState.LOST
+
+
+async def test_a_subtask_of_a_task_that_is_being_cancelled_is_cancelled_too(plane: Plane) -> None:
+    parent = await plane.submit("a")
+    lease = await plane.lease(parent)
+    await plane.parts.tasks.change(DEFAULT_TENANT, parent.id, Started(lease, IsolationStatus(), 2.5))
+    assert (await plane.child(parent)).state is State.QUEUED
+    await plane.parts.tasks.change(DEFAULT_TENANT, parent.id, CancelRequested("enough", 1.0, 3.0))
+    assert (await plane.child(parent)).state is State.CANCELLED
+
+
+async def test_every_child_is_cancelled_however_many_there_are(plane: Plane) -> None:
+    parent = await plane.submit("a")
+    children = [await plane.submit(f"c{number}", parent=parent) for number in range(1100)]
+    await plane.parts.tasks.change(DEFAULT_TENANT, parent.id, CancelRequested("enough", 1.0, 3.0))
+    assert {await plane.state(child) for child in children} == {State.CANCELLED}
