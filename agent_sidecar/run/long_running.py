@@ -275,7 +275,7 @@ class LongRunningSlot:
         try:
             happened = replace(happened, overdue=await self._hand_out(work))
         except ConductorError as error:
-            happened = replace(happened, error=error)
+            happened = replace(happened, error=error, started=run.handle is not None)
         run.phase = Phase.FINISHING
         work.ready = False
         failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
@@ -290,7 +290,7 @@ class LongRunningSlot:
             await self._workspace.finish(run)
         except ConductorError as error:
             run.warnings.append(str(error))
-            return failure or from_error(error)
+            return failure or from_error(error, started=run.handle is not None)
         return failure
 
     async def _hand_out(self, work: _Work) -> Overdue | None:

@@ -174,6 +174,12 @@ async def test_a_subtask_belongs_to_the_present_task(plane: FakeControlPlane, si
     assert progress == ["half way"]
 
 
+async def test_an_agent_that_reports_without_end_is_shown_now_and_then(plane: FakeControlPlane, sidecar: SidecarProcess):
+    plane.assign("task_1", calls(*(["ReportProgress", {"text": str(number)}] for number in range(200))))
+    assert len(await answers(plane)) == 200
+    assert 10 <= sum(request.report.HasField("progress") for request in plane.taken) < 150
+
+
 async def test_sending_while_the_control_plane_is_away_is_unknown_and_the_same_id_is_accepted_once(
     plane: FakeControlPlane, sidecar: SidecarProcess
 ):
