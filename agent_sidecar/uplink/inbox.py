@@ -233,7 +233,12 @@ class Inbox:
         self._grant()
 
     async def new_process(self, mailbox: str) -> None:
-        """Offer what an earlier process saw to the next one; what was offered too often is refused."""
+        """Offer what an earlier process saw, also of a task it did not take, to the next; refuse what was offered too often."""
+        for each in (mailbox, *sorted(self._open)):
+            await self._offer_again(each)
+        self._grant()
+
+    async def _offer_again(self, mailbox: str) -> None:
         seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
         given_up = [item for item in seen if item.attempt >= ATTEMPTS]
         for item in seen:
@@ -246,7 +251,6 @@ class Inbox:
             for item in given_up:
                 self._drop(mailbox, item.position)
         await self._journal.submit(_reoffer(mailbox))
-        self._grant()
 
     def _unseen(self, most: int) -> list[tuple[str, _Item]]:
         journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)

@@ -115,6 +115,15 @@ async def test_the_mailbox_of_a_task_begins_anew_with_each_attempt(boxes: Boxes)
     await again.close()
 
 
+async def test_what_a_dead_process_saw_of_a_task_it_did_not_take_is_offered_to_the_next(boxes: Boxes):
+    boxes.inbox.opened("task/1")
+    await boxes.inbox.deliver(delivery("task/1", 1, "a"))
+    await boxes.inbox.fetch(1, 0)
+    await boxes.inbox.new_process("agent-1")
+    (message,) = await boxes.inbox.fetch(1, 0)
+    assert (message.position, message.attempt) == (1, 2)
+
+
 async def test_credit_is_granted_again_when_a_quarter_is_free(tmp_path: Path):
     boxes = Boxes(tmp_path / "journal.db", inbox=InboxLimits(messages=8, bytes=1 << 20))
     await boxes.open()
