@@ -117,7 +117,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         session=_session_servicer(settings, sessions, mail, mint, tracer),
         task=TaskQueueServicer(
             stores.tasks,
-            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes),
+            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work),
             leases,
             output,
             changed,

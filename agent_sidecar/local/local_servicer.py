@@ -37,8 +37,12 @@ _LONGEST_WAIT: Final = 60.0
 _SEND_SECONDS: Final = 30.0
 _TEXT_BYTES: Final = 1 << 10
 _SUMMARY_BYTES: Final = 64 << 10
+_ENVELOPE_OVERHEAD: Final = 8 << 10
+"""What an envelope may have beside its payload. The control plane ends a session whose frame is larger than it reads at all."""
 _NAME_BYTES: Final = 256
 _CALLS_A_SECOND: Final = 2000.0
+_PROGRESS_A_SECOND: Final = 10.0
+"""Each line is a change of the task in the store; more are dropped, as lines of progress may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     def __init__(self, reach: Reach, calls_a_second: float = _CALLS_A_SECOND) -> None:
         self._to = reach
         self._rate = Bucket(calls_a_second, calls_a_second, reach.clock)
+        self._progress_rate = Bucket(_PROGRESS_A_SECOND, _PROGRESS_A_SECOND, reach.clock)
 
     async def GetSelf(self, request: pb.GetSelfRequest, context: Context) -> pb.GetSelfResponse:
         """Say who the agent is."""
@@ -139,6 +144,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
         size, most = len(envelope.data), self._to.largest_payload()
         if size > most:
             raise PayloadTooLargeError(f"The payload has {format_size(size)}; {format_size(most)} is the most.", bytes=size)
+        if envelope.ByteSize() > most + _ENVELOPE_OVERHEAD:
+            raise PayloadTooLargeError("The envelope beside its payload is too large.", bytes=envelope.ByteSize(), limit=most)
         envelope.id = envelope.id or self._to.mint("msg_")
         envelope.traceparent = envelope.traceparent or self._to.desk.traceparent
         envelope.source = envelope.source or self._to.agent_id
@@ -203,7 +210,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
 
     async def _progress(self, request: pb.ReportProgressRequest) -> pb.ReportProgressResponse:
         _bounded("text", len(request.text.encode()), _TEXT_BYTES, least=0)
-        await self._to.desk.progress(request.text)
+        if self._progress_rate.allows(1):
+            await self._to.desk.progress(request.text)
         return pb.ReportProgressResponse()
 
     async def _next_task(self, request: pb.NextTaskRequest) -> pb.NextTaskResponse:

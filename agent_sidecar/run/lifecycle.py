@@ -57,6 +57,8 @@ class Happened:
     overdue: Overdue | None = None
     error: ConductorError | None = None
     """What a hook raised."""
+    started: bool = False
+    """The agent's process had been started when it was raised."""
     exit: Exit | None = None
     answer: Answer | None = None
     timeout: float = 0.0
@@ -74,14 +76,18 @@ def conclude(happened: Happened) -> Failure | None:
     if happened.overdue is not None:
         return _overdue(happened)
     if happened.error is not None:
-        return from_error(happened.error)
+        return from_error(happened.error, started=happened.started)
     if happened.exit is None:
         return Failure(FailureKind.AGENT_LOST, "The run ended without a trace of its process.")
     return _ended_by_itself(happened.exit, happened.answer)
 
 
-def from_error(error: ConductorError) -> Failure:
-    """Return the failure an error of a hook stands for."""
+def from_error(error: ConductorError, *, started: bool = False) -> Failure:
+    """Return the failure an error of a hook stands for.
+
+    Once the agent has run, an error that is nobody else's ended its process and uses up a retry; as a lost agent it would be
+    tried again without end.
+    """
     kinds: tuple[tuple[type[ConductorError], FailureKind], ...] = (
         (WorkspaceError, FailureKind.WORKSPACE),
         (IsolationRefusedError, FailureKind.ISOLATION_REFUSED),
@@ -89,7 +95,9 @@ def from_error(error: ConductorError) -> Failure:
         (SettingsError, FailureKind.PROGRAM_MISSING),
         (InvalidArgumentError, FailureKind.INVALID_TASK),
     )
-    kind = next((kind for reason, kind in kinds if isinstance(error, reason)), FailureKind.AGENT_LOST)
+    kind = next(
+        (kind for reason, kind in kinds if isinstance(error, reason)), FailureKind.SIGNAL if started else FailureKind.AGENT_LOST
+    )
     return Failure(kind, f"{error} - {error.next_step}")
 
 

@@ -285,7 +285,7 @@ class LongRunningSlot:
         try:
             happened = replace(happened, overdue=await self._hand_out(work))
         except ConductorError as error:
-            happened = replace(happened, error=error)
+            happened = replace(happened, error=error, started=run.handle is not None)
         run.phase = Phase.FINISHING
         work.ready = False
         failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
@@ -300,7 +300,7 @@ class LongRunningSlot:
             await self._workspace.finish(run)
         except ConductorError as error:
             run.warnings.append(str(error))
-            return failure or from_error(error)
+            return failure or from_error(error, started=run.handle is not None)
         return failure
 
     async def _hand_out(self, work: _Work) -> Overdue | None:
@@ -311,8 +311,9 @@ class LongRunningSlot:
             raise IsolationRefusedError(
                 f"The long-running agent runs at {self._bounds.level.value}; the task asks for {asked.value}."
             )
+        bound = min(self._bounds.startup_timeout, run.assignment.timeout)
         try:
-            async with asyncio.timeout(min(self._bounds.startup_timeout, run.assignment.timeout)) as run.scope:
+            async with asyncio.timeout(bound) as run.scope:
                 if run.ending is not None:
                     return None
                 await self._workspace.prepare(run)
@@ -322,7 +323,7 @@ class LongRunningSlot:
                     self._available.notify_all()
                 await work.taken.wait()
         except TimeoutError:
-            return Overdue.STARTUP
+            return Overdue.TASK if bound == run.assignment.timeout else Overdue.STARTUP
         finally:
             run.scope = None
         run.handle, run.in_force, run.phase = self._keeper.handle, self._keeper.in_force, Phase.RUNNING

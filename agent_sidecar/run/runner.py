@@ -248,17 +248,18 @@ class TaskRunner:
             overdue = await self._start(run, begun) or await self._until_over(run)
             happened = replace(happened, overdue=overdue)
         except ConductorError as error:
-            happened = replace(happened, error=error)
+            happened = replace(happened, error=error, started=run.handle is not None)
         except Exception as error:  # noqa: BLE001 - a bug in a hook ends one task, not the slot
             _log.exception("run failed unexpectedly", extra={"task_id": run.assignment.lease.task_id})
-            happened = replace(happened, error=ConductorError(f"The sidecar failed: {error!r}"))
+            failed = ConductorError(f"The sidecar failed: {error!r}")
+            happened = replace(happened, error=failed, started=run.handle is not None)
         run.phase = Phase.FINISHING
         failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
         run.succeeded = failure is None
         missing = await self._finish(run, begun)
         if missing is not None and failure is not None:
             run.warnings.append(str(missing))
-        return failure or (from_error(missing) if missing is not None else None)
+        return failure or (from_error(missing, started=run.handle is not None) if missing is not None else None)
 
     async def _start(self, run: Run, begun: list[Hook]) -> Overdue | None:
         bound = min(self._bounds.startup_timeout, run.assignment.timeout)
@@ -274,7 +275,7 @@ class TaskRunner:
         except TimeoutError as cause:
             if run.scope is None or not run.scope.expired():
                 raise ConductorError("A part of the start took too long.") from cause
-            return Overdue.STARTUP
+            return Overdue.TASK if bound == run.assignment.timeout else Overdue.STARTUP
         finally:
             run.scope = None
         run.phase = Phase.RUNNING

@@ -7,9 +7,11 @@ is repeated. What one agent process saw without acknowledging is offered to the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -17,10 +19,12 @@ from typing import Final
 from agent_sidecar.uplink.frames import Frame, Kind
 from agent_sidecar.uplink.journal import Change, Journal
 from agent_sidecar.uplink.outbox import Outbox
-from claude_conductor.errors import MessageNotFoundError
+from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
+_log = logging.getLogger(__name__)
 ATTEMPTS: Final = 5
+_REPEAT_SECONDS: Final = 0.5
 FETCH_BYTES: Final = 2 << 20
 """Most bytes of one answer to the agent, which a gRPC client takes without options (4 MiB); a single message may be larger."""
 
@@ -57,7 +61,9 @@ class Inbox:
         self._limits = limits or InboxLimits()
         self._boxes: dict[str, dict[int, _Item]] = {}
         self._cursors: dict[str, int] = {}
-        self._changed = asyncio.Condition()
+        self._open: set[str] = set()
+        """Mailboxes of tasks that are worked on; what comes late for another task is nobody's here."""
+        self._arrived = asyncio.Event()
         self._passing: deque[tuple[str, _Item]] = deque(maxlen=self._limits.messages)
         """Ephemeral messages: position 0, no receipts, gone with the process."""
         self._held = [0, 0]
@@ -83,54 +89,80 @@ class Inbox:
         """Grant what there is room for, and more whenever there is."""
         self._on_credit = on_credit
         self._granted = [0, 0]
-        self._grant()
+        self._grant(always=True)
 
     def end_session(self) -> None:
         """Nobody is there to be granted anything."""
         self._on_credit = _nobody
 
-    async def deliver(self, delivery: session_service_pb2.Delivery) -> None:
-        """Take a delivery; returns once it is journalled and its receipts are on their way."""
+    async def deliver(self, delivery: session_service_pb2.Delivery, size: int = 0) -> None:
+        """Take a delivery; returns once it is journalled and its receipts are on their way. A full disk is waited for.
+
+        Args:
+            delivery: What came.
+            size: Bytes it had on the wire, which is what the control plane takes off the credit; 0 if it was not measured.
+        """
         new: list[tuple[str, _Item]] = []
         known: list[tuple[str, int]] = []
+        self._granted[1] -= size or delivery.ByteSize()
         for frame in delivery.frames:
-            header = frame.header
-            for index, envelope in enumerate(frame.frame.envelopes):
-                self._granted[0] -= 1
-                if header.first_position == 0:
-                    self._passing.append((header.mailbox, _Item(0, 1, header.sender, envelope.SerializeToString())))
-                    continue
-                position = header.first_position + index
-                if position > self._cursors.get(header.mailbox, 0):
-                    self._cursors[header.mailbox] = position
-                    body = envelope.SerializeToString()
-                    self._granted[1] -= len(body)
-                    new.append((header.mailbox, _Item(position, max(1, header.attempt), header.sender, body)))
-                elif position not in self._boxes.get(header.mailbox, {}):
-                    known.append((header.mailbox, position))
+            self._granted[0] -= len(frame.frame.envelopes)
+            if frame.header.mailbox.startswith("task/") and frame.header.mailbox not in self._open:
+                continue  # its task is over here: whoever sent it is told when the control plane hears of that
+            self._sort(frame, new, known)
         if known:
             self._outbox.append(receipts(known, message_pb2.MESSAGE_STATE_ACKED))
-        if self._passing:
-            await self._tell()
         if new:
-            told = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
-            await self._outbox.append(told, _insert(new))
-            for mailbox, item in new:
-                self._put(mailbox, item)
-            await self._tell()
+            await self._take_in(new)
+        self._arrived.set()
         self._grant()
 
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _sort(self, frame: message_pb2.DeliveredFrame, new: list[tuple[str, _Item]], known: list[tuple[str, int]]) -> None:
+        """Keep what passes, and tell what is new from what was acknowledged before."""
+        header = frame.header
+        for index, envelope in enumerate(frame.frame.envelopes):
+            position = header.first_position + index
+            if header.first_position == 0:
+                self._passing.append((header.mailbox, _Item(0, 1, header.sender, envelope.SerializeToString())))
+            elif position > self._cursors.get(header.mailbox, 0):
+                item = _Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
+                new.append((header.mailbox, item))
+            elif position not in self._boxes.get(header.mailbox, {}):
+                known.append((header.mailbox, position))
+
+    async def _take_in(self, new: Sequence[tuple[str, _Item]]) -> None:
+        """Journal messages. Once they are durable they are here, also if the session that brought them ends meanwhile."""
+        told = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
+        while True:
+            appended = self._outbox.append(told, _insert(new))
+            appended.add_done_callback(lambda done: self._landed(done, new))
+            try:
+                await asyncio.shield(appended)
+            except StoreUnavailableError as error:
+                _log.error("messages could not be journalled yet", extra={"cause": str(error)})
+                await asyncio.sleep(_REPEAT_SECONDS)
+            else:
+                return
+
+    def _landed(self, appended: asyncio.Future[int], new: Sequence[tuple[str, _Item]]) -> None:
+        if appended.cancelled() or appended.exception() is not None:
+            return
+        for mailbox, item in new:
+            ended = mailbox.startswith("task/") and mailbox not in self._open
+            if not ended and item.position > self._cursors.get(mailbox, 0):
+                self._cursors[mailbox] = item.position
+                self._put(mailbox, item)
+        self._arrived.set()
 
     async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this agent process has not fetched, in order; empty after `wait` seconds without any."""
         chosen = self._unseen(most)
         if not chosen and wait > 0:
             try:
-                async with asyncio.timeout(wait), self._changed:
-                    await self._changed.wait_for(lambda: bool(self._unseen(1)))
+                async with asyncio.timeout(wait):
+                    while not self._unseen(1):
+                        self._arrived.clear()
+                        await self._arrived.wait()
             except TimeoutError:
                 return []
             chosen = self._unseen(most)
@@ -173,22 +205,40 @@ class Inbox:
         if not gone:
             return
         places = [(mailbox, position) for position in gone]
-        await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_ACKED), _delete(places))
-        for position in gone:
+        appended = self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_ACKED), _delete(places))
+        appended.add_done_callback(lambda done: self._acknowledged(done, places))
+        await asyncio.shield(appended)  # the agent may hang up; what is journalled happened all the same
+
+    def _acknowledged(self, appended: asyncio.Future[int], places: Sequence[tuple[str, int]]) -> None:
+        if appended.cancelled() or appended.exception() is not None:
+            return
+        for mailbox, position in places:
             self._drop(mailbox, position)
         self._grant()
 
+    def opened(self, mailbox: str) -> None:
+        """Take messages for this task from now on."""
+        self._open.add(mailbox)
+
     async def closed(self, mailbox: str) -> None:
         """Forget a mailbox: its task ended, and the control plane tells the senders."""
+        self._open.discard(mailbox)
         for position in list(self._boxes.get(mailbox, {})):
             self._drop(mailbox, position)
         self._boxes.pop(mailbox, None)
         self._cursors.pop(mailbox, None)
-        await self._journal.submit(_forget(mailbox))
+        self._passing = deque((pair for pair in self._passing if pair[0] != mailbox), self._limits.messages)
+        with suppress(StoreUnavailableError):  # logged; the next start forgets the mailboxes of tasks anyway
+            await self._journal.submit(_forget(mailbox))
         self._grant()
 
     async def new_process(self, mailbox: str) -> None:
-        """Offer what an earlier process saw to the next one; what was offered too often is refused."""
+        """Offer what an earlier process saw, also of a task it did not take, to the next; refuse what was offered too often."""
+        for each in (mailbox, *sorted(self._open)):
+            await self._offer_again(each)
+        self._grant()
+
+    async def _offer_again(self, mailbox: str) -> None:
         seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
         given_up = [item for item in seen if item.attempt >= ATTEMPTS]
         for item in seen:
@@ -201,7 +251,6 @@ class Inbox:
             for item in given_up:
                 self._drop(mailbox, item.position)
         await self._journal.submit(_reoffer(mailbox))
-        self._grant()
 
     def _unseen(self, most: int) -> list[tuple[str, _Item]]:
         journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
@@ -226,12 +275,12 @@ class Inbox:
             self._held[0] -= 1
             self._held[1] -= len(item.envelope)
 
-    def _grant(self) -> None:
-        """Grant credit once a quarter of the bound is free of it."""
+    def _grant(self, *, always: bool = False) -> None:
+        """Grant credit once a quarter of the bound is free of it; first of all whatever there is, be it none."""
         passing = sum(len(item.envelope) for _, item in self._passing)
         room = (self._limits.messages - self._held[0] - len(self._passing), self._limits.bytes - self._held[1] - passing)
         more = [max(0, room[0] - self._granted[0]), max(0, room[1] - self._granted[1])]
-        if more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:
+        if always or more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:
             self._granted = [self._granted[0] + more[0], self._granted[1] + more[1]]
             self._on_credit(*more)
 

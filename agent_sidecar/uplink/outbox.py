@@ -1,7 +1,7 @@
 """What has to reach the control plane: frames in order, journalled before they are sent, forgotten when they are committed.
 
 When the journal fills up: output is refused first (from half of its bound on, which shows as a gap in its offsets), then messages
-(their senders get RESOURCE_EXHAUSTED); receipts, states of tasks and results are always taken.
+(their senders get RESOURCE_EXHAUSTED) and progress; receipts, states of tasks and results are always taken.
 """
 
 from __future__ import annotations

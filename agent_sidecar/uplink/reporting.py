@@ -34,7 +34,9 @@ class Reporting:
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), started=started)))
 
     async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
-        """Show one line of progress."""
+        """Show one line of progress; dropped while the journal is full."""
+        if not self._outbox.takes_message(len(text)):
+            return
         progress = pb.TaskProgress(text=text, usage=convert.usage_to(usage))
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), progress=progress)))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from agent_sidecar.run.slot import Slot
 from agent_sidecar.run.task import Lease
@@ -23,7 +24,12 @@ from agent_sidecar.uplink.frames import Entry, Refusal
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.sending import Sender
-from claude_conductor.errors import ControlPlaneUnavailableError, MalformedFrameError, ProtocolVersionError
+from claude_conductor.errors import (
+    ConductorError,
+    ControlPlaneUnavailableError,
+    MalformedFrameError,
+    ProtocolVersionError,
+)
 from claude_conductor.rpc.channel import Metadata
 from claude_conductor.v1.session_service_pb2 import ConnectRequest, ConnectResponse, Credit, SidecarHello, Welcome
 
@@ -35,7 +41,7 @@ _WRITE_SECONDS: Final = 30.0
 _HEARTBEAT_SECONDS: Final = 5.0
 _MOST_NOTES: Final = 64
 Call = Any
-"""The stream: grpc.aio.StreamStreamCall of bytes and ConnectResponse; its stubs' type parameters do not exist at run time."""
+"""The stream: grpc.aio.StreamStreamCall of bytes and bytes; its stubs' type parameters do not exist at run time."""
 
 
 class SessionEndedError(Exception):
@@ -106,9 +112,10 @@ class Session:
             SessionEndedError: The control plane asked to go elsewhere, or ended the stream.
             grpc.aio.AioRpcError: The call failed.
             ControlPlaneUnavailableError: It did not answer in time.
+            StoreUnavailableError: The journal could not be read or written.
         """
         open_stream: Callable[..., Call] = self._channel.stream_stream(
-            _METHOD, request_serializer=None, response_deserializer=ConnectResponse.FromString
+            _METHOD, request_serializer=None, response_deserializer=None
         )
         call = open_stream(metadata=self._metadata)
         try:
@@ -120,13 +127,7 @@ class Session:
                 group.create_task(self._read(call), name="session reader")
                 group.create_task(self._write(call), name="session writer")
                 group.create_task(self._beat(), name="session heartbeat")
-        except* (
-            SessionEndedError,
-            grpc.aio.AioRpcError,
-            ControlPlaneUnavailableError,
-            ProtocolVersionError,
-            MalformedFrameError,
-        ) as ends:
+        except* (SessionEndedError, grpc.aio.AioRpcError, ConductorError) as ends:
             raise ends.exceptions[0] from None
         finally:
             self._parts.outbox.disconnected()
@@ -145,11 +146,9 @@ class Session:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(ConnectRequest(hello=hello).SerializeToString())
-                answer = await call.read()
+                answer, _ = await _receive(call)
         except TimeoutError as cause:
             raise ControlPlaneUnavailableError("The control plane did not answer the hello.") from cause
-        if answer is grpc.aio.EOF:
-            await _raise_status(call)
         if not answer.HasField("welcome"):
             raise MalformedFrameError("The first frame of the control plane is not its hello.")
         welcome: Welcome = answer.welcome
@@ -213,23 +212,23 @@ class Session:
 
     async def _read(self, call: Call) -> None:
         while True:
-            answer = await call.read()
-            if answer is grpc.aio.EOF:
-                await _raise_status(call)
-            await self._take(answer)
+            answer, size = await _receive(call)
+            await self._take(answer, size)
 
-    async def _take(self, answer: ConnectResponse) -> None:
+    async def _take(self, answer: ConnectResponse, size: int) -> None:
         parts = self._parts
         match answer.WhichOneof("frame"):
             case "committed":
                 self._committed(answer)
             case "delivery":
-                await parts.inbox.deliver(answer.delivery)
+                await parts.inbox.deliver(answer.delivery, size)
             case "assignment":
                 assignment = convert.assignment_from(answer.assignment)
                 if assignment.lease not in parts.slot.leases():
                     await parts.inbox.closed(assignment.mailbox)
                 parts.slot.assign(assignment)
+                if assignment.lease in parts.slot.leases():
+                    parts.inbox.opened(assignment.mailbox)
             case "cancellation":
                 lease = convert.lease_from(answer.cancellation.lease)
                 parts.slot.cancel(lease, convert.cancellation_from(answer.cancellation, parts.stop_grace))
@@ -260,6 +259,17 @@ async def _send(call: Call, frame: bytes) -> None:
         raise ControlPlaneUnavailableError("The control plane does not read.") from cause
     except asyncio.InvalidStateError as cause:
         raise SessionEndedError from cause
+
+
+async def _receive(call: Call) -> tuple[ConnectResponse, int]:
+    """Return the next frame and its bytes on the wire."""
+    raw = await call.read()
+    if raw is grpc.aio.EOF:
+        await _raise_status(call)
+    try:
+        return ConnectResponse.FromString(raw), len(raw)
+    except DecodeError as cause:
+        raise MalformedFrameError("A frame of the control plane is not valid protobuf.", bytes=len(raw)) from cause
 
 
 async def _raise_status(call: Call) -> None:

@@ -145,7 +145,7 @@ class LocalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportProgress(self, request, context):
-        """Shows one line of progress of the present task.
+        """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,7 @@ class LocalServiceStub:
     GetSubtask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.GetSubtaskRequest, _local_service_pb2.GetSubtaskResponse]
     """Returns a task, waiting for its end if asked to. Idempotent. Reasons: TASK_NOT_FOUND, CONTROL_PLANE_UNAVAILABLE."""
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.ReportProgressRequest, _local_service_pb2.ReportProgressResponse]
-    """Shows one line of progress of the present task."""
+    """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped."""
     NextTask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.NextTaskRequest, _local_service_pb2.NextTaskResponse]
     """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again)."""
     CompleteTask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.CompleteTaskRequest, _local_service_pb2.CompleteTaskResponse]
@@ -86,7 +86,7 @@ class LocalServiceAsyncStub(LocalServiceStub):
     GetSubtask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.GetSubtaskRequest, _local_service_pb2.GetSubtaskResponse]  # type: ignore[assignment]
     """Returns a task, waiting for its end if asked to. Idempotent. Reasons: TASK_NOT_FOUND, CONTROL_PLANE_UNAVAILABLE."""
     ReportProgress: _aio.UnaryUnaryMultiCallable[_local_service_pb2.ReportProgressRequest, _local_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
-    """Shows one line of progress of the present task."""
+    """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped."""
     NextTask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.NextTaskRequest, _local_service_pb2.NextTaskResponse]  # type: ignore[assignment]
     """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again)."""
     CompleteTask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.CompleteTaskRequest, _local_service_pb2.CompleteTaskResponse]  # type: ignore[assignment]
@@ -163,7 +163,7 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _local_service_pb2.ReportProgressRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_local_service_pb2.ReportProgressResponse, _abc.Awaitable[_local_service_pb2.ReportProgressResponse]]:
-        """Shows one line of progress of the present task."""
+        """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped."""
 
     @_abc_1.abstractmethod
     def NextTask(

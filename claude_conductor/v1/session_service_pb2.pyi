@@ -244,7 +244,9 @@ class SidecarHello(_message.Message):
 
     @_builtins.property
     def active_leases(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Lease]:
-        """Leases whose work goes on in this sidecar (after a reconnect); the control plane confirms or revokes them."""
+        """Leases whose work goes on in this sidecar (after a reconnect), or whose result is in its journal (also after a restart); the
+        control plane confirms or revokes them.
+        """
 
     @_builtins.property
     def mailbox_positions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import grpc
 
-from claude_conductor.errors import PermissionDeniedError
+from claude_conductor.errors import InvalidArgumentError, PermissionDeniedError
 from claude_conductor.v1 import event_pb2, task_pb2
 from claude_conductor.v1 import task_service_pb2 as pb
 from claude_conductor.v1.task_service_pb2_grpc import TaskServiceServicer
@@ -25,6 +25,8 @@ from controlplane.service.pulse import Pulse
 from controlplane.service.waiting import Waiting
 
 _GRACE = 5.0
+_SPEC_BYTES = 2 << 20
+"""What fits into one frame to a sidecar with room to spare."""
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
@@ -53,6 +55,8 @@ class TaskQueueServicer(TaskServiceServicer):
         """Store a task."""
         del context
         caller = current_caller()
+        if request.spec.ByteSize() > _SPEC_BYTES:
+            raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")
         asked = task_pb2.TaskSpec()
         asked.CopyFrom(request.spec)
         if caller.role is Role.SIDECAR:

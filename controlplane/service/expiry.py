@@ -21,6 +21,8 @@ _PAGE = 256
 _LONGEST = 60.0
 """A wall clock that jumped is noticed after this long."""
 _STORE_PAUSE = 0.5
+_OVERSLEPT = 0.5
+"""Waking up this much too late says that this process stood still: signs of life may wait unread."""
 
 
 class Expiry:
@@ -42,7 +44,11 @@ class Expiry:
         while True:
             self._timetable.changed.clear()
             left = self._timetable.seconds_left(self._leases.next_deadline(), _LONGEST)
+            planned = self._clock.monotonic() + left
             await wait(self._timetable.changed, left)
+            if (late := self._clock.monotonic() - planned) > _OVERSLEPT:
+                _log.warning("the control plane stood still; leases start anew", extra={"seconds": round(late, 1)})
+                self._leases.renew_all()
             try:
                 await self.round()
             except StoreUnavailableError as error:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from claude_conductor.clock import Clock
-from claude_conductor.errors import IdempotencyConflictError, InvalidArgumentError, TaskNotFoundError
+from claude_conductor.errors import IdempotencyConflictError, IllegalTransitionError, InvalidArgumentError, TaskNotFoundError
 from claude_conductor.ids import Mint, TaskId, TenantId
 from controlplane.domain.task import Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.interfaces.task_store import TaskStore
-from controlplane.service.tasks import Tasks
+from controlplane.service.tasks import CHILD_GRACE, Tasks
+from controlplane.service.work import Work
 
 MAX_DEPENDENCIES = 100
 MAX_ATTEMPTS = 100
@@ -33,12 +34,13 @@ class Submission:
 class Intake:
     """Admits tasks, and records wishes to end them."""
 
-    def __init__(self, store: TaskStore, tasks: Tasks, clock: Clock, mint: Mint, prompt_bytes: int) -> None:
+    def __init__(self, store: TaskStore, tasks: Tasks, clock: Clock, mint: Mint, prompt_bytes: int, work: Work) -> None:
         self._store = store
         self._tasks = tasks
         self._clock = clock
         self._mint = mint
         self._prompt_bytes = prompt_bytes
+        self._work = work
 
     async def submit(self, submission: Submission) -> Task:
         """Store a task; return once it is durable. The same request id returns the same task.
@@ -53,9 +55,9 @@ class Intake:
         """
         spec = submission.spec
         check(spec, submission.request_id, self._prompt_bytes)
-        dependencies = [await self._dependency(submission.tenant_id, task_id) for task_id in spec.depends_on]
+        dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
         if spec.parent_task_id:
-            await self._store.get(submission.tenant_id, spec.parent_task_id)
+            await self._whole_id(submission.tenant_id, spec.parent_task_id)
         now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
@@ -70,19 +72,20 @@ class Intake:
             not_before=spec.not_before,
             waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
         )
+        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+
+    async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
         if stored.id != task.id:
-            if stored.spec != spec:
-                raise IdempotencyConflictError(request_id=submission.request_id, task_id=stored.id)
+            if stored.spec != task.spec:
+                raise IdempotencyConflictError(request_id=task.request_id, task_id=stored.id)
             return stored
-        if not task.waits_for:
-            return stored
-        return await self._catch_up(stored)
+        return await self._heed_parent(await self._catch_up(stored))
 
-    async def _dependency(self, tenant_id: TenantId, task_id: str) -> Task:
+    async def _whole_id(self, tenant_id: TenantId, task_id: str) -> Task:
         task = await self._store.get(tenant_id, task_id)
         if task.id != task_id:
-            raise TaskNotFoundError("A dependency is named by the whole id of its task.", task_id=task_id)
+            raise TaskNotFoundError("Dependencies and parents are named by the whole id of their task.", task_id=task_id)
         return task
 
     async def _catch_up(self, task: Task) -> Task:
@@ -93,6 +96,22 @@ class Intake:
                 ended = DependencyEnded(other.id, other.state is State.SUCCEEDED, self._clock.now())
                 task = await self._tasks.change(task.tenant_id, task.id, ended)
         return task
+
+    async def _heed_parent(self, task: Task) -> Task:
+        """End the task if its parent was cancelled before it was stored: nobody told it then."""
+        if not task.spec.parent_task_id or task.state.final:
+            return task
+        parent = await self._store.get(task.tenant_id, task.spec.parent_task_id)
+        asked = parent.cancel_reason is not None and not parent.state.final
+        if not asked and parent.state is not State.CANCELLED:
+            return task
+        wish = CancelRequested(
+            f"its parent was cancelled: {parent.cancel_reason or parent.reason}", CHILD_GRACE, self._clock.now()
+        )
+        try:
+            return await self._tasks.change(task.tenant_id, task.id, wish)
+        except IllegalTransitionError:  # somebody else was faster
+            return await self._store.get(task.tenant_id, task.id)
 
     async def cancel(self, tenant_id: TenantId, task_id: str, reason: str, grace: float) -> Task:
         """Record that somebody wants the task ended; what works on it is told.

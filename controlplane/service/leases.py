@@ -50,6 +50,12 @@ class Leases:
         held.deadline = self._clock.monotonic() + self.duration
         return True
 
+    def renew_all(self) -> None:
+        """Start every lease's time anew."""
+        deadline = self._clock.monotonic() + self.duration
+        for held in self._held.values():
+            held.deadline = deadline
+
     def release(self, task_id: TaskId) -> None:
         """Forget the lease of a task, if there is one."""
         self._held.pop(task_id, None)

@@ -110,6 +110,13 @@ class Mail:
             self._hand(feed, _first_delivery(frame, first_position))
         feed.news.set()
 
+    def look(self, mailbox: str) -> None:
+        """Look whether something was stored that nobody told of."""
+        feed = self._feeds.get(mailbox)
+        if feed is not None:
+            feed.behind = True
+            feed.news.set()
+
     def _hand(self, feed: _Feed, frame: StoredFrame) -> None:
         feed.link.deliver(frame, feed.after_position)
         feed.cursor = frame.last_position

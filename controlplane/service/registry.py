@@ -67,7 +67,13 @@ class Registry:
         self._connected[key] = connected
         self._agents[key] = agent
         self._settle(key, "its sidecar connected", always=True)
-        await self._store.put(self._agents[key])
+        try:
+            await self._store.put(self._agents[key])
+        except BaseException:  # the session does not begin, so nobody would ever end it
+            if self._connected.get(key) is connected:
+                del self._connected[key]
+                self._settle(key, "its session could not begin")
+            raise
         return connected
 
     async def disconnect(self, connected: Connected, reason: str) -> None:

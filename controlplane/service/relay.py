@@ -88,7 +88,7 @@ class Relay:
         Cancelling the call does not undo it: what is stored is delivered.
 
         Raises:
-            StoreUnavailableError: No durable frame of these was taken.
+            StoreUnavailableError: Nobody knows which durable frames were taken, and no ephemeral one was; a repeat is safe.
         """
         return await self._work.whole(self._accept(offers), name="accept messages")
 
@@ -96,22 +96,24 @@ class Relay:
         now_ms = self._now_ms()
         verdicts: list[Verdict] = []
         durable: list[tuple[int, IncomingFrame]] = []
+        passing: list[tuple[int, IncomingFrame]] = []
         for index, offer in enumerate(offers):
             try:
                 frame = await self._check(offer, now_ms)
-                if offer.header.quality is Quality.EPHEMERAL:
-                    self._hand_over(frame)
-                    verdicts.append(Accepted(0))
-                    continue
             except ConductorError as error:
                 verdicts.append(error)
                 continue
-            durable.append((index, frame))
+            (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
         if durable:
             outcomes = await self._store.append([frame for _, frame in durable])
             for (index, frame), outcome in zip(durable, outcomes, strict=True):
                 verdicts[index] = await self._settle(frame, outcome)
+        for index, frame in passing:  # last, as all of it comes again if the store fails
+            try:
+                self._hand_over(frame)
+            except ConductorError as error:
+                verdicts[index] = error
         return verdicts
 
     async def _check(self, offer: Offer, now_ms: int) -> IncomingFrame:
@@ -165,6 +167,7 @@ class Relay:
             case Full():
                 return MailboxFullError(recipient=routing.local_name(frame.mailbox))
             case _:
+                self._mail.look(frame.mailbox)  # whoever stored it may not have come to say so
                 return Duplicate()
 
     async def receive(self, tenant_id: TenantId, agent_id: str, mailbox_name: str, receipts: Sequence[Receipt]) -> None:

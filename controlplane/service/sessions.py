@@ -88,6 +88,9 @@ class Numbered:
 
     sequence: int
     content: Content
+    messages: int = 0
+    """Messages the sidecar spent credit on, whether they are understood or not."""
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,8 @@ class Sessions:
     async def open(self, tenant_id: TenantId, agent_id: AgentId, hello: Hello, link: Link) -> Session:
         """Begin a session; an older one of the same agent ends.
 
-        A new incarnation proves that the old process is gone: what it held is lost at once. The same incarnation goes on
-        where it was.
+        A new incarnation proves that the old process is gone: what it held is lost at once, but for leases it still names:
+        their work is done, and the result is in its journal. The same incarnation goes on where it was.
 
         Raises:
             ProtocolVersionError: It speaks another major version.
@@ -152,8 +155,9 @@ class Sessions:
         if hello.protocol_version // 1000 != PROTOCOL_VERSION // 1000:
             raise ProtocolVersionError(sidecar=hello.protocol_version, control_plane=PROTOCOL_VERSION)
         for held in self._leases.of_agent(tenant_id, agent_id):
-            if held.incarnation != hello.incarnation:
+            if held.incarnation != hello.incarnation and held.lease not in hello.active_leases:
                 await self.lose(held, "its sidecar was started anew")
+            held.incarnation = hello.incarnation
         stale = [lease for lease in hello.active_leases if not self._leases.renew(lease, agent_id)]
         held_now = self._leases.of_agent(tenant_id, agent_id)
         agent = self._agent(tenant_id, agent_id, hello, held_now)
@@ -162,7 +166,7 @@ class Sessions:
         return Session(tenant_id, agent_id, connected, committed if incarnation == hello.incarnation else 0)
 
     async def begin(self, session: Session, hello: Hello) -> None:
-        """Send what a new session needs first: revoked leases, pending cancellations, and what is in its mailboxes.
+        """Send what a new session needs first: revoked leases, tasks that did not arrive, cancellations, and its mail.
 
         Called once the welcome is queued.
         """
@@ -175,6 +179,8 @@ class Sessions:
         for held in self._leases.of_agent(session.tenant_id, session.agent_id):
             self._open_mailbox(session, task_mailbox_name(held.lease.task_id), hello)
             task = await self._store.get(session.tenant_id, held.lease.task_id)
+            if task.lease == held.lease and held.lease not in hello.active_leases:
+                link.assign(task, task.traceparent)  # the stream that should have brought it broke, or we did
             if task.cancel_reason is not None and task.lease == held.lease:
                 link.cancel(held.lease, _GRACE, task.cancel_reason, FailureKind.CANCELLED)
         session.connected.ready = True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
-from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, TaskNotFoundError
+from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
 from claude_conductor.ids import TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
 from controlplane.domain.events import Event
@@ -38,8 +39,9 @@ from controlplane.service.work import Work
 
 _log = logging.getLogger(__name__)
 _CHILDREN = 1000
-_CHILD_GRACE = 5.0
+CHILD_GRACE = 5.0
 _SPANS = 10_000
+_STORE_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,21 @@ class Books:
 
 
 class Tasks:
-    """Changes tasks: read, ask the machine, compare-and-set, then carry out what the machine asked for."""
+    """Changes tasks: read, ask the machine, compare-and-set, then carry out what the machine asked for.
+
+    A change that was saved is carried out to its end, whatever becomes of the call that asked for it.
+    """
 
     def __init__(
         self, store: TaskStore, books: Books, relay: Relay, watch: Watch, clock: Clock, tracer: Tracer, work: Work
     ) -> None:
         self._store = store
-        self._work = work
         self._books = books
         self._relay = relay
         self._watch = watch
         self._clock = clock
         self._tracer = tracer
+        self._work = work
         self._queued_spans: dict[TaskId, Span] = {}
         self._counts: dict[State, int] = {}
 
@@ -151,17 +156,26 @@ class Tasks:
 
     async def _carry_out(self, task: Task, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
-            match effect:
-                case Publish(type=kind, summary=summary):
-                    self._publish(task, kind, summary)
-                case SendCancellation():
-                    self._send_cancellation(task, effect)
-                case TellDependents(succeeded=succeeded):
-                    await self.tell_dependents(task, succeeded=succeeded)
-                case CancelChildren(reason=reason):
-                    await self.cancel_children(task, reason)
-                case CloseMailbox(reason=reason):
-                    await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
+            while True:
+                try:
+                    await self._carry_out_one(task, effect)
+                    break
+                except StoreUnavailableError as error:  # a repeat is harmless, and nobody else would do it
+                    _log.warning("what follows from a task waits for the store", extra={"task": task.id, "cause": str(error)})
+                    await asyncio.sleep(_STORE_PAUSE)
+
+    async def _carry_out_one(self, task: Task, effect: Effect) -> None:
+        match effect:
+            case Publish(type=kind, summary=summary):
+                self._publish(task, kind, summary)
+            case SendCancellation():
+                self._send_cancellation(task, effect)
+            case TellDependents(succeeded=succeeded):
+                await self.tell_dependents(task, succeeded=succeeded)
+            case CancelChildren(reason=reason):
+                await self.cancel_children(task, reason)
+            case CloseMailbox(reason=reason):
+                await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
 
     def _publish(self, task: Task, kind: str, summary: str) -> None:
         details = {"state": task.state.value, "attempt": str(len(task.attempts))}
@@ -180,8 +194,12 @@ class Tasks:
     async def cancel_children(self, task: Task, reason: str) -> None:
         """Cancel the tasks that this one submitted and that have not ended."""
         wanted = TaskFilter(parent_task_id=task.id, states=frozenset(state for state in State if not state.final))
-        for child in await self._store.list(task.tenant_id, wanted, "", _CHILDREN):
-            await self.try_change(child, CancelRequested(f"its parent was cancelled: {reason}", _CHILD_GRACE, self._clock.now()))
+        after = ""
+        while children := await self._store.list(task.tenant_id, wanted, after, _CHILDREN):
+            after = children[-1].id
+            for child in children:
+                wish = CancelRequested(f"its parent was cancelled: {reason}", CHILD_GRACE, self._clock.now())
+                await self.try_change(child, wish)
 
     async def try_change(self, task: Task, event: TaskEvent) -> bool:
         """Apply an event that may have come too late; return whether it could be applied."""

@@ -74,7 +74,7 @@ class Sidecar:
         self._call = stub.Connect(metadata=bearer(self.token), wait_for_ready=True, timeout=120)
         hello = pb.SidecarHello(
             incarnation=self.incarnation,
-            active_leases=list(self.leases.values()),
+            active_leases=[*self.leases.values(), *self._finished()],
             mailbox_positions=self.positions,
             **self.hello,
         )
@@ -90,6 +90,10 @@ class Sidecar:
         for sequence in sorted(self.journal):
             await self.send(self.journal[sequence])
         return self
+
+    def _finished(self) -> list[task_pb2.Lease]:
+        """Return the leases whose results are in the journal."""
+        return [frame.report.lease for frame in self.journal.values() if frame.report.HasField("completed")]
 
     async def disconnect(self) -> None:
         """Drop the connection without a word, as a broken link would."""

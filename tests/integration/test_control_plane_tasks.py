@@ -133,6 +133,8 @@ async def test_the_same_request_id_is_the_same_task_also_after_a_restart(control
         ({"retry": {"max_attempts": 101}}, "spec.retry.max_attempts"),
         ({"driver": "command"}, "spec.command"),
         ({"timeout": {"seconds": -1}}, "spec.timeout"),
+        ({"not_before_time": {"seconds": 1 << 62}}, "spec.not_before_time"),
+        ({"environment": {"BIG": "x" * (2 << 20)}}, "spec"),
     ],
 )
 async def test_a_task_nobody_could_work_on_is_refused_by_the_name_of_its_field(shared, spec, field) -> None:

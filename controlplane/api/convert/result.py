@@ -8,7 +8,7 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.ids import ArtefactId
 from claude_conductor.v1 import task_pb2 as pb
 from controlplane.api.convert import isolation
-from controlplane.api.convert.values import duration
+from controlplane.api.convert.values import LONGEST_SECONDS, duration
 from controlplane.domain.task import Artefact, Failure, FailureKind, Result, Usage
 
 KINDS: Final = {kind: pb.FailureKind.Value(f"FAILURE_KIND_{kind.name}") for kind in FailureKind}
@@ -70,7 +70,7 @@ def result_to_proto(result: Result) -> pb.TaskResult:
 
 def _usage_from_proto(usage: pb.TaskUsage) -> Usage:
     return Usage(
-        wall_seconds=usage.wall_time.seconds + usage.wall_time.nanos / 1e9,
+        wall_seconds=min(max(0.0, usage.wall_time.seconds + usage.wall_time.nanos / 1e9), LONGEST_SECONDS),
         cpu_seconds=usage.cpu_seconds,
         memory_peak_bytes=usage.memory_peak_bytes,
         throttled_seconds=usage.throttled_seconds,

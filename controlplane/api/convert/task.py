@@ -51,7 +51,7 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults) -> Spec:
         agent_id=spec.agent_id,
         depends_on=tuple(TaskId(task_id) for task_id in dict.fromkeys(spec.depends_on)),
         parent_task_id=spec.parent_task_id,
-        not_before=seconds_of(spec.not_before_time) if spec.HasField("not_before_time") else 0.0,
+        not_before=seconds_of(spec.not_before_time, "spec.not_before_time") if spec.HasField("not_before_time") else 0.0,
         model=spec.model,
         max_turns=spec.max_turns,
         labels=dict(spec.labels),

@@ -73,8 +73,8 @@ class Decoder:
             shape = shape_of(frame, len(body), self._small)
             message = Message(header_from_proto(frame.header), shape, body, self._sampled(frame))
         except ConductorError as error:
-            return Numbered(sequence, error)
-        return Numbered(sequence, message)
+            return Numbered(sequence, error, len(frame.envelopes), len(body))
+        return Numbered(sequence, message, len(frame.envelopes), len(body))
 
     def _sampled(self, frame: message_pb2.MessageFrame) -> str:
         if not self._tracing or not frame.envelopes:

@@ -17,7 +17,7 @@ from controlplane.api.guard.caller import current_agent
 from controlplane.api.session.peek import Decoder, Grant
 from controlplane.api.session.writer import CREDIT_BYTES, CREDIT_MESSAGES, Writer
 from controlplane.service.mail import Mail
-from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Message, Numbered, Session, Sessions
+from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Numbered, Session, Sessions
 
 HELLO_SECONDS = 10.0
 PENDING_BYTES = 2 * CREDIT_BYTES
@@ -172,8 +172,7 @@ class SessionServicer:
             frames = inbox.take()
             if frames:
                 refusals = await self._sessions.commit(session, frames)
-                sent = [frame.content for frame in frames if isinstance(frame.content, Message)]
-                messages, used = sum(one.header.count for one in sent), sum(len(one.frame) for one in sent)
+                messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
                 writer.committed(session.committed, refusals, messages, used)
             if inbox.finished:
                 inbox.arrived.set()

@@ -79,6 +79,7 @@ async def test_what_cannot_be_sent_is_an_answer_with_a_reason(plane: FakeControl
             ["Send", {"recipient": "parent", "envelope": {}}],
             ["Send", {"recipient": "", "envelope": {}}],
             ["Send", {"recipient": "agent-2", "envelope": {}, "pad": (1 << 20) + 1}],
+            ["Send", {"recipient": "agent-2", "envelope": {"subject": "x" * (1100 << 10)}}],
             ["Send", {"recipient": "agent-2", "envelope": {"id": "odd"}}],
             ["Send", {"recipient": "x" * 300, "envelope": {}}],
             ["Acknowledge", {"positions": [99]}],
@@ -94,6 +95,7 @@ async def test_what_cannot_be_sent_is_an_answer_with_a_reason(plane: FakeControl
         "AGENT_NOT_FOUND",
         "AGENT_NOT_FOUND",
         "INVALID_ARGUMENT",
+        "PAYLOAD_TOO_LARGE",
         "PAYLOAD_TOO_LARGE",
         "INVALID_ARGUMENT",
         "INVALID_ARGUMENT",
@@ -170,6 +172,12 @@ async def test_a_subtask_belongs_to_the_present_task(plane: FakeControlPlane, si
     assert ended["task"]["state"] == "TASK_STATE_SUCCEEDED"
     progress = [request.report.progress.text for request in plane.taken if request.report.HasField("progress")]
     assert progress == ["half way"]
+
+
+async def test_an_agent_that_reports_without_end_is_shown_now_and_then(plane: FakeControlPlane, sidecar: SidecarProcess):
+    plane.assign("task_1", calls(*(["ReportProgress", {"text": str(number)}] for number in range(200))))
+    assert len(await answers(plane)) == 200
+    assert 10 <= sum(request.report.HasField("progress") for request in plane.taken) < 150
 
 
 async def test_sending_while_the_control_plane_is_away_is_unknown_and_the_same_id_is_accepted_once(

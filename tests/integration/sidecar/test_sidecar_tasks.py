@@ -177,13 +177,24 @@ async def test_a_task_that_takes_too_long_is_ended_and_says_so(plane: FakeContro
     assert "--timeout" in result.failure.message
 
 
-async def test_an_agent_that_does_not_start_in_time_is_retryable(plane: FakeControlPlane, start_sidecar, tmp_path: Path):
-    # A git that never answers stands in for a slow disk or network.
-    slow = tmp_path / "bin"
+async def test_a_task_whose_time_is_over_before_it_runs_timed_out(plane: FakeControlPlane, start_sidecar, tmp_path: Path):
+    await start_sidecar({"PATH": f"{slow_git(tmp_path)}:{os.environ['PATH']}"})
+    workspace = {"git": {"repository": str(tmp_path)}}
+    plane.assign("task_1", shell("true", workspace=workspace, timeout={"nanos": 300_000_000}))
+    assert failure_of(await plane.result()) == "TIMEOUT"
+
+
+def slow_git(folder: Path) -> Path:
+    """Return a folder with a git that never answers, which stands in for a slow disk or network."""
+    slow = folder / "bin"
     slow.mkdir()
     (slow / "git").write_text("#!/bin/sh\nexec sleep 60\n")
     (slow / "git").chmod(0o755)
-    await start_sidecar({"PATH": f"{slow}:{os.environ['PATH']}"}, startup_timeout=0.5)
+    return slow
+
+
+async def test_an_agent_that_does_not_start_in_time_is_retryable(plane: FakeControlPlane, start_sidecar, tmp_path: Path):
+    await start_sidecar({"PATH": f"{slow_git(tmp_path)}:{os.environ['PATH']}"}, startup_timeout=0.5)
     plane.assign("task_1", shell("true", workspace={"git": {"repository": str(tmp_path)}}))
     result = await plane.result()
     assert failure_of(result) == "STARTUP_TIMEOUT"

@@ -101,16 +101,27 @@ async def test_attempts_are_counted_across_a_restart_of_the_sidecar(boxes: Boxes
 
 
 async def test_the_mailbox_of_a_task_begins_anew_with_each_attempt(boxes: Boxes):
+    boxes.inbox.opened("task/1")
     await boxes.inbox.deliver(delivery("task/1", 1, "a"))
     await boxes.inbox.fetch(1, 0)
     await boxes.inbox.closed("task/1")
     assert boxes.inbox.positions() == {}
+    boxes.inbox.opened("task/1")
     await boxes.inbox.deliver(delivery("task/1", 1, "a", attempt=2))
     (message,) = await boxes.inbox.fetch(1, 0)
     assert message.attempt == 2
     again = await boxes.restart()
     assert again.inbox.positions() == {}
     await again.close()
+
+
+async def test_what_a_dead_process_saw_of_a_task_it_did_not_take_is_offered_to_the_next(boxes: Boxes):
+    boxes.inbox.opened("task/1")
+    await boxes.inbox.deliver(delivery("task/1", 1, "a"))
+    await boxes.inbox.fetch(1, 0)
+    await boxes.inbox.new_process("agent-1")
+    (message,) = await boxes.inbox.fetch(1, 0)
+    assert (message.position, message.attempt) == (1, 2)
 
 
 async def test_credit_is_granted_again_when_a_quarter_is_free(tmp_path: Path):
@@ -128,6 +139,101 @@ async def test_credit_is_granted_again_when_a_quarter_is_free(tmp_path: Path):
     assert granted == [8, 3]
     boxes.inbox.begin_session(lambda messages, _: granted.append(messages))
     assert granted[-1] == 3
+    await boxes.close()
+
+
+async def test_a_delivery_is_shown_although_its_session_ended_while_it_was_journalled(boxes: Boxes):
+    delivering = asyncio.create_task(boxes.inbox.deliver(delivery("agent-1", 1, "a", "b")))
+    await asyncio.sleep(0)
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+    assert [message.position for message in await boxes.inbox.fetch(10, 5)] == [1, 2]
+    assert boxes.inbox.positions() == {"agent-1": 2}
+
+
+async def test_a_delivery_that_is_repeated_by_the_next_session_while_it_is_journalled_counts_once(boxes: Boxes):
+    delivering = asyncio.create_task(boxes.inbox.deliver(delivery("agent-1", 1, "a")))
+    await asyncio.sleep(0)
+    delivering.cancel()
+    assert boxes.inbox.positions() == {}
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a", "b"))
+    await asyncio.gather(delivering, return_exceptions=True)
+    assert [message.position for message in await boxes.inbox.fetch(10, 5)] == [1, 2]
+    assert await boxes.inbox.fetch(10, 0) == []
+
+
+async def test_an_acknowledged_message_never_comes_again_although_the_agent_hung_up(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    await boxes.inbox.fetch(1, 0)
+    acknowledging = asyncio.create_task(boxes.inbox.acknowledge("agent-1", [1]))
+    await asyncio.sleep(0)
+    acknowledging.cancel()
+    await asyncio.gather(acknowledging, return_exceptions=True)
+    await boxes.inbox.new_process("agent-1")
+    assert await boxes.inbox.fetch(10, 0) == []
+
+
+async def test_what_comes_late_for_a_task_is_not_shown_to_the_next(boxes: Boxes):
+    boxes.inbox.opened("task/1")
+    await boxes.inbox.deliver(delivery("task/1", 0, "passing"))
+    await boxes.inbox.closed("task/1")
+    boxes.inbox.opened("task/2")
+    await boxes.inbox.deliver(delivery("task/1", 1, "late"))
+    await boxes.inbox.deliver(delivery("task/1", 0, "late and passing"))
+    assert await boxes.inbox.fetch(10, 0) == []
+    assert await told(boxes) == []
+
+
+async def test_a_full_disk_holds_a_delivery_up_and_loses_nothing(boxes: Boxes):
+    boxes.journal.submit(lambda connection: connection.execute("PRAGMA max_page_count = 1").fetchone())
+    delivering = asyncio.create_task(boxes.inbox.deliver(delivery("agent-1", 1, "x" * 100_000)))
+    await asyncio.wait({delivering}, timeout=0.2)
+    assert not delivering.done()
+    assert boxes.inbox.positions() == {}
+    boxes.journal.submit(lambda connection: connection.execute("PRAGMA max_page_count = 100000").fetchone())
+    async with asyncio.timeout(5):
+        await delivering
+    assert [message.position for message in await boxes.inbox.fetch(10, 0)] == [1]
+
+
+async def test_the_end_of_a_task_does_not_depend_on_the_disk(boxes: Boxes):
+    boxes.inbox.opened("task/1")
+    await boxes.inbox.deliver(delivery("task/1", 1, "x"))
+    broken = boxes.journal.submit(lambda connection: connection.execute("SELECT * FROM nothing"))
+    await boxes.inbox.closed("task/1")
+    await asyncio.gather(broken, return_exceptions=True)
+    assert await boxes.inbox.fetch(10, 0) == []
+
+
+@pytest.mark.parametrize("first", [1, 0], ids=["durable", "ephemeral"])
+async def test_credit_in_bytes_never_runs_dry(tmp_path: Path, first: int):
+    boxes = Boxes(tmp_path / "journal.db", inbox=InboxLimits(messages=8, bytes=4096))
+    await boxes.open()
+    left = 0
+
+    def grant(messages: int, size: int) -> None:
+        nonlocal left
+        del messages
+        left += size
+
+    boxes.inbox.begin_session(grant)
+    for number in range(1, 100):
+        sent = delivery("agent-1", number * first, "a")
+        left -= sum(frame.ByteSize() for frame in sent.frames)
+        assert left > 0
+        await boxes.inbox.deliver(sent)
+        await boxes.inbox.fetch(8, 0)
+        await boxes.inbox.acknowledge("agent-1", [number * first])
+    await boxes.close()
+
+
+async def test_a_session_that_begins_with_a_full_inbox_grants_nothing_and_says_so(tmp_path: Path):
+    boxes = Boxes(tmp_path / "journal.db", inbox=InboxLimits(messages=2, bytes=1 << 20))
+    await boxes.open()
+    await boxes.inbox.deliver(delivery("agent-1", 1, "x" * 500_000, "y" * 500_000))
+    granted: list[int] = []
+    boxes.inbox.begin_session(lambda messages, _: granted.append(messages))
+    assert granted == [0]
     await boxes.close()
 
 

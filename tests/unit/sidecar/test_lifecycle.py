@@ -77,6 +77,13 @@ def test_an_error_of_a_hook_carries_its_advice(error: ConductorError, kind: Fail
     assert error.next_step in failure.message
 
 
+def test_an_error_after_the_start_uses_up_a_retry_and_is_no_lost_agent():
+    failure = conclude(Happened(error=ConductorError("The sidecar failed."), started=True))
+    assert failure is not None
+    assert (failure.kind, failure.retryable) == (FailureKind.SIGNAL, True)
+    assert from_error(WorkspaceError(), started=True).kind is FailureKind.WORKSPACE
+
+
 def test_only_what_another_attempt_may_help_with_is_retryable():
     retryable = {kind for kind in FailureKind if from_kind(kind)}
     assert retryable == {FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT, FailureKind.AGENT_LOST}

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from agent_sidecar.isolation.interface import Level
-from agent_sidecar.run.task import InForce, Lease, Patch, Result
+from agent_sidecar.run.task import InForce, Lease, Patch, Result, Usage
 from agent_sidecar.uplink.frames import Frame, Kind, Refusal, numbered
 from agent_sidecar.uplink.outbox import OutboxLimits
 from agent_sidecar.uplink.reporting import Reporting, without_patch
@@ -258,3 +258,12 @@ async def test_without_credit_messages_wait_and_ephemeral_ones_fail_when_nobody_
     boxes.outbox.disconnected()
     with pytest.raises(AgentOfflineError):
         await sender.send(header("a", 3, message_pb2.QUALITY_EPHEMERAL), message_pb2.Envelope(), 5)
+
+
+async def test_progress_gives_way_when_the_journal_is_full(tmp_path: Path):
+    boxes = Boxes(tmp_path / "journal.db", OutboxLimits(journal=3000))
+    await boxes.open()
+    for _ in range(10):
+        await Reporting(boxes.outbox).progress(LEASE, "x" * 1000, Usage())
+    assert len(await next_frames(boxes)) == 2
+    await boxes.close()

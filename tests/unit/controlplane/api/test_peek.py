@@ -138,3 +138,12 @@ def test_only_sampled_traces_are_looked_up() -> None:
     assert traced(TRACEPARENT, DECODER) == TRACEPARENT
     assert traced(TRACEPARENT[:-1] + "0", DECODER) == ""
     assert traced(TRACEPARENT, Decoder(PAYLOAD, tracing=False)) == ""
+
+
+def test_a_message_that_is_refused_gives_back_the_credit_it_used() -> None:
+    frame = message_pb2.MessageFrame(header={"quality": 7}, envelopes=[message_pb2.Envelope(), message_pb2.Envelope()])
+    raw = session_service_pb2.ConnectRequest(sequence=1, message_frame=frame).SerializeToString()
+    decoded = DECODER.decode(raw)
+    assert isinstance(decoded, Numbered)
+    assert isinstance(decoded.content, InvalidArgumentError)
+    assert (decoded.messages, decoded.bytes) == (2, frame.ByteSize())
