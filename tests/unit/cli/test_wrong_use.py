@@ -21,6 +21,7 @@ def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for name in [name for name in os.environ if name.startswith("CONDUCTOR_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CONDUCTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CONDUCTOR_CONTEXT", "")  # `--context` sets it; so it is taken back after the test
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").touch()
 
