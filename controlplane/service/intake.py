@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
-from claude_conductor.errors import IdempotencyConflictError, IllegalTransitionError, InvalidArgumentError, TaskNotFoundError
+from claude_conductor.errors import (
+    IdempotencyConflictError,
+    IllegalTransitionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    TaskNotFoundError,
+)
 from claude_conductor.ids import Mint, TaskId, TenantId
-from controlplane.domain.task import Spec, State, Task
+from controlplane.domain.routing import OPERATOR
+from controlplane.domain.task import IsolationLevel, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.tasks import CHILD_GRACE, Tasks
@@ -50,6 +57,7 @@ class Intake:
         Raises:
             InvalidArgumentError: A value cannot be used; the message names the field.
             TaskNotFoundError: A dependency or the parent does not exist.
+            PermissionDeniedError: An agent asks for more than the task it works on was given.
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
@@ -57,7 +65,8 @@ class Intake:
         check(spec, submission.request_id, self._prompt_bytes)
         dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
         if spec.parent_task_id:
-            await self._whole_id(submission.tenant_id, spec.parent_task_id)
+            parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
+            spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
         now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
@@ -124,6 +133,31 @@ class Intake:
         if task.state is State.CANCELLED:
             return task
         return await self._tasks.change(tenant_id, task.id, CancelRequested(reason, grace, self._clock.now()))
+
+
+def confined(spec: Spec, parent: Task) -> Spec:
+    """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
+
+    Raises:
+        PermissionDeniedError: Weaker isolation than its own, or a folder of the host that it was not given itself.
+    """
+    own = parent.spec.isolation_level or parent.isolation.effective_level
+    asked = spec.isolation_level
+    if asked is not None and asked.rank < (own or IsolationLevel.STRICT).rank:
+        raise PermissionDeniedError(
+            "A subtask is isolated at least as far as the task it belongs to.",
+            next_step="leave its isolation level open",
+            field="spec.isolation.level",
+        )
+    if spec.workspace.kind == "folder" and spec.workspace != parent.spec.workspace:
+        raise PermissionDeniedError(
+            "An agent names no folder of the host but that of its own task.",
+            next_step="use its task's folder, a repository, or an empty workspace",
+            field="spec.workspace",
+        )
+    if asked is None:
+        asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level
+    return replace(spec, isolation_level=asked)
 
 
 def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:

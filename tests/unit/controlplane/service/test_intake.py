@@ -1,0 +1,60 @@
+"""An agent cannot leave its sandbox by way of a subtask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from claude_conductor.errors import PermissionDeniedError
+from claude_conductor.ids import DEFAULT_TENANT, TaskId
+from controlplane.domain.task import IsolationLevel, IsolationStatus, Spec, State, Task, Workspace
+from controlplane.service.intake import confined
+
+STRICT, MODERATE, MINIMAL = IsolationLevel.STRICT, IsolationLevel.MODERATE, IsolationLevel.MINIMAL
+FOLDER = Workspace("folder", "/srv/project")
+PARENT = Task(TaskId("task_1"), DEFAULT_TENANT, Spec(workspace=FOLDER), State.RUNNING, "", 0.0, "operator")
+
+
+def parent(asked: IsolationLevel | None, effective: IsolationLevel | None) -> Task:
+    return replace(PARENT, spec=replace(PARENT.spec, isolation_level=asked), isolation=IsolationStatus(effective_level=effective))
+
+
+@pytest.mark.parametrize(
+    ("asked", "effective", "child"),
+    [
+        (None, STRICT, MINIMAL),
+        (None, STRICT, MODERATE),
+        (None, None, MODERATE),
+        (STRICT, None, MINIMAL),
+        (MODERATE, None, MINIMAL),
+    ],
+)
+def test_a_subtask_is_never_isolated_less_than_its_parent(
+    asked: IsolationLevel | None, effective: IsolationLevel | None, child: IsolationLevel
+) -> None:
+    with pytest.raises(PermissionDeniedError):
+        confined(Spec(isolation_level=child), parent(asked, effective))
+
+
+@pytest.mark.parametrize(
+    ("asked", "effective", "child", "given"),
+    [
+        (None, STRICT, None, STRICT),
+        (STRICT, None, None, STRICT),
+        (MODERATE, MODERATE, None, MODERATE),
+        (None, MINIMAL, None, None),
+        (None, MINIMAL, STRICT, STRICT),
+        (MINIMAL, MINIMAL, MINIMAL, MINIMAL),
+    ],
+)
+def test_a_subtask_inherits_what_its_parent_was_given(
+    asked: IsolationLevel | None, effective: IsolationLevel | None, child: IsolationLevel | None, given: IsolationLevel | None
+) -> None:
+    assert confined(Spec(isolation_level=child), parent(asked, effective)).isolation_level is given
+
+
+def test_a_subtask_sees_no_folder_of_the_host_but_its_parents() -> None:
+    with pytest.raises(PermissionDeniedError):
+        confined(Spec(workspace=Workspace("folder", "/etc")), PARENT)
+    assert confined(Spec(workspace=FOLDER), PARENT).workspace == FOLDER
