@@ -15,7 +15,7 @@ from claude_conductor.errors import (
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
 from controlplane.domain.routing import OPERATOR
-from controlplane.domain.task import IsolationLevel, Spec, State, Task
+from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.tasks import CHILD_GRACE, Tasks
@@ -139,7 +139,7 @@ def confined(spec: Spec, parent: Task) -> Spec:
     """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
 
     Raises:
-        PermissionDeniedError: Weaker isolation than its own, or a folder of the host that it was not given itself.
+        PermissionDeniedError: Weaker isolation than its own, or a folder or repository that it was not given itself.
     """
     own = parent.spec.isolation_level or parent.isolation.effective_level
     asked = spec.isolation_level
@@ -149,15 +149,26 @@ def confined(spec: Spec, parent: Task) -> Spec:
             next_step="leave its isolation level open",
             field="spec.isolation.level",
         )
-    if spec.workspace.kind == "folder" and spec.workspace != parent.spec.workspace:
+    source, given = spec.workspace, parent.spec.workspace
+    if source.kind != "empty" and (source.kind, source.location) != (given.kind, given.location):
         raise PermissionDeniedError(
-            "An agent names no folder of the host but that of its own task.",
-            next_step="use its task's folder, a repository, or an empty workspace",
+            "An agent names no folder or repository but that of its own task.",
+            next_step="give the parent task this workspace, or submit the subtask with an empty one",
             field="spec.workspace",
         )
     if asked is None:
         asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level
-    return replace(spec, isolation_level=asked)
+    return replace(spec, isolation_level=asked, limits=_bounded(spec.limits, parent.spec.limits))
+
+
+def _bounded(asked: ResourceLimits, own: ResourceLimits) -> ResourceLimits:
+    """Return limits within those of the parent; where it has none of its own, those of the slot hold."""
+    return ResourceLimits(
+        memory_bytes=min(asked.memory_bytes, own.memory_bytes) or own.memory_bytes,
+        cpus=min(asked.cpus, own.cpus) or own.cpus,
+        pids=min(asked.pids, own.pids) or own.pids,
+        workspace_bytes=min(asked.workspace_bytes, own.workspace_bytes) or own.workspace_bytes,
+    )
 
 
 def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from claude_conductor.client.sync import Conductor
 from claude_conductor.errors import ConductorError
 from claude_conductor.units import format_duration, format_size
-from claude_conductor.v1.task_pb2 import TASK_STATE_SUCCEEDED, Task, TaskSpec
+from claude_conductor.v1.task_pb2 import TASK_STATE_SUCCEEDED, GitWorkspace, Task, TaskSpec, WorkspaceSource
 
 SOURCE = Path(__file__).resolve().parents[2]
 CONDUCTOR = str(Path(sys.executable).with_name("conductor"))
@@ -135,7 +135,6 @@ def work(driver: str) -> int:
     say("Starting Conductor: a control plane on the embedded store, three agents, one coordinator, all in strict isolation")
     with running(write_config(place)):
         order = {
-            "repository": str(repository),
             "source": str(SOURCE),
             "driver": driver,
             "DEMO_HOST_HOME": str(Path.home()),
@@ -144,7 +143,9 @@ def work(driver: str) -> int:
         }
         with Conductor.connect() as conductor:
             say("Giving the coordinator a task; it hands out three parts and talks to each agent through the broker")
-            spec = TaskSpec(type="generic", driver="grpc_agent", agent_id="coordinator", prompt=json.dumps(order))
+            # Its subtasks may use what it was given itself, and nothing else of this host.
+            workspace = WorkspaceSource(git=GitWorkspace(repository=str(repository)))
+            spec = TaskSpec(driver="grpc_agent", agent_id="coordinator", prompt=json.dumps(order), workspace=workspace)
             task = follow(conductor, conductor.tasks.submit(spec).task_id, PATIENCE[driver])
             good = task.state == TASK_STATE_SUCCEEDED and show_report(conductor, task)
             if task.state != TASK_STATE_SUCCEEDED:

@@ -12,7 +12,6 @@ from claude_conductor.v1.message_pb2 import Envelope
 from claude_conductor.v1.task_pb2 import (
     TASK_STATE_SUCCEEDED,
     FailureKind,
-    GitWorkspace,
     Task,
     TaskFailure,
     TaskSpec,
@@ -24,9 +23,8 @@ PATIENCE = {"command": 50.0, "claude_code": 600.0}
 """Seconds for all parts; a model takes its time."""
 
 
-def subtask(part: str, order: dict[str, str]) -> TaskSpec:
-    """Describe one part as a task of its own, on its own clone."""
-    workspace = WorkspaceSource(git=GitWorkspace(repository=order["repository"]))
+def subtask(part: str, order: dict[str, str], workspace: WorkspaceSource) -> TaskSpec:
+    """Describe one part as a task of its own, on its own clone of what the coordinator was given."""
     if part == "refactor" and order.get("driver") == "claude_code":
         prompt = (
             "Modernise this code for Python 3.11 without changing what it does. The examples in the docstrings must still hold."
@@ -40,9 +38,12 @@ def subtask(part: str, order: dict[str, str]) -> TaskSpec:
     )
 
 
-def coordinate(agent: AgentClient, task_id: str, order: dict[str, str]) -> str:
+def coordinate(agent: AgentClient, task_id: str, spec: TaskSpec) -> str:
     """Hand out the parts, answer each report as it comes, and return the combined report."""
-    children = {part: agent.submit_subtask(subtask(part, order), request_id=f"{task_id}-{part}").task_id for part in TYPES}
+    order = json.loads(spec.prompt)
+    children = {
+        part: agent.submit_subtask(subtask(part, order, spec.workspace), request_id=f"{task_id}-{part}").task_id for part in TYPES
+    }
     waiting = {part for part in TYPES if not (part == "refactor" and order.get("driver") == "claude_code")}
     reports: dict[str, dict[str, object]] = {}
     deadline = time.monotonic() + PATIENCE[order.get("driver", "command")]
@@ -88,7 +89,7 @@ def main() -> None:
             except DeadlineExceededError:
                 continue
             try:
-                agent.complete_task(order.task_id, summary=coordinate(agent, order.task_id, json.loads(order.spec.prompt)))
+                agent.complete_task(order.task_id, summary=coordinate(agent, order.task_id, order.spec))
             except (ValueError, KeyError) as error:
                 failure = TaskFailure(
                     kind=FailureKind.FAILURE_KIND_AGENT_REPORTED, message=f"the order cannot be read: {error!r}"

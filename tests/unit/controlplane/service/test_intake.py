@@ -8,7 +8,7 @@ import pytest
 
 from claude_conductor.errors import PermissionDeniedError
 from claude_conductor.ids import DEFAULT_TENANT, TaskId
-from controlplane.domain.task import IsolationLevel, IsolationStatus, Spec, State, Task, Workspace
+from controlplane.domain.task import IsolationLevel, IsolationStatus, ResourceLimits, Spec, State, Task, Workspace
 from controlplane.service.intake import confined
 
 STRICT, MODERATE, MINIMAL = IsolationLevel.STRICT, IsolationLevel.MODERATE, IsolationLevel.MINIMAL
@@ -58,3 +58,20 @@ def test_a_subtask_sees_no_folder_of_the_host_but_its_parents() -> None:
     with pytest.raises(PermissionDeniedError):
         confined(Spec(workspace=Workspace("folder", "/etc")), PARENT)
     assert confined(Spec(workspace=FOLDER), PARENT).workspace == FOLDER
+
+
+def test_a_subtask_clones_no_repository_but_its_parents() -> None:
+    own = replace(PARENT, spec=replace(PARENT.spec, workspace=Workspace("git", "/srv/project")))
+
+    assert confined(Spec(workspace=Workspace("git", "/srv/project", "main")), own).workspace.ref == "main"
+    for other in (Workspace("git", "/srv/secret"), Workspace("git", "ssh://host/secret"), Workspace("folder", "/srv/project")):
+        with pytest.raises(PermissionDeniedError):
+            confined(Spec(workspace=other), own)
+
+
+def test_a_subtask_gets_no_more_than_its_parent() -> None:
+    own = replace(PARENT, spec=replace(PARENT.spec, limits=ResourceLimits(memory_bytes=100, cpus=1.0)))
+
+    assert confined(Spec(limits=ResourceLimits(memory_bytes=1000, cpus=0.5, pids=9)), own).limits == ResourceLimits(100, 0.5)
+    assert confined(Spec(), own).limits == ResourceLimits(100, 1.0)
+    assert confined(Spec(limits=ResourceLimits(memory_bytes=1 << 50)), PARENT).limits == ResourceLimits()
