@@ -182,6 +182,8 @@ async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool
 async def _submit(
     conductor: Conductor, specs: list[task_pb2.TaskSpec], progress: Progress, traceparent: str
 ) -> list[task_pb2.Task]:
+    for agent_id in sorted({wanted.agent_id for wanted in specs if wanted.agent_id}):
+        await conductor.agents.get(agent_id)  # a task for an agent nobody knows would wait for ever
     tasks = []
     for wanted in specs:
         task = await conductor.tasks.submit(wanted, request_id=secrets.token_hex(16), traceparent=traceparent)

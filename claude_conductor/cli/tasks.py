@@ -23,8 +23,17 @@ from claude_conductor.v1 import task_pb2
 
 app = commands.app("List, show, cancel and apply tasks.", group=True)
 
+
+def _whole(text: str) -> str:
+    """Return an id without the ellipsis of a table it was copied from: its beginning is enough."""
+    return text.rstrip("…")
+
+
 TaskArgument = Annotated[
-    str, typer.Argument(metavar="TASK", autocompletion=task_ids, help="Id of a task, or a beginning of it that only it has.")
+    str,
+    typer.Argument(
+        metavar="TASK", autocompletion=task_ids, parser=_whole, help="Id of a task, or a beginning of it that only it has."
+    ),
 ]
 
 
@@ -52,7 +61,7 @@ def show(task: TaskArgument, form: FormatOption = Format.TABLE) -> None:
 
 @app.command()
 def wait(
-    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, help="Ids of tasks.")],
+    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, parser=_whole, help="Ids of tasks.")],
     timeout: Annotated[str, typer.Option("--timeout", help="How long at most; the tasks go on.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -62,7 +71,7 @@ def wait(
 
 @app.command()
 def cancel(
-    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, help="Ids of tasks.")],
+    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, parser=_whole, help="Ids of tasks.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, shown to people.")] = "cancelled from the command line",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Wait until their agents have ended.")] = True,  # noqa: FBT002
 ) -> None:
