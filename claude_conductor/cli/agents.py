@@ -40,7 +40,7 @@ COLUMNS = (
     Column("STATE", state, least=9),
     Column("SINCE", lambda agent: output.age(agent.state_time)),
     Column("TASK", lambda agent: agent.task_id or "-", least=output.ID_WIDTH),
-    Column("LEVEL", lambda agent: level(agent.isolation.effective_level) or "-"),
+    Column("STRONGEST", lambda agent: level(agent.strongest_level) or "-"),
     Column("DRIVERS", lambda agent: ",".join(agent.drivers)),
     Column("MEMORY", lambda agent: format_size(agent.use.memory_bytes) if agent.use.memory_bytes else "-", wide=True),
     Column("PID", lambda agent: str(agent.sidecar_pid or "-"), wide=True),

@@ -55,7 +55,7 @@ class Board(AbstractContextManager["Board"]):
 
     def _table(self) -> Table:
         now = time.time()
-        grid = Table.grid(padding=(0, 2))
+        grid = Table.grid(padding=(0, 2), expand=True)
         for column in range(4):
             grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if column == 3 else None)
         for task in self.tasks.values():
