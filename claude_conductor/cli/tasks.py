@@ -13,7 +13,7 @@ import typer
 from claude_conductor.cli import commands, complaint, exits, follow, output, repository, session, task_view
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.output import Format, FormatOption, say
-from claude_conductor.cli.request import pairs
+from claude_conductor.cli.request import from_flag, pairs
 from claude_conductor.cli.run import show_results, submit
 from claude_conductor.client import Conductor
 from claude_conductor.client.tasks import FINAL
@@ -66,7 +66,7 @@ def wait(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Wait for tasks to end; exit code 1 if one did not succeed."""
-    raise typer.Exit(session.run(_wait(task, parse_duration(timeout) if timeout else None, form)))
+    raise typer.Exit(session.run(_wait(task, from_flag("--timeout", timeout, parse_duration), form)))
 
 
 @app.command()

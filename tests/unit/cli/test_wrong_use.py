@@ -48,6 +48,8 @@ def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         (["start", "--agnets", "2"], ["--agents"]),
         (["run", "x", "-n", "0"], ["-n"]),
         (["run", "x", "-n", "many"], ["-n", "integer"]),
+        (["start", "--wait-timeout", "soon"], ["--wait-timeout", "90s"]),
+        (["stop", "--timeout", "soon"], ["--timeout", "90s"]),
         (["status", "-o", "xml"], ["xml", "json"]),
         (["tasks", "show"], ["TASK"]),
         (["run"], ["nothing to do"]),
