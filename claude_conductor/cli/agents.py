@@ -36,11 +36,11 @@ UNUSUAL = frozenset({"starting", "stalled", "rate_limited", "waiting_for_human",
 """States that a reader of the list wants explained."""
 
 COLUMNS = (
-    Column("AGENT", name),
-    Column("STATE", state),
+    Column("AGENT", name, least=12),
+    Column("STATE", state, least=9),
     Column("SINCE", lambda agent: output.age(agent.state_time)),
-    Column("TASK", lambda agent: agent.task_id or "-"),
-    Column("LEVEL", lambda agent: level(agent.isolation.effective_level) or "-"),
+    Column("TASK", lambda agent: agent.task_id or "-", least=output.ID_WIDTH),
+    Column("STRONGEST", lambda agent: level(agent.strongest_level) or "-"),
     Column("DRIVERS", lambda agent: ",".join(agent.drivers)),
     Column("MEMORY", lambda agent: format_size(agent.use.memory_bytes) if agent.use.memory_bytes else "-", wide=True),
     Column("PID", lambda agent: str(agent.sidecar_pid or "-"), wide=True),
@@ -55,6 +55,7 @@ def list_(form: FormatOption = Format.TABLE) -> None:
     session.run(_list(form))
 
 
+@app.command("show", hidden=True)
 @app.command()
 def inspect(agent: AgentArgument, form: FormatOption = Format.TABLE) -> None:
     """Show everything about one agent, its isolation included."""

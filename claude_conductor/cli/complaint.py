@@ -11,7 +11,12 @@ from claude_conductor.errors import ConductorError
 
 def show(error: ConductorError, stream: TextIO | None = None) -> None:
     """Write the error in up to three parts."""
-    tell(error.message, ", ".join(f"{name}: {value}" for name, value in error.details.items()), error.next_step, stream)
+    tell(
+        error.message,
+        ", ".join(f"{name}: {value}" for name, value in error.details.items() if str(value)),
+        error.next_step,
+        stream,
+    )
 
 
 def tell(what: str, why: str = "", next_step: str = "", stream: TextIO | None = None) -> None:

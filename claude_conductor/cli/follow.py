@@ -55,17 +55,17 @@ class Board(AbstractContextManager["Board"]):
 
     def _table(self) -> Table:
         now = time.time()
-        grid = Table.grid(padding=(0, 2))
+        grid = Table.grid(padding=(0, 2), expand=True)
         for column in range(4):
             grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if column == 3 else None)
         for task in self.tasks.values():
-            ran = task_view.seconds(task, now)
-            words = task_view.failure(task) if task.state in FINAL else task.progress or task.reason
+            agent = task_view.holder(task)
+            ran = task_view.seconds(task, now) if agent else None
             grid.add_row(
                 task.task_id,
-                f"{task_view.state(task)}{f' on {task.agent_id}' if task.agent_id else ''}",
+                f"{task_view.state(task)}{f' on {agent}' if agent else ''}",
                 format_duration(ran) if ran is not None else "",
-                output.printable(words or task_view.about(task)),
+                output.printable(task_view.saying(task) or task_view.about(task)),
             )
         return grid
 

@@ -83,6 +83,8 @@ def run(command: TyperGroup | object, arguments: list[str]) -> int:
 def _unexpected(error: Exception) -> int:
     usage = getattr(error, "format_message", None)
     if usage is not None:  # typer's own: a wrong argument
+        if not usage():  # none at all: the help was shown already
+            return exits.USAGE
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "conductor"
         complaint.tell(usage(), next_step=f"`{path} --help` shows what there is")

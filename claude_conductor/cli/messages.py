@@ -26,11 +26,11 @@ def state(record: message_pb2.MessageRecord) -> str:
 
 
 COLUMNS = (
-    Column("MESSAGE", lambda record: record.message_id),
+    Column("MESSAGE", lambda record: record.message_id, least=output.ID_WIDTH),
     Column("FROM", lambda record: record.sender),
     Column("TO", lambda record: record.recipient),
     Column("TYPE", lambda record: record.type),
-    Column("STATE", state),
+    Column("STATE", state, least=9),
     Column("AGE", lambda record: output.age(record.accept_time)),
     Column("ATTEMPTS", lambda record: str(record.attempts), wide=True),
     Column("EXPIRES", lambda record: output.moment(record.expire_time), wide=True),
@@ -39,7 +39,7 @@ COLUMNS = (
 
 RECEIVED = (
     Column("POSITION", lambda message: str(message.position)),
-    Column("MESSAGE", lambda message: message.envelope.id),
+    Column("MESSAGE", lambda message: message.envelope.id, least=output.ID_WIDTH),
     Column("FROM", lambda message: message.sender),
     Column("TYPE", lambda message: message.envelope.type),
     Column("TEXT", lambda message: _text(message.envelope)),

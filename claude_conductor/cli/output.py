@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +23,11 @@ from claude_conductor.settings import yaml_file
 from claude_conductor.units import format_duration
 
 _Row = TypeVar("_Row")
+
+_GAP: Final = 2
+"""Characters between columns."""
+ID_WIDTH: Final = 22
+"""So much of an id tells it from others: its time, and twelve bits more."""
 
 
 class Format(enum.StrEnum):
@@ -47,6 +53,8 @@ class Column:
     value: Callable[[Any], str]
     wide: bool = False
     """Only with `-o wide`."""
+    least: int = 6
+    """Characters that are left of it where a terminal is too narrow."""
 
 
 def say(text: str) -> None:
@@ -98,12 +106,33 @@ def facts(lines: Sequence[tuple[str, str]]) -> None:
 
 def table(rows: Sequence[Any], columns: Sequence[Column]) -> None:
     """Write a table: cut to the terminal's width on one, never cut in a pipe."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column.title, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        grid.add_row(*(printable(column.value(row)) for column in columns))
-    console().print(grid, markup=False, highlight=False)
+    cells = [[printable(column.value(row)) for column in columns] for row in rows]
+    wanted = [max(cell_len(text) for text in texts) for texts in zip([each.title for each in columns], *cells, strict=True)]
+    target = console()
+    room = target.width - _GAP * (len(columns) - 1)
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns, widths(wanted, [each.least for each in columns], room), strict=True):
+        grid.add_column(column.title, no_wrap=True, overflow="ellipsis", width=width)
+    for texts in cells:
+        grid.add_row(*texts)
+    target.print(grid, markup=False, highlight=False)
+
+
+def widths(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return how wide columns are so that they fit: the widest give way first, none below its least.
+
+    Args:
+        wanted: Characters each would fill.
+        least: Characters each keeps, where it would fill them.
+        room: Characters there are for all.
+    """
+    found = list(wanted)
+    while sum(found) > room:
+        shrinkable = [index for index, width in enumerate(found) if width > least[index]]
+        if not shrinkable:
+            break
+        found[max(shrinkable, key=found.__getitem__)] -= 1
+    return found
 
 
 def console() -> Console:

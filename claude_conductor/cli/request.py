@@ -133,9 +133,9 @@ def _isolation(request: Request) -> agent_pb2.IsolationSpec | None:
             "There is no such isolation level.", next_step=f"there are: {', '.join(words.LEVELS)}", level=level
         )
     limits = agent_pb2.ResourceLimits(
-        memory_bytes=_flag("--memory", request.memory, parse_size) or 0,
-        cpus=_flag("--cpus", request.cpus, parse_cpus) or 0.0,
-        workspace_bytes=_flag("--disk", request.disk, parse_size) or 0,
+        memory_bytes=from_flag("--memory", request.memory, parse_size) or 0,
+        cpus=from_flag("--cpus", request.cpus, parse_cpus) or 0.0,
+        workspace_bytes=from_flag("--disk", request.disk, parse_size) or 0,
     )
     if not level and limits == agent_pb2.ResourceLimits():
         return None
@@ -146,12 +146,16 @@ def _isolation(request: Request) -> agent_pb2.IsolationSpec | None:
 
 
 def _seconds(flag: str, text: str) -> Duration | None:
-    seconds = _flag(flag, text, parse_duration)
+    seconds = from_flag(flag, text, parse_duration)
     return None if seconds is None else duration(seconds)
 
 
-def _flag(flag: str, text: str, parse: Any) -> Any:  # noqa: ANN401 - one of the parsers of units
-    """Return the parsed value, None where nothing was said; a complaint names the flag."""
+def from_flag(flag: str, text: str, parse: Any) -> Any:  # noqa: ANN401 - one of the parsers of units
+    """Return the parsed value, None where nothing was said.
+
+    Raises:
+        InvalidArgumentError: Names the flag.
+    """
     if not text:
         return None
     try:

@@ -16,7 +16,7 @@ from claude_conductor.cli import commands, complaint, exits, follow, local_set, 
 from claude_conductor.cli import start as starting
 from claude_conductor.cli.in_use import read_resolved
 from claude_conductor.cli.output import Format, FormatOption, say
-from claude_conductor.cli.request import Request, pairs, read_file, spec
+from claude_conductor.cli.request import Request, from_flag, pairs, read_file, spec
 from claude_conductor.client import Conductor
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import place, yaml_file
@@ -97,7 +97,7 @@ def run(
     requests = [base] if file is None else read_file(yaml_file.read(file), base)
     if len(requests) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
-    patience = parse_duration(wait_timeout) if wait_timeout else None
+    patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
     specs = [spec(ready) for ready in _looked_up(requests) for _ in range(count)]
     ensure_running()
     progress = Progress()
@@ -182,6 +182,8 @@ async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool
 async def _submit(
     conductor: Conductor, specs: list[task_pb2.TaskSpec], progress: Progress, traceparent: str
 ) -> list[task_pb2.Task]:
+    for agent_id in sorted({wanted.agent_id for wanted in specs if wanted.agent_id}):
+        await conductor.agents.get(agent_id)  # a task for an agent nobody knows would wait for ever
     tasks = []
     for wanted in specs:
         task = await conductor.tasks.submit(wanted, request_id=secrets.token_hex(16), traceparent=traceparent)

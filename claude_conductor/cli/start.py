@@ -9,6 +9,7 @@ import typer
 from claude_conductor.cli import commands, local_set
 from claude_conductor.cli.in_use import ConfigOption, read_resolved
 from claude_conductor.cli.output import say
+from claude_conductor.cli.request import from_flag
 from claude_conductor.units import parse_duration
 
 app = commands.app("Start control plane and agents on this machine; returns when they are ready.")
@@ -22,7 +23,7 @@ def start(
     wait_timeout: Annotated[str, typer.Option("--wait-timeout", help="How long it may take to become ready.")] = "15s",
 ) -> None:
     """Start control plane and agents on this machine; returns when they are ready."""
-    wait = parse_duration(wait_timeout)
+    wait = from_flag("--wait-timeout", wait_timeout or "0", parse_duration)
     in_use = read_resolved(config, flags(agents, level))
     started = local_set.start(in_use, wait=wait)
     say(summary(started, in_use.resolved.levels))

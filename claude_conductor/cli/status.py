@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from claude_conductor import __version__
@@ -10,10 +11,11 @@ from claude_conductor.cli import commands, output, session
 from claude_conductor.cli.agents import COLUMNS, name
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.client import Conductor
+from claude_conductor.client.tasks import FINAL
 from claude_conductor.settings.home import find
 from claude_conductor.supervisor import control
 from claude_conductor.supervisor.state import State
-from claude_conductor.v1 import admin_service_pb2, agent_pb2
+from claude_conductor.v1 import admin_service_pb2, agent_pb2, task_pb2
 
 app = commands.app("Show what runs and how it is doing.")
 
@@ -41,20 +43,26 @@ async def _show(form: Format) -> None:
 
 
 def _lines(conductor: Conductor, answer: admin_service_pb2.GetStatusResponse, supervisor: State | None) -> list[tuple[str, str]]:
-    tasks = ", ".join(f"{count} {state}" for state, count in sorted(answer.tasks.items()) if count) or "none"
+    ends = {output.word(task_pb2.TaskState, number, "TASK_STATE_") for number in FINAL}
+    ended = {state: count for state, count in answer.tasks.items() if state in ends}
+    tasks = _counted({state: count for state, count in answer.tasks.items() if state not in ends})
     agents = ", ".join(f"{count} {state}" for state, count in sorted(answer.agents.items()) if count) or "none"
     version = answer.version if answer.version == __version__ else f"{answer.version} (this command line is {__version__})"
     lines = [
         ("control plane", f"version {version}, pid {answer.pid}, up {output.age(answer.start_time)}, store {answer.store}"),
         ("address", conductor.address),
         ("agents", agents),
-        ("tasks", tasks),
+        ("tasks", f"{tasks}; ended since the control plane started: {_counted(ended)}"),
     ]
     if supervisor is not None:
         restarts = [f"{child.name} {child.restarts}" for child in supervisor.children if child.restarts]
         lines.append(("supervisor", f"pid {supervisor.pid}, {supervisor.state}"))
         lines.append(("restarts", ", ".join(restarts)))
     return lines
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count) or "none"
 
 
 def _plain(

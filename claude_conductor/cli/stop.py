@@ -10,6 +10,7 @@ import typer
 
 from claude_conductor.cli import commands, complaint
 from claude_conductor.cli.output import say
+from claude_conductor.cli.request import from_flag
 from claude_conductor.settings.home import find
 from claude_conductor.supervisor import control
 from claude_conductor.units import parse_duration
@@ -25,7 +26,7 @@ def stop(
 ) -> None:
     """Stop control plane and agents of this home; their tasks go on at the next start."""
     began = time.monotonic()
-    stopped = control.stop(str(find(os.environ).path), parse_duration(timeout))
+    stopped = control.stop(str(find(os.environ).path), from_flag("--timeout", timeout or "0", parse_duration))
     say(f"Conductor stopped after {time.monotonic() - began:.1f} s; nothing of it is left")
     if stopped.killed:
         complaint.warn(f"these did not end by themselves and were killed: {', '.join(stopped.killed)}")

@@ -13,6 +13,7 @@ from claude_conductor.v1 import task_pb2
 
 _SHORT: Final = 60
 _EMPTY: Final = "-"
+_WAITING: Final = frozenset((task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_BLOCKED))
 
 
 def state(task: task_pb2.Task) -> str:
@@ -76,23 +77,35 @@ def failure(task: task_pb2.Task) -> str:
     return f"{kind}: {result.failure.message}" if result.failure.message else kind
 
 
+def holder(task: task_pb2.Task) -> str:
+    """Return the agent that has it or ended it; empty while it waits, also for another attempt."""
+    return "" if task.state in _WAITING else task.agent_id
+
+
+def saying(task: task_pb2.Task) -> str:
+    """Return what there is to say beyond state and agent: its failure, what it waits for, or how far it is."""
+    if task.state in FINAL:
+        return failure(task)
+    return task.progress or ("" if holder(task) else task.reason)
+
+
 def line(task: task_pb2.Task, now: float) -> str:
     """Return one line about where it stands."""
     parts = [task.task_id, state(task)]
-    if task.agent_id:
-        parts.append(f"on {task.agent_id}")
-    if (ran := seconds(task, now)) is not None:
-        parts.append(f"{'after' if task.state in FINAL else 'for'} {format_duration(ran)}")
-    words = failure(task) if task.state in FINAL else task.progress or ("" if task.agent_id else task.reason)
+    if agent := holder(task):
+        parts.append(f"on {agent}")
+        if (ran := seconds(task, now)) is not None:
+            parts.append(f"{'after' if task.state in FINAL else 'for'} {format_duration(ran)}")
+    words = saying(task)
     return " ".join(parts) + (f" - {output.printable(words)}" if words else "")
 
 
 COLUMNS: Final = (
-    Column("TASK", name),
-    Column("STATE", state),
+    Column("TASK", name, least=output.ID_WIDTH),
+    Column("STATE", state, least=9),
     Column("AGENT", lambda task: task.agent_id or _EMPTY),
     Column("AGE", lambda task: output.age(task.create_time) or _EMPTY),
-    Column("PATCH", lambda task: patch(task) or _EMPTY),
+    Column("PATCH", lambda task: patch(task) or _EMPTY, least=14),
     Column("ABOUT", about),
     Column("TYPE", lambda task: task.spec.type, wide=True),
     Column("DRIVER", lambda task: task.spec.driver, wide=True),

@@ -13,7 +13,7 @@ import typer
 from claude_conductor.cli import commands, complaint, exits, follow, output, repository, session, task_view
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.output import Format, FormatOption, say
-from claude_conductor.cli.request import pairs
+from claude_conductor.cli.request import from_flag, pairs
 from claude_conductor.cli.run import show_results, submit
 from claude_conductor.client import Conductor
 from claude_conductor.client.tasks import FINAL
@@ -23,8 +23,17 @@ from claude_conductor.v1 import task_pb2
 
 app = commands.app("List, show, cancel and apply tasks.", group=True)
 
+
+def _whole(text: str) -> str:
+    """Return an id without the ellipsis of a table it was copied from: its beginning is enough."""
+    return text.rstrip("…")
+
+
 TaskArgument = Annotated[
-    str, typer.Argument(metavar="TASK", autocompletion=task_ids, help="Id of a task, or a beginning of it that only it has.")
+    str,
+    typer.Argument(
+        metavar="TASK", autocompletion=task_ids, parser=_whole, help="Id of a task, or a beginning of it that only it has."
+    ),
 ]
 
 
@@ -52,17 +61,17 @@ def show(task: TaskArgument, form: FormatOption = Format.TABLE) -> None:
 
 @app.command()
 def wait(
-    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, help="Ids of tasks.")],
+    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, parser=_whole, help="Ids of tasks.")],
     timeout: Annotated[str, typer.Option("--timeout", help="How long at most; the tasks go on.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Wait for tasks to end; exit code 1 if one did not succeed."""
-    raise typer.Exit(session.run(_wait(task, parse_duration(timeout) if timeout else None, form)))
+    raise typer.Exit(session.run(_wait(task, from_flag("--timeout", timeout, parse_duration), form)))
 
 
 @app.command()
 def cancel(
-    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, help="Ids of tasks.")],
+    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, parser=_whole, help="Ids of tasks.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, shown to people.")] = "cancelled from the command line",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Wait until their agents have ended.")] = True,  # noqa: FBT002
 ) -> None:

@@ -79,7 +79,10 @@ def launch(
     argv = [*prefix, sys.executable, "-P", "-m", "claude_conductor.supervisor", "--setup-fd", "0", "--detach"]
     try:
         answer = _ask(argv, json.dumps(setup).encode(), environment, log, timeout)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        late = f"the supervisor did not answer within {timeout:g} s"
+        raise StartFailedError(log=path, cause=late, last_lines=" | ".join(logs.tail(path, offset))) from error
+    except OSError as error:
         raise StartFailedError(log=path, cause=error, last_lines=" | ".join(logs.tail(path, offset))) from error
     finally:
         os.close(log)

@@ -103,7 +103,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def tasks(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Tasks by state, as the names of TaskState without their prefix, in lower case."""
+        """Tasks by state, as the names of TaskState without their prefix, in lower case. Of the final states, those that ended
+        since the control plane started.
+        """
 
     @_builtins.property
     def agents(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

@@ -22,6 +22,8 @@ from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
 
 MAX_DEPENDENCIES = 100
+MIN_MEMORY = 4 << 20
+"""Bytes of an agent's memory limit: below it not even the sandbox starts."""
 MAX_ATTEMPTS = 100
 MAX_REQUEST_ID = 128
 _PROMPT_WAYS = ("argument", "stdin", "file")
@@ -185,8 +187,17 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
         (not 1 <= spec.retry.max_attempts <= MAX_ATTEMPTS, "spec.retry.max_attempts", "Attempts are 1 to 100."),
         (len(spec.depends_on) > MAX_DEPENDENCIES, "spec.depends_on", "A task depends on at most 100 others."),
         (spec.prompt_by not in _PROMPT_WAYS, "spec.prompt_by", "A prompt goes by `argument`, `stdin` or `file`."),
-        (spec.driver == "command" and not spec.command, "spec.command", "A `command` task needs a command."),
+        (
+            spec.driver == "command" and not spec.command,
+            "spec.command",
+            "A `command` task needs a command (--cmd); for Claude Code name the driver `claude_code` (--agent claude-code).",
+        ),
         (spec.driver == "claude_code" and not spec.prompt, "spec.prompt", "A `claude_code` task needs a prompt."),
+        (
+            0 < spec.limits.memory_bytes < MIN_MEMORY,
+            "spec.isolation.limits.memory_bytes",
+            "A memory limit is at least 4m (--memory): less does not hold a program.",
+        ),
         (spec.max_turns < 0, "spec.max_turns", "Turns are 0 (no limit) or more."),
         (
             spec.workspace.kind != "empty" and not spec.workspace.location,

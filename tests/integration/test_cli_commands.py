@@ -134,6 +134,17 @@ def test_run_shows_result_patch_and_usage(conductor: CommandLine, world: World):
     assert json.loads(conductor("run", "again", "--agent", "scripted", "-o", "json").stdout)[0]["result"]["summary"] == "all done"
 
 
+def test_a_task_for_an_agent_nobody_knows_is_refused_and_not_left_to_wait_for_ever(conductor: CommandLine, world: World):
+    assert "agents list" in conductor("run", "x", "--agent", "scripted", "--on", "nobody", code=3).stderr
+    assert not world.submitted
+
+
+def test_an_id_may_be_copied_from_a_table_that_cut_it(conductor: CommandLine, world: World):
+    task = conductor("run", "x", "--agent", "scripted", "-o", "name").stdout.strip()
+
+    assert task in conductor("tasks", "show", f"{task}…").stdout
+
+
 def test_run_fails_if_a_task_does(conductor: CommandLine, world: World):
     world.finish = fail
 

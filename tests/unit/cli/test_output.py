@@ -37,6 +37,28 @@ def test_a_table_in_a_pipe_is_not_cut_and_has_no_colours(capsys: pytest.CaptureF
     assert "\x1b" not in printed
 
 
+def test_on_a_narrow_terminal_the_widest_columns_give_way_and_what_people_need_stays():
+    wanted = [37, 9, 7, 6, 14, 60]
+    found = output.widths(wanted, [22, 9, 6, 6, 14, 6], 70)
+
+    assert sum(found) == 70
+    assert found[0] >= 22, "enough of the id to name the task"
+    assert found[1:5] == wanted[1:5], "state, agent, age and patch are whole"
+
+
+def test_a_table_that_fits_is_as_wide_as_its_words_and_one_that_cannot_stops_at_the_least():
+    assert output.widths([5, 8], [3, 3], 80) == [5, 8]
+    assert output.widths([50, 8], [20, 3], 10) == [20, 3]
+
+
+def test_a_task_that_waits_for_another_attempt_says_why_and_names_no_agent():
+    waits = task(agent_id="agent-4", reason="attempt 2 in 1.0 s: exit code 1")
+    waits.start_time.CopyFrom(now())
+    waits.state = task_pb2.TASK_STATE_BLOCKED
+
+    assert task_view.line(waits, 2e9) == "task_1 blocked - attempt 2 in 1.0 s: exit code 1"
+
+
 def test_the_other_forms_are_for_programs(capsys: pytest.CaptureFixture[str]):
     for form, check in (
         (Format.JSON, lambda text: json.loads(text)[0]["task_id"] == "task_1"),

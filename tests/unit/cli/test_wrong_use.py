@@ -48,6 +48,8 @@ def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         (["start", "--agnets", "2"], ["--agents"]),
         (["run", "x", "-n", "0"], ["-n"]),
         (["run", "x", "-n", "many"], ["-n", "integer"]),
+        (["start", "--wait-timeout", "soon"], ["--wait-timeout", "90s"]),
+        (["stop", "--timeout", "soon"], ["--timeout", "90s"]),
         (["status", "-o", "xml"], ["xml", "json"]),
         (["tasks", "show"], ["TASK"]),
         (["run"], ["nothing to do"]),
@@ -99,3 +101,16 @@ def test_wrong_use_is_said_with_what_is_right_and_exits_2(conductor: Conduct, ar
 )
 def test_without_a_set_everything_says_how_to_start_one_and_exits_5(conductor: Conduct, arguments: list[str]):
     assert "conductor start" in conductor(*arguments, code=5)
+
+
+@pytest.mark.parametrize("arguments", [[], ["tasks"], ["config"]])
+def test_without_a_verb_the_help_is_all_that_is_said(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("CONDUCTOR_HOME", str(tmp_path))
+
+    assert main.run(typer.main.get_command(main.app), arguments) == 2
+
+    said = capsys.readouterr()
+    assert "Usage: conductor" in said.out + said.err
+    assert "error:" not in said.err
