@@ -91,6 +91,12 @@ def cgroups() -> set[Path]:
     return {Path(folder) / name for folder, names, _ in os.walk(CGROUPS) for name in names if name.startswith("conductor-")}
 
 
+def cgroups_of(home: Path) -> set[Path]:
+    """Return every cgroup of a home's sidecars: their names begin with the word recorded in each slot."""
+    words = {record.read_text().split()[0] for record in home.glob("sidecars/*/isolation/slot")}
+    return {group for group in cgroups() if group.name.split("-")[1] in words}
+
+
 def mounts(home: Path) -> set[str]:
     """Return the mounts of this machine that have to do with a home."""
     return {line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(home) in line}
@@ -114,7 +120,6 @@ def place() -> Iterator[Path]:
 @pytest.fixture
 def installation(place: Path) -> Iterator[Installation]:
     """A home nothing runs in yet; whatever the test starts is stopped, and must leave nothing."""
-    before = cgroups()
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("CONDUCTOR_", "OTEL_", "ANTHROPIC_"))
     }
@@ -124,7 +129,7 @@ def installation(place: Path) -> Iterator[Installation]:
     finally:
         made.run("stop", check=False)
     assert made.processes("") == [], "processes were left behind"
-    assert cgroups() <= before, "cgroups were left behind"
+    assert cgroups_of(made.home) == set(), "cgroups were left behind"
     assert mounts(made.home) == set(), "mounts were left behind"
     assert not list(made.home.rglob("*.sock")), "sockets were left behind"
 
@@ -155,7 +160,7 @@ def copy_of_examples(place: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, dict[str, str]]]:
-    """An ordinary user with a private home, an own checkout and an own environment; cgroups delegated as `doctor` advises.
+    """An ordinary user with a private home, an own checkout and an own environment; no cgroups are delegated yet.
 
     Only root can make one. The uid needs no entry in the password file: a home is what HOME says.
     """
@@ -189,16 +194,22 @@ def ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[in
             timeout=300,
         )
         assert made.returncode == 0, made.stdout + made.stderr
-        # The line `conductor doctor` tells an administrator to type; sudo is not needed here.
-        layout = cgroup_layout.find(
-            Path("/proc/self/mountinfo").read_text(),
-            Path("/proc/self/cgroup").read_text(),
-            lambda mount: (mount / "cgroup.controllers").read_text(),
-        )
-        line = delegation(layout, uid, systemd=False)
-        subprocess.run(["/bin/sh", "-ec", line.removeprefix("sudo ")], check=True)
-        try:
-            yield uid, environment
-        finally:
-            for folder in CGROUPS.glob(f"*/{cgroup_layout.delegated_name(uid)}"):
-                folder.rmdir()
+        yield uid, environment
+
+
+@pytest.fixture
+def delegated(ordinary_user: tuple[int, dict[str, str]]) -> Iterator[str]:
+    """Delegate cgroups to the ordinary user by the line that `doctor` and a refusal tell an administrator to type."""
+    uid, _ = ordinary_user
+    layout = cgroup_layout.find(
+        Path("/proc/self/mountinfo").read_text(),
+        Path("/proc/self/cgroup").read_text(),
+        lambda mount: (mount / "cgroup.controllers").read_text(),
+    )
+    line = delegation(layout, uid, systemd=False)
+    subprocess.run(["/bin/sh", "-ec", line.removeprefix("sudo ")], check=True)  # sudo is not needed here
+    try:
+        yield line
+    finally:
+        for folder in CGROUPS.glob(f"*/{cgroup_layout.delegated_name(uid)}"):
+            folder.rmdir()

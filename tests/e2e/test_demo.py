@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -44,13 +42,9 @@ def test_the_demo_does_real_work_and_leaves_nothing():
     assert cgroups() <= before
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes an ordinary user")
-def test_the_demo_runs_for_an_ordinary_user(ordinary_user: tuple[int, dict[str, str]], place: Path):
-    uid, environment = ordinary_user
-    # The user's own checkout and environment, made with the system's Python as `make setup` would.
-    began = time.monotonic()
-    done = subprocess.run(
+def demo_of(user: tuple[int, dict[str, str]]) -> subprocess.CompletedProcess[str]:
+    uid, environment = user
+    return subprocess.run(
         [environment["VIRTUAL_ENV"] + "/bin/python", "-m", "examples.demo"],
         cwd=environment["CHECKOUT"],
         env=environment,
@@ -63,7 +57,25 @@ def test_the_demo_runs_for_an_ordinary_user(ordinary_user: tuple[int, dict[str, 
         timeout=120,
     )
 
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes an ordinary user")
+def test_without_delegated_cgroups_an_ordinary_user_is_told_what_to_type(ordinary_user: tuple[int, dict[str, str]]):
+    done = demo_of(ordinary_user)
+
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "cannot isolate agents at level strict" in said
+    assert "cgroup.memory" in said
+    assert f"chown {ordinary_user[0]}" in said
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes an ordinary user")
+@pytest.mark.usefixtures("delegated")
+def test_the_demo_runs_for_an_ordinary_user(ordinary_user: tuple[int, dict[str, str]]):
+    began = time.monotonic()
+    done = demo_of(ordinary_user)
+
     assert done.returncode == 0, done.stdout + done.stderr
     check(done.stdout, time.monotonic() - began)
-    assert shutil.which("git")
-    assert place
