@@ -32,7 +32,7 @@ test: setup-dev ## everything CI runs, servers and system packages included
 	@tools/install_test_packages.sh
 	@tools/install_claude_code.sh || echo "the tests with the real Claude Code are skipped"
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/escape tests/e2e
 
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root
 	@$(BIN)/ruff format --check --quiet .
