@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +25,20 @@ from claude_conductor.client.sync import Conductor
 CONDUCTOR = str(Path(sys.executable).with_name("conductor"))
 CGROUPS = Path("/sys/fs/cgroup")
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@functools.cache
+def strict_lacks() -> str:
+    """Return what this host lacks for strict isolation of this user's agents, and what adds it; empty if nothing."""
+    probe = [sys.executable, "-P", "-m", "agent_sidecar.isolation.doctor", "--json"]
+    found = json.loads(subprocess.run(probe, capture_output=True, text=True, check=False, timeout=60).stdout)
+    return "; ".join(f"{lack['name']}: {lack['remedy']}" for lack in found["levels"]["strict"]["missing"])
+
+
+def need_strict() -> None:
+    """Skip the test, visibly, where strict isolation is not possible for this user."""
+    if lacks := strict_lacks():
+        pytest.skip(f"no strict isolation for this user: {lacks}")
 
 
 @dataclass
@@ -59,6 +75,7 @@ class Installation:
 
     def start(self, *arguments: str, **settings: object) -> None:
         """Start with these settings (two agents unless they say otherwise)."""
+        need_strict()
         self.run("start", "--config", str(self.configure(**{"num_agents": 2, **settings})), *arguments)
 
     def client(self) -> Conductor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Installation
+from tests.e2e.conftest import Installation, need_strict
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -124,6 +124,7 @@ def test_a_foreign_conductor_on_path_is_pointed_out(installation: Installation, 
     (foreign / "conductor").chmod(0o755)
     installation.environment["PATH"] = f"{foreign}:{installation.environment['PATH']}"
 
+    need_strict()
     done = installation.run("start", "--config", str(installation.configure(num_agents=1)))
     assert str(foreign / "conductor") in done.stderr.replace("\n", "")
 

@@ -11,7 +11,7 @@ import pytest
 
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.v1.task_pb2 import GitWorkspace, TaskSpec, WorkspaceSource
-from tests.e2e.conftest import ROOT, Installation, cgroups, eventually
+from tests.e2e.conftest import ROOT, Installation, cgroups, eventually, need_strict
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -110,6 +110,7 @@ def memory(groups: set[Path]) -> set[int]:
 def test_the_blocks_of_the_description_act_as_written(
     temporaries: Path, installation: Installation, repository: Path, block: str, gigabytes: int, cpus: float
 ):
+    need_strict()
     before = cgroups()
     file = installation.home.parent / "settings.yaml"
     file.write_text(block)
