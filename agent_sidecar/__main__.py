@@ -48,6 +48,7 @@ def _run(descriptor: int) -> None:
         uid_range=(settings.uid_first, settings.uid_last),
         group_list=settings.home / "run/agents" / settings.agent_id / "cgroups",  # read by the supervisor
         bubblewraps=bubblewrap.named(os.environ),
+        etc_folder=settings.home / "run/etc",  # 700 files: made once, not by each sidecar
     )
     process.prepare()
     from agent_sidecar.app import serve  # noqa: PLC0415 - grpc is loaded here

@@ -96,7 +96,7 @@ def order(setting: Setting, plan: Plan, spec: Spec, joins: int, *, into_group: b
 def staged(setting: Setting, spec: Spec, folders: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     """Return every folder of the host a run needs to reach, as (where, what)."""
     programs = setting.bubblewrap.folders if setting.bubblewrap else ()
-    return tuple(real(each) for each in (*programs, setting.view_folder, *spec.toolchains, *folders))
+    return tuple(real(each) for each in (*programs, setting.view_folder, setting.host.etc, *spec.toolchains, *folders))
 
 
 def rlimits(plan: Plan) -> tuple[tuple[int, int], ...]:

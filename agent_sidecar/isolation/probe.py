@@ -113,7 +113,7 @@ def _try(host: Host, launcher: LauncherClient, words: Sequence[str], command: Se
         gid=host.slot.gid,
         rlimits=(),
         processors=tuple(sorted(os.sched_getaffinity(0))),
-        stage=tuple(real(each) for each in (*host.bubblewrap.folders, host.view_folder)),
+        stage=tuple(real(each) for each in (*host.bubblewrap.folders, host.view_folder, host.view.etc)),
     )
     made = [os.memfd_create(name, os.MFD_CLOEXEC) for name in _DESCRIPTORS]
     try:

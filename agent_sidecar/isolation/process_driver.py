@@ -156,6 +156,7 @@ def make_process_driver(
     files: CgroupFiles | None = None,
     bubblewraps: tuple[Path, ...] | None = None,
     group_list: Path | None = None,
+    etc_folder: Path | None = None,
 ) -> ProcessDriver:
     """Take the slot, start the launcher and probe the host. Call it in the main thread; it blocks for about 0.1 s.
 
@@ -166,6 +167,7 @@ def make_process_driver(
         clock: Measures deadlines.
         files: The cgroup file system.
         bubblewraps: Programs to consider, best first; the system's and the packaged one if not given.
+        etc_folder: What sandboxes are shown as /etc; made if it is not there, and may be shared by all slots of a home.
         group_list: File that always names the group folders of what runs, for whoever ends it if this process is killed.
 
     Raises:
@@ -179,7 +181,7 @@ def make_process_driver(
         launcher = LauncherClient()
         undo.callback(launcher.close)
         groups = files or SystemCgroupFiles()
-        host = _look_around(taken, groups, bubblewraps)
+        host = _look_around(taken, groups, bubblewraps, etc_folder)
         found = probe.capabilities(host, launcher)
         parts = Parts(taken, launcher, host, _setting(host), clock or SystemClock(), groups, found, _facts(taken), group_list)
         driver = ProcessDriver(parts)
@@ -200,17 +202,18 @@ def probe_host(scratch: Path, bubblewraps: tuple[Path, ...] | None = None) -> Ca
     taken = slot.take(scratch / "slot", scratch / "locks", UID_RANGE)
     launcher = LauncherClient()
     try:
-        return probe.capabilities(_look_around(taken, SystemCgroupFiles(), bubblewraps), launcher)
+        return probe.capabilities(_look_around(taken, SystemCgroupFiles(), bubblewraps, None), launcher)
     finally:
         launcher.close()
         taken.release()
 
 
-def _look_around(taken: Slot, files: CgroupFiles, programs: tuple[Path, ...] | None) -> probe.Host:
+def _look_around(taken: Slot, files: CgroupFiles, programs: tuple[Path, ...] | None, etc_folder: Path | None) -> probe.Host:
     shown = taken.folder.resolve() / "view"
     shown.mkdir(exist_ok=True, mode=0o755)
     shown.chmod(0o755)
-    etc.build(shown / "etc")
+    shown_etc = (etc_folder or shown / "etc").resolve()
+    etc.build(shown_etc)
     packaged = bubblewrap.packaged()
     candidates = (*bubblewrap.SYSTEM, *((packaged,) if packaged else ())) if programs is None else programs
     chosen, problem = bubblewrap.find(candidates)
@@ -223,7 +226,7 @@ def _look_around(taken: Slot, files: CgroupFiles, programs: tuple[Path, ...] | N
         slot=taken,
         bubblewrap=chosen,
         bubblewrap_problem=problem,
-        view=probe.host_view(view.MASKED, shown / "etc"),
+        view=probe.host_view(view.MASKED, shown_etc),
         view_folder=shown,
         seccomp=seccomp.for_machine(os.uname().machine),
         layout=layout,

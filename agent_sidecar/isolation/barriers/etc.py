@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
 import os
@@ -31,10 +32,19 @@ _WRITTEN: Mapping[str, str] = {
 def build(target: Path, source: Path = Path("/etc")) -> None:
     """Make the /etc of sandboxes: copies, so that one mount shows them all; no shadow, no resolver, no machine id.
 
+    Several processes may make the same one: the first does, the others wait for it.
+
     Args:
-        target: Folder to make; replaced if it is there.
+        target: Folder to make; replaced if it is there and the host's has changed.
         source: The host's own.
     """
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build(target, source)
+
+
+def _build(target: Path, source: Path) -> None:
     stamp, mark = target.with_suffix(".stamp"), _mark(source)
     if target.exists() and stamp.exists() and stamp.read_text() == mark:
         return
