@@ -26,6 +26,7 @@ from claude_conductor.errors import (
     PayloadTooLargeError,
     ProviderUnavailableError,
 )
+from claude_conductor.groups import sole
 
 _log = logging.getLogger(__name__)
 _TOO_MANY_REQUESTS = 429
@@ -132,17 +133,13 @@ class Conversation:
         Raises:
             ConductorError: Why it did not come to its end.
         """
-        failure: BaseExceptionGroup[ConductorError] | None = None
         try:
             async with asyncio.TaskGroup() as both:
                 answer = both.create_task(self._download(provider), name="model answer")
                 question = both.create_task(self._upload(request, provider), name="model question")
                 answer.add_done_callback(lambda _: question.cancel())
-        except* ConductorError as failed:
-            failure = failed
-        if failure is not None:
-            first = failure.exceptions[0]
-            raise first
+        except ExceptionGroup as failed:
+            raise sole(failed, ConductorError) from None
 
     async def _upload(self, request: h11.Request, provider: Wire) -> None:
         """Send the request, then watch whether the agent stays."""

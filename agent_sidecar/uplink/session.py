@@ -30,6 +30,7 @@ from claude_conductor.errors import (
     MalformedFrameError,
     ProtocolVersionError,
 )
+from claude_conductor.groups import sole
 from claude_conductor.rpc.channel import Metadata
 from claude_conductor.v1.session_service_pb2 import ConnectRequest, ConnectResponse, Credit, SidecarHello, Welcome
 
@@ -127,8 +128,8 @@ class Session:
                 group.create_task(self._read(call), name="session reader")
                 group.create_task(self._write(call), name="session writer")
                 group.create_task(self._beat(), name="session heartbeat")
-        except* (SessionEndedError, grpc.aio.AioRpcError, ConductorError) as ends:
-            raise ends.exceptions[0] from None
+        except ExceptionGroup as ends:
+            raise sole(ends, SessionEndedError, grpc.aio.AioRpcError, ConductorError) from None
         finally:
             self._parts.outbox.disconnected()
             self._parts.outbox.on_ready(_nothing)

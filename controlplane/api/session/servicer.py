@@ -10,6 +10,7 @@ from typing import TypeAlias
 import grpc
 
 from claude_conductor.errors import ConductorError, ControlPlaneUnavailableError, DeadlineExceededError, MalformedFrameError
+from claude_conductor.groups import sole
 from claude_conductor.ids import Mint
 from claude_conductor.v1 import session_service_pb2 as pb
 from controlplane.api.convert.values import duration
@@ -144,8 +145,8 @@ class SessionServicer:
                 inbox.finish()
                 await committing
                 writing.cancel()
-        except* ConductorError as failed:
-            raise _first(failed) from None
+        except ExceptionGroup as failed:
+            raise sole(failed, ConductorError) from None
         await writer.drain(write)
 
     async def _read(
@@ -176,8 +177,3 @@ class SessionServicer:
                 writer.committed(session.committed, refusals, messages, used)
             if inbox.finished:
                 inbox.arrived.set()
-
-
-def _first(group: BaseExceptionGroup[ConductorError]) -> ConductorError:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
