@@ -7,7 +7,8 @@ def sole(group: ExceptionGroup[Exception], *kinds: type[Exception]) -> Exception
     """Return the group's first error of these kinds, or the group itself if it also holds an error of another kind: a bug.
 
         except ExceptionGroup as group:
-            raise sole(group, ConductorError) from None
+            error = sole(group, ConductorError)
+            raise error from error.__cause__
 
     `raise` in an `except*` clause is no substitute: before Python 3.11.4 it wraps what is raised in a group again (PEP 654).
     """

@@ -139,7 +139,8 @@ class Conversation:
                 question = both.create_task(self._upload(request, provider), name="model question")
                 answer.add_done_callback(lambda _: question.cancel())
         except ExceptionGroup as failed:
-            raise sole(failed, ConductorError) from None
+            error = sole(failed, ConductorError)
+            raise error from error.__cause__
 
     async def _upload(self, request: h11.Request, provider: Wire) -> None:
         """Send the request, then watch whether the agent stays."""

@@ -129,7 +129,8 @@ class Session:
                 group.create_task(self._write(call), name="session writer")
                 group.create_task(self._beat(), name="session heartbeat")
         except ExceptionGroup as ends:
-            raise sole(ends, SessionEndedError, grpc.aio.AioRpcError, ConductorError) from None
+            error = sole(ends, SessionEndedError, grpc.aio.AioRpcError, ConductorError)
+            raise error from error.__cause__
         finally:
             self._parts.outbox.disconnected()
             self._parts.outbox.on_ready(_nothing)

@@ -146,7 +146,8 @@ class SessionServicer:
                 await committing
                 writing.cancel()
         except ExceptionGroup as failed:
-            raise sole(failed, ConductorError) from None
+            error = sole(failed, ConductorError)
+            raise error from error.__cause__
         await writer.drain(write)
 
     async def _read(

@@ -20,12 +20,17 @@ async def run(*errors: Exception) -> None:
                     inner.create_task(fail(error))
             outer.create_task(asyncio.sleep(0))
     except ExceptionGroup as group:
-        raise sole(group, ConductorError) from None
+        error = sole(group, ConductorError)
+        raise error from error.__cause__
 
 
 async def test_the_error_of_a_nested_group_comes_out_bare():
-    with pytest.raises(DeadlineExceededError):
-        await run(DeadlineExceededError())
+    late = DeadlineExceededError()
+    late.__cause__ = TimeoutError()
+
+    with pytest.raises(DeadlineExceededError) as caught:
+        await run(late)
+    assert isinstance(caught.value.__cause__, TimeoutError)
 
 
 async def test_a_bug_among_them_keeps_the_group_together():
