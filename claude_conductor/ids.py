@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import NewType, Protocol
 
 from claude_conductor.errors import InvalidArgumentError
@@ -44,7 +44,7 @@ def uuid7(unix_ms: int, random: int) -> bytes:
 
 def mint_uuid7(unix_ms: int) -> bytes:
     """Return a new UUIDv7 with random bits from the operating system."""
-    return uuid7(unix_ms, secrets.randbits(74))
+    return uuid7(unix_ms, int.from_bytes(os.urandom(10)) >> 6)
 
 
 def message_id(raw: bytes) -> MessageId:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +52,8 @@ def find(drivers: Mapping[str, AgentDriver], name: str) -> AgentDriver:
     plain = name.strip().lower().replace("-", "_")
     if plain in drivers:
         return drivers[plain]
+    import difflib  # noqa: PLC0415 - for this mistake only: 0.2 MB
+
     nearest = difflib.get_close_matches(plain, drivers, n=1)
     meant = f"did you mean `{nearest[0]}`? " if nearest else ""
     raise InvalidArgumentError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 from pathlib import Path
 
 from agent_sidecar.drivers.claude_code_output import ClaudeCodeOutput
@@ -48,7 +48,7 @@ class ClaudeCodeDriver:
         self._program = program
         self._port = port
         self._model = model
-        self._machine = machine or platform.machine()
+        self._machine = machine or os.uname().machine
 
     @property
     def capabilities(self) -> Capabilities:

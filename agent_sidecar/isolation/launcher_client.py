@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent_sidecar.isolation import launcher
 from claude_conductor.errors import StartFailedError
 
 READY_SECONDS = 10.0
+PROGRAM = Path(__file__).with_name("launcher.py")
+"""Started, never imported: its `ctypes` and code would be 0.6 MB of every sidecar."""
+ORDER_LIMIT = 4096
+"""Bytes of a datagram; the launcher's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class LauncherClient:
         with theirs:
             python = getattr(sys, "_base_executable", None) or sys.executable
             self._process = subprocess.Popen(
-                [python, "-I", "-S", launcher.__file__, str(theirs.fileno()), str(os.getpid())],
+                [python, "-I", "-S", str(PROGRAM), str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -137,7 +140,7 @@ class LauncherClient:
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         ready, _, _ = select.select([self._channel], [], [], seconds)
-        data = self._channel.recv(launcher.ORDER_LIMIT) if ready else b""
+        data = self._channel.recv(ORDER_LIMIT) if ready else b""
         if not data:
             raise StartFailedError("The launcher of isolated processes does not answer.", seconds=seconds)
         message: dict[str, Any] = marshal.loads(data)  # noqa: S302 - from the launcher we started
@@ -145,7 +148,7 @@ class LauncherClient:
 
     def _hear(self) -> None:
         try:
-            data = self._channel.recv(launcher.ORDER_LIMIT)
+            data = self._channel.recv(ORDER_LIMIT)
         except BlockingIOError:
             return
         except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +92,7 @@ def _recorded(path: Path) -> tuple[str, int]:
     words = path.read_text().split() if path.exists() else []
     if len(words) == 2 and len(words[0]) == 2 * _TOKEN_BYTES and words[0].isalnum() and words[1].isdecimal():
         return words[0], int(words[1])
-    return secrets.token_hex(_TOKEN_BYTES), -1
+    return os.urandom(_TOKEN_BYTES).hex(), -1
 
 
 def _record(path: Path, token: str, uid: int) -> None:

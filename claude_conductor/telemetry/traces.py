@@ -7,8 +7,8 @@ the two ends of a trace still meet when a program between them exports nothing.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
@@ -63,7 +63,7 @@ def parse(traceparent: str) -> tuple[str, str, bool] | None:
 
 def new_traceparent(*, sampled: bool) -> str:
     """Return the context of a new trace."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{'01' if sampled else '00'}"
+    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-{'01' if sampled else '00'}"
 
 
 @contextmanager

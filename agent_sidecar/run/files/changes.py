@@ -8,13 +8,12 @@ commits there. So no hook, filter, fsmonitor, attribute driver or nested reposit
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from agent_sidecar.run.files import beneath
 from agent_sidecar.run.files.git import Git
@@ -23,6 +22,9 @@ from agent_sidecar.run.files.source import Base
 from agent_sidecar.run.task import Patch
 from claude_conductor.errors import WorkspaceError
 from claude_conductor.units import format_size
+
+if TYPE_CHECKING:
+    import hashlib
 
 PATCH_BYTES: Final = 64 << 20
 CONTENT_BYTES: Final = 256 << 20
@@ -68,13 +70,20 @@ async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded:
     skipped = {os.fsencode(path) for path in excluded}
     stream = base.store / "stream"
     try:
-        scan = _Scan(workspace, _entries(listed), hashlib.sha1 if len(base.commit) == 40 else hashlib.sha256)
+        scan = _Scan(workspace, _entries(listed), _digest_of(base.commit))
         changed = await asyncio.to_thread(scan.write, stream, base.commit, set(others.split(b"\0")) - skipped - {b""}, skipped)
         planted = await asyncio.to_thread(warnings_about, workspace)
         patch = await _patch(base, stream, target, git) if changed else None
     except OSError as cause:
         raise WorkspaceError("The workspace could not be read.", path=workspace, cause=cause.strerror) from cause
     return Collected(patch, (*scan.warnings[:20], *planted))
+
+
+def _digest_of(commit: str) -> Callable[[bytes], hashlib._Hash]:
+    """Return the hash function of the repository this commit is from (git: hash function transition, SHA-1 or SHA-256)."""
+    import hashlib  # noqa: PLC0415 - OpenSSL's hashes are 0.8 MB that an idle sidecar does without
+
+    return hashlib.sha1 if len(commit) == 40 else hashlib.sha256
 
 
 def _entries(listed: bytes) -> dict[bytes, _Entry]:
@@ -225,6 +234,8 @@ def _create(path: Path) -> IO[bytes]:
 
 def _measure(path: Path) -> tuple[int, str]:
     """Make the file durable, and return its size and hash."""
+    import hashlib  # noqa: PLC0415 - as above
+
     with path.open("rb") as file:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
