@@ -16,7 +16,7 @@ process.prepare()
 import grpc  # noqa: E402 - the settings above are read at import
 
 from bench.processes import token_of  # noqa: E402
-from claude_conductor import ids  # noqa: E402
+from claude_conductor.clock import mint_uuid7  # noqa: E402
 from claude_conductor.rpc.channel import bearer, open_channel  # noqa: E402
 from claude_conductor.v1 import message_pb2, session_service_pb2  # noqa: E402
 
@@ -93,7 +93,7 @@ class Peer:
         envelopes = []
         packed = b""
         for _ in range(count):
-            raw = ids.mint_uuid7(time.time_ns() // 1_000_000)
+            raw = mint_uuid7(time.time_ns() // 1_000_000)
             packed += raw
             envelopes.append(message_pb2.Envelope(id="msg_" + raw.hex(), type="bench", data=payload))
         header = message_pb2.FrameHeader(recipient=recipient, type="bench", quality=self._quality, message_ids=packed)

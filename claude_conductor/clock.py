@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Protocol
 
@@ -30,6 +31,11 @@ class SystemClock:
         return time.monotonic()
 
 
+def mint_uuid7(unix_ms: int) -> bytes:
+    """Return a new UUIDv7 with random bits from the operating system."""
+    return ids.uuid7(unix_ms, int.from_bytes(os.urandom(10)) >> 6)
+
+
 class SystemMint:
     """Mints ids from a clock and the operating system's randomness."""
 
@@ -38,4 +44,4 @@ class SystemMint:
 
     def __call__(self, prefix: str, /) -> str:
         """Return `prefix` + a new UUIDv7 in hexadecimal."""
-        return prefix + ids.mint_uuid7(int(self._clock.now() * 1000)).hex()
+        return prefix + mint_uuid7(int(self._clock.now() * 1000)).hex()

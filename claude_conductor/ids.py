@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NewType, Protocol
 
@@ -40,11 +39,6 @@ def uuid7(unix_ms: int, random: int) -> bytes:
     """
     value = (unix_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
     return value.to_bytes(16, "big")
-
-
-def mint_uuid7(unix_ms: int) -> bytes:
-    """Return a new UUIDv7 with random bits from the operating system."""
-    return uuid7(unix_ms, int.from_bytes(os.urandom(10)) >> 6)
 
 
 def message_id(raw: bytes) -> MessageId:
