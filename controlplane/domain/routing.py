@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,7 @@ class Recipient:
         return _TASK + self.id if self.owner is Owner.TASK else self.id
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_recipient(text: str) -> Recipient:
     """Return who `agent-1`, `task/task_...` or `operator` means.
 

@@ -90,6 +90,8 @@ class Relay:
         Raises:
             StoreUnavailableError: Nobody knows which durable frames were taken, and no ephemeral one was; a repeat is safe.
         """
+        if all(offer.header.quality is Quality.EPHEMERAL for offer in offers):
+            return await self._accept(offers)  # nothing is stored, so nothing can be left half done
         return await self._work.whole(self._accept(offers), name="accept messages")
 
     async def _accept(self, offers: Sequence[Offer]) -> list[Verdict]:

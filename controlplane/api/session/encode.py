@@ -16,6 +16,7 @@ from controlplane.service.sessions import Refusal
 
 _HEADER_TAG = b"\x0a"  # DeliveredFrame.header and Delivery.frames: field 1, length-delimited
 _FRAME_TAG = b"\x12"  # DeliveredFrame.frame and ConnectResponse.delivery: field 2, length-delimited
+_COMMITTED_TAG = b"\x1a"  # ConnectResponse.committed: field 3, length-delimited; its sequence is field 1, a varint
 
 
 def varint(value: int) -> bytes:
@@ -113,6 +114,9 @@ def credit(messages: int, size: int) -> bytes:
 
 def committed(sequence: int, refusals: Sequence[Refusal]) -> bytes:
     """Return up to where the sidecar's journal was taken, and what of it was refused."""
+    if not refusals:  # nearly always, and once for each message where nothing can be batched
+        number = b"\x08" + varint(sequence)
+        return b"".join((_COMMITTED_TAG, varint(len(number)), number))
     refused = [
         session_service_pb2.Refused(
             sequence=refusal.sequence,
