@@ -47,6 +47,7 @@ from controlplane.service.recovery import recover
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
 from controlplane.service.results import Results
+from controlplane.service.retention import Retention
 from controlplane.service.sessions import Sessions
 from controlplane.service.tasks import Books, Tasks
 from controlplane.service.timetable import Timetable
@@ -71,6 +72,7 @@ class Parts:
     sessions: Sessions
     dispatch: Dispatch
     expiry: Expiry
+    retention: Retention
     watch: Watch
     tasks: Tasks
     relay: Relay
@@ -111,6 +113,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     books = Books(leases, registry, mail, timetable, changed, ready.set)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
+    blobs = BlobDirectory(settings.home / "blobs")
     results = Results(stores.tasks, tasks, leases, registry, output, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, directory, clock, tracer, ready.set)
     servicers = Servicers(
@@ -129,12 +132,13 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
             stores.mailboxes, relay, Post(stores.mailboxes, mail.arrived, clock), mint, clock, limits.payload_bytes
         ),
         event=WatchServicer(watch),
-        artefact=FileServicer(BlobDirectory(settings.home / "blobs"), ARTEFACT_BYTES),
+        artefact=FileServicer(blobs, ARTEFACT_BYTES),
         admin=StatusServicer(tasks, registry, settings.store, clock.now()),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
-    return Parts(clock, stores, registry, sessions, dispatch, expiry, watch, tasks, relay, servicers)
+    retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
+    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, servicers)
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -189,6 +193,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     work.start(parts.watch.run(), name="events")
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
+    work.start(parts.retention.run(), name="retention")
     guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens))
     listener = Listener(parts.servicers, guard, settings.limits.payload_bytes, reflection=settings.reflection)
     try:

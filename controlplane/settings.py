@@ -46,6 +46,7 @@ class Settings:
     max_attempts: int = 3
     retry_delay: float = 1.0
     keep_tasks_days: float = 30.0
+    """How long finished tasks, their output and their artefacts are kept."""
     limits: Limits = Limits()
     reflection: bool = True
     """Served on the Unix socket only; elsewhere it has to be asked for."""

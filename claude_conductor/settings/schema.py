@@ -165,7 +165,7 @@ class Tasks(Block):
     timeout: Seconds = "1h"
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     retry_delay: Delay = "1s"
-    keep_days: Annotated[float, Field(gt=0)] = 30.0
+    keep_days: Annotated[float, Field(ge=1)] = 30.0  # a request id is remembered for a day
 
 
 class Provider(Block):

@@ -25,6 +25,12 @@ class BlobStore(Protocol):
             ArtefactNotFoundError: At the first chunk, if there is none with this id.
         """
 
+    async def remove_older(self, before: float) -> int:
+        """Remove files written last before this time (seconds since the epoch); return how many.
+
+        Writing the same content again makes a file new. Whoever reads one that is removed reads it to its end.
+        """
+
     async def stat(self, artefact_id: str) -> int:
         """Return its size in bytes.
 

@@ -73,6 +73,12 @@ class TaskStore(Protocol):
     async def in_states(self, states: frozenset[State]) -> Sequence[Task]:
         """Return every task in one of these states, of all tenants, oldest first."""
 
+    async def ended_before(self, time: float, limit: int) -> Sequence[Task]:
+        """Return final tasks of all tenants whose `end_time` lies before this time, in the order of their creation."""
+
+    async def remove(self, task_ids: Sequence[TaskId]) -> None:
+        """Forget these tasks and the requests that made them. Harmless for one that is not there."""
+
     async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
         """Return the BLOCKED tasks whose `waits_for` has this task."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -67,3 +68,21 @@ class BlobStoreContract:
             await blobs.write(broken(), "half", "text/plain")
         with pytest.raises(ArtefactNotFoundError):
             await blobs.stat("sha256_" + hashlib.sha256(b"half").hexdigest())
+
+    async def test_files_are_removed_by_their_age(self, blobs: BlobStore) -> None:
+        old = await blobs.write(chunks(b"old"), "old", "text/plain")
+        assert await blobs.remove_older(time.time() - 60) == 0
+        assert await content(blobs, old.artefact_id) == b"old"
+        assert await blobs.remove_older(time.time() + 60) == 1
+        with pytest.raises(ArtefactNotFoundError):
+            await blobs.stat(old.artefact_id)
+        assert await blobs.remove_older(time.time() + 60) == 0
+
+    async def test_writing_the_same_content_again_makes_a_file_new(self, blobs: BlobStore) -> None:
+        await blobs.write(chunks(b"again"), "first", "text/plain")
+        await asyncio.sleep(0.05)
+        between = time.time()
+        await asyncio.sleep(0.05)
+        artefact = await blobs.write(chunks(b"again"), "second", "text/plain")
+        assert await blobs.remove_older(between) == 0
+        assert await content(blobs, artefact.artefact_id) == b"again"

@@ -192,6 +192,32 @@ class TaskStoreContract:
         assert [one.id for one in await tasks.in_states(wanted)] == [task_id(4), task_id(2), task_id(1)]
         assert await tasks.in_states(frozenset()) == []
 
+    async def test_only_tasks_that_ended_before_a_time_are_found_by_it(self, tasks: TaskStore) -> None:
+        for number, state, end in (
+            (1, State.SUCCEEDED, START + 10),
+            (2, State.FAILED, START + 30),  # created before, ended after
+            (3, State.RUNNING, None),
+            (4, State.CANCELLED, START + 19.9),
+            (5, State.SUCCEEDED, START + 5),
+        ):
+            tenant = OTHER_TENANT if number == 5 else DEFAULT_TENANT
+            await tasks.insert(task(number, state=state, end_time=end, create_time=START + number, tenant_id=tenant))
+        assert [found.id for found in await tasks.ended_before(START + 20, 10)] == [task_id(1), task_id(4), task_id(5)]
+        assert [found.id for found in await tasks.ended_before(START + 20, 2)] == [task_id(1), task_id(4)]
+        assert await tasks.ended_before(START, 10) == []
+
+    async def test_a_removed_task_is_gone_with_its_request(self, tasks: TaskStore) -> None:
+        first = await tasks.insert(task(1, request_id="key", state=State.SUCCEEDED, end_time=START))
+        kept = await tasks.insert(task(2, state=State.SUCCEEDED, end_time=START))
+        await tasks.remove([first.id, task_id(9)])
+        await tasks.remove([first.id])
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, first.id)
+        assert [found.id for found in await tasks.list(DEFAULT_TENANT, EVERYTHING, "", 10)] == [kept.id]
+        assert await tasks.in_states(frozenset({State.SUCCEEDED})) == [kept]
+        again = task(3, request_id="key")
+        assert await tasks.insert(again) == again
+
     async def test_a_dependency_knows_who_waits_for_it(self, tasks: TaskStore) -> None:
         waiting = {"state": State.BLOCKED, "waits_for": frozenset({task_id(8), task_id(9)})}
         await tasks.insert(task(1, **waiting))

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class BlobDirectory:
         """
         self._root = root
         self._unfinished = root / "unfinished"
+        self._changing = threading.Lock()
+        """Held while a file is judged and removed, so that one just written again is not."""
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._unfinished.mkdir(mode=0o700, exist_ok=True)
@@ -60,6 +63,14 @@ class BlobDirectory:
         while piece := await asyncio.to_thread(self._piece, artefact_id, place):
             place += len(piece)
             yield piece
+
+    async def remove_older(self, before: float) -> int:
+        """See BlobStore.
+
+        Raises:
+            StoreUnavailableError: The folder cannot be read or changed.
+        """
+        return await asyncio.to_thread(self._remove_older, before)
 
     async def stat(self, artefact_id: str) -> int:
         """See BlobStore."""
@@ -98,6 +109,18 @@ class BlobDirectory:
         except OSError as cause:
             raise _unavailable(cause, self._root) from cause
 
+    def _remove_older(self, before: float) -> int:
+        removed = 0
+        try:
+            for path in self._root.glob("??/sha256_*"):
+                with self._changing:
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+                        removed += 1
+        except OSError as cause:
+            raise _unavailable(cause, self._root) from cause
+        return removed
+
     def _size(self, artefact_id: str) -> int:
         try:
             return self._path(artefact_id).stat().st_size
@@ -110,7 +133,8 @@ class BlobDirectory:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             with unfinished.open("rb") as file:
                 os.fsync(file.fileno())
-            unfinished.rename(path)
+            with self._changing:
+                unfinished.rename(path)
             for folder in (path.parent, self._root):
                 _sync_folder(folder)
         except OSError as cause:

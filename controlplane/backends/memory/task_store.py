@@ -67,6 +67,22 @@ class MemoryTaskStore:
         wanted = [task for state in states for task in self._by_state[state].values()]
         return sorted(wanted, key=lambda task: (task.create_time, task.id))
 
+    async def ended_before(self, time: float, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        final = (task for state in State if state.final for task in self._by_state[state].values())
+        ended = (task for task in final if task.end_time is not None and task.end_time < time)
+        return heapq.nsmallest(limit, ended, key=lambda task: (task.create_time, task.id))
+
+    async def remove(self, task_ids: Sequence[TaskId]) -> None:
+        """See TaskStore."""
+        for task_id in task_ids:
+            task = self._tasks.pop(task_id, None)
+            if task is not None:
+                del self._by_state[task.state][task_id]
+                key = (task.tenant_id, task.submitter, task.request_id)
+                if self._requests.get(key) == task_id:
+                    del self._requests[key]
+
     async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
         """See TaskStore."""
         waiting = [task for task in self._by_state[State.BLOCKED].values() if task_id in task.waits_for]

@@ -77,6 +77,36 @@ class SqliteTaskStore:
         sql = f"SELECT body FROM tasks WHERE state IN ({_marks(len(states))}) ORDER BY create_time, id"  # noqa: S608 - question marks
         return await self._many(sql, tuple(state.value for state in states))
 
+    async def ended_before(self, time: float, limit: int) -> Sequence[Task]:
+        """See TaskStore."""
+        final = tuple(state.value for state in State if state.final)
+        # What was created later has not ended earlier, so the index on creation leaves out what cannot be meant.
+        sql = f"""SELECT body FROM tasks WHERE state IN ({_marks(len(final))}) AND create_time < ?
+                  ORDER BY create_time, id"""  # noqa: S608 - question marks
+
+        def query(db: sqlite3.Connection) -> Sequence[Task]:
+            found: list[Task] = []
+            for (body,) in db.execute(sql, (*final, time)):
+                task = decode(Task, body)
+                if task.end_time is not None and task.end_time < time:
+                    found.append(task)
+                if len(found) == limit:
+                    break
+            return found
+
+        return await self._database.read(query)
+
+    async def remove(self, task_ids: Sequence[TaskId]) -> None:
+        """See TaskStore."""
+        rows = [(task_id,) for task_id in task_ids]
+
+        def change(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM waits WHERE task = ?", rows)
+            db.executemany("DELETE FROM requests WHERE task = ?", rows)
+            db.executemany("DELETE FROM tasks WHERE id = ?", rows)
+
+        await self._database.write(change)
+
     async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
         """See TaskStore."""
         sql = """SELECT body FROM waits JOIN tasks ON tasks.id = waits.task

@@ -49,7 +49,7 @@ documents = some(
     agent=some(container_memory=sizes, startup_timeout=durations, pids=st.integers(1, 9999), labels=labels),
     agents=agents,
     limits=some(payload_bytes=sizes, hops=st.integers(1, 255), message_seconds=durations),
-    tasks=some(timeout=durations, keep_days=st.floats(0.5, 99), default_driver=st.just("claude-code")),
+    tasks=some(timeout=durations, keep_days=st.floats(1, 99), default_driver=st.just("claude-code")),
     toolchains=st.lists(texts, max_size=3),
     isolation=st.just({"uid_range": "61200-61999"}),
 )
