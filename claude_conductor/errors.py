@@ -160,6 +160,15 @@ class MailboxFullError(ConductorError):
     advice = "send again later: the recipient has to read first, or `limits.mailbox_messages` / `limits.mailbox_bytes` be raised"
 
 
+class SubscriptionLimitError(ConductorError):
+    """The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
+
+    kind, reason = Kind.RESOURCE_EXHAUSTED, "SUBSCRIPTION_LIMIT"
+    advice = (
+        "end subscriptions nobody needs (`conductor messages topics`), or raise `limits.subscriptions` / `limits.subscribers`"
+    )
+
+
 class HopLimitError(ConductorError):
     """The message was forwarded too often; it looks like a loop."""
 

@@ -33,6 +33,7 @@ from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.domain.routing import Bounds
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
+from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
@@ -42,6 +43,7 @@ from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
 from controlplane.service.output import Output
 from controlplane.service.post import Post
+from controlplane.service.publishing import Publishing
 from controlplane.service.pulse import Pulse
 from controlplane.service.recovery import recover
 from controlplane.service.registry import Registry
@@ -49,6 +51,7 @@ from controlplane.service.relay import Relay
 from controlplane.service.results import Results
 from controlplane.service.retention import Retention
 from controlplane.service.sessions import Sessions
+from controlplane.service.subscribing import Subscribing
 from controlplane.service.tasks import Books, Tasks
 from controlplane.service.timetable import Timetable
 from controlplane.service.waiting import Waiting
@@ -88,14 +91,15 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
     """
     limits = settings.limits
     bounds = MailboxLimits(limits.mailbox_messages, limits.mailbox_bytes, limits.message_attempts)
+    subscriptions = SubscriptionLimits(limits.subscriptions, limits.subscribers)
     if settings.store == "sqlite":
         from controlplane.backends.sqlite.stores import open_sqlite  # noqa: PLC0415 - one backend is loaded, not all
 
-        return open_sqlite(settings.home / "state" / "conductor.db", clock, bounds)
+        return open_sqlite(settings.home / "state" / "conductor.db", clock, bounds, subscriptions=subscriptions)
     if settings.store == "memory":
         from controlplane.backends.memory.stores import open_memory  # noqa: PLC0415 - one backend is loaded, not all
 
-        return open_memory(clock, bounds)
+        return open_memory(clock, bounds, subscriptions)
     raise SettingsError("A store is `sqlite` or `memory`.", key="store", value=settings.store)
 
 
@@ -109,7 +113,8 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     news = MessageNews(watch, clock)
     mail = Mail(stores.mailboxes, clock, work, news)
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
-    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds, work)
+    publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock)
+    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds, work, publishing)
     books = Books(leases, registry, mail, timetable, changed, ready.set)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
@@ -129,7 +134,13 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         ),
         agent=FleetServicer(registry),
         message=MailServicer(
-            stores.mailboxes, relay, Post(stores.mailboxes, mail.arrived, clock), mint, clock, limits.payload_bytes
+            stores.mailboxes,
+            relay,
+            Post(stores.mailboxes, mail.arrived, clock),
+            Subscribing(stores.subscriptions, directory),
+            mint,
+            clock,
+            limits.payload_bytes,
         ),
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),

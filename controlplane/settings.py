@@ -18,6 +18,10 @@ class Limits:
     hops: int = 16
     """How often a message may be forwarded before it counts as a loop."""
     message_attempts: int = 5
+    subscriptions: int = 100
+    """Topics one mailbox may be subscribed to."""
+    subscribers: int = 1000
+    """Mailboxes that may be subscribed to one topic."""
     message_seconds: float = 86_400.0
     """Time to live of a message that sets none."""
     prompt_bytes: int = 256 << 10

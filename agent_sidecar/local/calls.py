@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 
@@ -15,11 +15,14 @@ from claude_conductor.v1 import (
     agent_pb2,
     agent_service_pb2,
     agent_service_pb2_grpc,
+    message_service_pb2,
+    message_service_pb2_grpc,
     task_pb2,
     task_service_pb2,
     task_service_pb2_grpc,
 )
 
+_T = TypeVar("_T")
 _CALL_SECONDS: Final = 10.0
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 10
@@ -95,6 +98,40 @@ class ControlPlane:
                         raise
         call.cancel()
         return last
+
+    async def subscribe(self, topic: str, mailbox: str) -> None:
+        """Have messages to a topic come to a mailbox of the agent.
+
+        Raises:
+            ConductorError: It was refused, or the control plane is away.
+        """
+        request = message_service_pb2.MessageServiceSubscribeRequest(topic=topic, mailbox=mailbox)
+        await self._ask(message_service_pb2_grpc.MessageServiceStub(self._channel()).Subscribe, request)
+
+    async def unsubscribe(self, topic: str, mailbox: str) -> None:
+        """End a subscription.
+
+        Raises:
+            ConductorError: It was refused, or the control plane is away.
+        """
+        request = message_service_pb2.MessageServiceUnsubscribeRequest(topic=topic, mailbox=mailbox)
+        await self._ask(message_service_pb2_grpc.MessageServiceStub(self._channel()).Unsubscribe, request)
+
+    async def subscriptions(self, mailbox: str) -> list[str]:
+        """Return the topics a mailbox of the agent is subscribed to.
+
+        Raises:
+            ConductorError: The control plane is away.
+        """
+        request = message_service_pb2.MessageServiceListSubscriptionsRequest(mailbox=mailbox, page_size=_PAGE)
+        answer = await self._ask(message_service_pb2_grpc.MessageServiceStub(self._channel()).ListSubscriptions, request)
+        return [each.topic for each in answer.subscriptions]
+
+    async def _ask(self, method: Callable[..., Awaitable[_T]], request: object) -> _T:
+        try:
+            return await method(request, metadata=self._metadata(""), timeout=_CALL_SECONDS)
+        except grpc.aio.AioRpcError as cause:
+            raise from_call(cause) from cause
 
     async def peers(self) -> list[agent_pb2.Agent]:
         """Return the agents of the tenant, without what concerns their hosts.

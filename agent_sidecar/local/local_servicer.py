@@ -82,6 +82,19 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
         """Send a message."""
         return await self._answer(context, self._send(request, context.time_remaining()))
 
+    async def Subscribe(self, request: pb.SubscribeRequest, context: Context) -> pb.SubscribeResponse:
+        """Have messages to a topic come to the agent."""
+        return await self._answer(context, self._subscribe(request))
+
+    async def Unsubscribe(self, request: pb.UnsubscribeRequest, context: Context) -> pb.UnsubscribeResponse:
+        """End a subscription."""
+        return await self._answer(context, self._unsubscribe(request))
+
+    async def ListSubscriptions(self, request: pb.ListSubscriptionsRequest, context: Context) -> pb.ListSubscriptionsResponse:
+        """List the agent's subscriptions."""
+        del request
+        return await self._answer(context, self._subscriptions())
+
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> pb.FetchResponse:
         """Return new messages."""
         return await self._answer(context, self._fetch(request))
@@ -163,8 +176,7 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             header.expire_time_ms = int(now * 1000) + max(1, request.time_to_live.ToMilliseconds())
         # Some of the caller's deadline is left for the answer's way back.
         wait = _SEND_SECONDS if remaining is None else max(0.0, min(_SEND_SECONDS, remaining - 0.05))
-        await self._to.post.send(header, envelope, wait)
-        return pb.SendResponse(message_id=envelope.id)
+        return pb.SendResponse(message_id=envelope.id, recipient_count=await self._to.post.send(header, envelope, wait))
 
     def _recipient(self, name: str) -> str:
         if name == PARENT:
@@ -179,6 +191,24 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     def _sender_task(self) -> str:
         present = self._to.desk.present
         return present.lease.task_id if present is not None and not self._to.desk.own_mailbox else ""
+
+    def _own_mailbox(self) -> str:
+        present = self._to.desk.present
+        mailbox = self._to.desk.own_mailbox or (present.mailbox if present is not None else "")
+        if not mailbox:
+            raise InvalidArgumentError("There is no present task whose mailbox could be subscribed.")
+        return mailbox
+
+    async def _subscribe(self, request: pb.SubscribeRequest) -> pb.SubscribeResponse:
+        await self._to.control_plane.subscribe(_short("topic", request.topic), self._own_mailbox())
+        return pb.SubscribeResponse()
+
+    async def _unsubscribe(self, request: pb.UnsubscribeRequest) -> pb.UnsubscribeResponse:
+        await self._to.control_plane.unsubscribe(_short("topic", request.topic), self._own_mailbox())
+        return pb.UnsubscribeResponse()
+
+    async def _subscriptions(self) -> pb.ListSubscriptionsResponse:
+        return pb.ListSubscriptionsResponse(topics=await self._to.control_plane.subscriptions(self._own_mailbox()))
 
     async def _fetch(self, request: pb.FetchRequest) -> pb.FetchResponse:
         most = _bounded("max_messages", request.max_messages or 100, _MOST_MESSAGES)

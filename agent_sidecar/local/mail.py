@@ -11,8 +11,8 @@ from claude_conductor.v1 import message_pb2, message_service_pb2
 class Post(Protocol):
     """Where the agent's messages go."""
 
-    async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> None:
-        """Return once the control plane has accepted the message, within `wait` seconds.
+    async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> int:
+        """Return, once the control plane has accepted the message, for how many mailboxes; within `wait` seconds.
 
         Raises:
             ConductorError: It was refused, or there was no answer in time.

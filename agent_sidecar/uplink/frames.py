@@ -57,6 +57,17 @@ class Refusal:
     retry_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The control plane took a frame, and not for one mailbox."""
+
+    recipients: int
+
+
+Answer = Refusal | Published | None
+"""What became of a frame; None: it was taken, nothing else to say."""
+
+
 def numbered(sequence: int, body: bytes) -> bytes:
     """Return the frame as it goes on the wire: field 1, the sequence, before the rest (protobuf encoding: tag 0x08, varint)."""
     number = bytearray(b"\x08")

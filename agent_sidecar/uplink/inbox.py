@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
+from agent_sidecar.uplink import inbound
 from agent_sidecar.uplink.frames import Frame, Kind
-from agent_sidecar.uplink.journal import Change, Journal
+from agent_sidecar.uplink.inbound import Item
+from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
 from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 _log = logging.getLogger(__name__)
 ATTEMPTS: Final = 5
+_NEVER: Final = (1 << 63) - 1
 _REPEAT_SECONDS: Final = 0.5
 FETCH_BYTES: Final = 2 << 20
 """Most bytes of one answer to the agent, which a gRPC client takes without options (4 MiB); a single message may be larger."""
@@ -35,15 +38,6 @@ class InboxLimits:
 
     messages: int = 1000
     bytes: int = 8 << 20
-
-
-@dataclass(slots=True)
-class _Item:
-    position: int
-    attempt: int
-    sender: str
-    envelope: bytes
-    seen: bool = False
 
 
 class Inbox:
@@ -59,12 +53,12 @@ class Inbox:
         self._journal = journal
         self._outbox = outbox
         self._limits = limits or InboxLimits()
-        self._boxes: dict[str, dict[int, _Item]] = {}
+        self._boxes: dict[str, dict[int, Item]] = {}
         self._cursors: dict[str, int] = {}
         self._open: set[str] = set()
         """Mailboxes of tasks that are worked on; what comes late for another task is nobody's here."""
         self._arrived = asyncio.Event()
-        self._passing: deque[tuple[str, _Item]] = deque(maxlen=self._limits.messages)
+        self._passing: deque[tuple[str, Item]] = deque(maxlen=self._limits.messages)
         """Ephemeral messages: position 0, no receipts, gone with the process."""
         self._held = [0, 0]
         self._granted = [0, 0]
@@ -72,14 +66,9 @@ class Inbox:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left; mailboxes of its tasks are forgotten, as those attempts are over."""
-        for table in ("inbound", "cursors"):
-            connection.execute(f"DELETE FROM {table} WHERE mailbox LIKE 'task/%'")  # noqa: S608 - our own names
-        self._cursors = dict(connection.execute("SELECT mailbox, position FROM cursors").fetchall())
-        rows = connection.execute(
-            "SELECT mailbox, position, attempt, seen, sender, envelope FROM inbound ORDER BY mailbox, position"
-        )
-        for mailbox, position, attempt, seen, sender, envelope in rows.fetchall():
-            self._put(mailbox, _Item(position, attempt, sender, envelope, bool(seen)))
+        for mailbox, item in inbound.load(connection):
+            self._put(mailbox, item)
+        self._cursors = inbound.cursors(connection)
 
     def positions(self) -> dict[str, int]:
         """Return the highest position journalled, per mailbox."""
@@ -102,7 +91,7 @@ class Inbox:
             delivery: What came.
             size: Bytes it had on the wire, which is what the control plane takes off the credit; 0 if it was not measured.
         """
-        new: list[tuple[str, _Item]] = []
+        new: list[tuple[str, Item]] = []
         known: list[tuple[str, int]] = []
         self._granted[1] -= size or delivery.ByteSize()
         for frame in delivery.frames:
@@ -117,24 +106,27 @@ class Inbox:
         self._arrived.set()
         self._grant()
 
-    def _sort(self, frame: message_pb2.DeliveredFrame, new: list[tuple[str, _Item]], known: list[tuple[str, int]]) -> None:
+    def _sort(self, frame: message_pb2.DeliveredFrame, new: list[tuple[str, Item]], known: list[tuple[str, int]]) -> None:
         """Keep what passes, and tell what is new from what was acknowledged before."""
-        header = frame.header
+        header, sent = frame.header, frame.frame.header
+        addressed = sent.recipient if sent.recipient != header.mailbox else ""
         for index, envelope in enumerate(frame.frame.envelopes):
             position = header.first_position + index
+            item = Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
+            item.addressed, item.expire_ms = addressed, min(sent.expire_time_ms, _NEVER)
             if header.first_position == 0:
-                self._passing.append((header.mailbox, _Item(0, 1, header.sender, envelope.SerializeToString())))
+                item.position = 0
+                self._passing.append((header.mailbox, item))
             elif position > self._cursors.get(header.mailbox, 0):
-                item = _Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
                 new.append((header.mailbox, item))
             elif position not in self._boxes.get(header.mailbox, {}):
                 known.append((header.mailbox, position))
 
-    async def _take_in(self, new: Sequence[tuple[str, _Item]]) -> None:
+    async def _take_in(self, new: Sequence[tuple[str, Item]]) -> None:
         """Journal messages. Once they are durable they are here, also if the session that brought them ends meanwhile."""
         told = receipts([(mailbox, item.position) for mailbox, item in new], message_pb2.MESSAGE_STATE_AT_SIDECAR)
         while True:
-            appended = self._outbox.append(told, _insert(new))
+            appended = self._outbox.append(told, inbound.insert(new))
             appended.add_done_callback(lambda done: self._landed(done, new))
             try:
                 await asyncio.shield(appended)
@@ -144,7 +136,7 @@ class Inbox:
             else:
                 return
 
-    def _landed(self, appended: asyncio.Future[int], new: Sequence[tuple[str, _Item]]) -> None:
+    def _landed(self, appended: asyncio.Future[int], new: Sequence[tuple[str, Item]]) -> None:
         if appended.cancelled() or appended.exception() is not None:
             return
         for mailbox, item in new:
@@ -173,23 +165,14 @@ class Inbox:
         places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
         try:
             if places:
-                await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), _mark_seen(places))
+                await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
             for _, item in chosen:
                 item.seen = False
             raise
         self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
         self._grant()
-        return [
-            message_service_pb2.ReceivedMessage(
-                sender=item.sender,
-                position=item.position,
-                attempt=item.attempt,
-                envelope=message_pb2.Envelope.FromString(item.envelope),
-                mailbox=mailbox,
-            )
-            for mailbox, item in chosen
-        ]
+        return [item.received(mailbox) for mailbox, item in chosen]
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Acknowledge messages; returns once that is journalled. What was acknowledged before is left alone.
@@ -205,7 +188,7 @@ class Inbox:
         if not gone:
             return
         places = [(mailbox, position) for position in gone]
-        appended = self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_ACKED), _delete(places))
+        appended = self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_ACKED), inbound.delete(places))
         appended.add_done_callback(lambda done: self._acknowledged(done, places))
         await asyncio.shield(appended)  # the agent may hang up; what is journalled happened all the same
 
@@ -229,7 +212,7 @@ class Inbox:
         self._cursors.pop(mailbox, None)
         self._passing = deque((pair for pair in self._passing if pair[0] != mailbox), self._limits.messages)
         with suppress(StoreUnavailableError):  # logged; the next start forgets the mailboxes of tasks anyway
-            await self._journal.submit(_forget(mailbox))
+            await self._journal.submit(inbound.forget(mailbox))
         self._grant()
 
     async def new_process(self, mailbox: str) -> None:
@@ -247,15 +230,15 @@ class Inbox:
         if given_up:
             places = [(mailbox, item.position) for item in given_up]
             why = f"fetched {ATTEMPTS} times without an acknowledgement"
-            await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_BOUNCED, why), _delete(places))
+            await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_BOUNCED, why), inbound.delete(places))
             for item in given_up:
                 self._drop(mailbox, item.position)
-        await self._journal.submit(_reoffer(mailbox))
+        await self._journal.submit(inbound.reoffer(mailbox))
 
-    def _unseen(self, most: int) -> list[tuple[str, _Item]]:
+    def _unseen(self, most: int) -> list[tuple[str, Item]]:
         journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
         passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
-        chosen: list[tuple[str, _Item]] = []
+        chosen: list[tuple[str, Item]] = []
         size = 0
         for mailbox, item in islice(chain(journalled, passing), most):
             size += len(item.envelope)
@@ -264,7 +247,7 @@ class Inbox:
             chosen.append((mailbox, item))
         return chosen
 
-    def _put(self, mailbox: str, item: _Item) -> None:
+    def _put(self, mailbox: str, item: Item) -> None:
         self._boxes.setdefault(mailbox, {})[item.position] = item
         self._held[0] += 1
         self._held[1] += len(item.envelope)
@@ -303,43 +286,3 @@ def receipts(places: Iterable[tuple[str, int]], state: message_pb2.MessageState.
 
 def _nobody(messages: int, size: int) -> None:
     """There is no session."""
-
-
-def _insert(new: Sequence[tuple[str, _Item]]) -> Change[None]:
-    rows = [(mailbox, item.position, item.attempt, item.sender, item.envelope) for mailbox, item in new]
-
-    def change(connection: sqlite3.Connection) -> None:
-        connection.executemany("INSERT OR IGNORE INTO inbound VALUES (?, ?, ?, 0, ?, ?)", rows)
-        connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", [row[:2] for row in rows])
-
-    return change
-
-
-def _mark_seen(places: Sequence[tuple[str, int]]) -> Change[None]:
-    return _each("UPDATE inbound SET seen = 1 WHERE mailbox = ? AND position = ?", places)
-
-
-def _delete(places: Sequence[tuple[str, int]]) -> Change[None]:
-    return _each("DELETE FROM inbound WHERE mailbox = ? AND position = ?", places)
-
-
-def _each(text: str, places: Sequence[tuple[str, int]]) -> Change[None]:
-    def change(connection: sqlite3.Connection) -> None:
-        connection.executemany(text, places)
-
-    return change
-
-
-def _forget(mailbox: str) -> Change[None]:
-    def change(connection: sqlite3.Connection) -> None:
-        for table in ("inbound", "cursors"):
-            connection.execute(f"DELETE FROM {table} WHERE mailbox = ?", (mailbox,))  # noqa: S608 - our own names
-
-    return change
-
-
-def _reoffer(mailbox: str) -> Change[None]:
-    def change(connection: sqlite3.Connection) -> None:
-        connection.execute("UPDATE inbound SET seen = 0, attempt = attempt + 1 WHERE mailbox = ? AND seen = 1", (mailbox,))
-
-    return change

@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS inbound (
 CREATE TABLE IF NOT EXISTS cursors (mailbox TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_LATER: Final = (("inbound", "addressed TEXT NOT NULL DEFAULT ''"), ("inbound", "expire_ms INTEGER NOT NULL DEFAULT 0"))
+"""Columns that came later."""
 _MOST_AT_ONCE: Final = 1024
 _MOST_WAITING: Final = 65_536
 _COMPACT_BYTES: Final = 8 << 20
@@ -185,6 +187,13 @@ def _examine(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("the file is damaged")
 
 
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an older sidecar's journal up to date."""
+    for table, column in _LATER:
+        if column.partition(" ")[0] not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
     try:
@@ -199,6 +208,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("COMMIT")
         connection.executescript(_SCHEMA)
+        _add_columns(connection)
         _examine(connection)
         if path.stat().st_size > _COMPACT_BYTES:
             connection.execute("VACUUM")

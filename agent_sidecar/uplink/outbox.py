@@ -14,11 +14,12 @@ from itertools import takewhile
 from typing import Final
 
 from agent_sidecar.run.task import Lease
-from agent_sidecar.uplink.frames import Entry, Frame, Kind, Refusal, lease_of, lease_text, numbered
+from agent_sidecar.uplink.frames import Answer, Entry, Frame, Kind, Published, Refusal, lease_of, lease_text, numbered
 from agent_sidecar.uplink.journal import Change, Journal
 
 BATCH_BYTES: Final = 256 << 10
 _BODIES_BYTES: Final = 2 << 20
+_NONE: Final[Mapping[int, Published]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Outbox:
         self._last = 0
         self._bytes = 0
         self._output_bytes = 0
-        self._waiters: dict[int, asyncio.Future[Refusal | None]] = {}
+        self._waiters: dict[int, asyncio.Future[Answer]] = {}
         self._room = asyncio.Event()
         self._on_ready: Callable[[], None] = _nothing
         self.connected = False
@@ -69,14 +70,14 @@ class Outbox:
         self._on_ready = callback
 
     def append(
-        self, frame: Frame, also: Change[None] | None = None, answer: asyncio.Future[Refusal | None] | None = None
+        self, frame: Frame, also: Change[None] | None = None, answer: asyncio.Future[Answer] | None = None
     ) -> asyncio.Future[int]:
         """Journal a frame; it will be sent. Order of calls is order on the wire.
 
         Args:
             frame: The frame.
             also: A change of the journal that happens with it or not at all.
-            answer: Gets the control plane's answer: None for accepted; cancelled if nobody will ever know.
+            answer: Gets the control plane's answer; cancelled if nobody will ever know.
 
         Returns:
             Its sequence, once it is durable.
@@ -164,7 +165,9 @@ class Outbox:
         self.connected = False
         self._room.set()
 
-    def committed(self, sequence: int, refused: Mapping[int, Refusal]) -> list[tuple[Entry, Refusal]]:
+    def committed(
+        self, sequence: int, refused: Mapping[int, Refusal], published: Mapping[int, Published] = _NONE
+    ) -> list[tuple[Entry, Refusal]]:
         """Forget what is committed and tell who waits; return the results that were refused and should be sent again later."""
         again: list[tuple[Entry, Refusal]] = []
         for number in list(takewhile(lambda each: each <= sequence, self._entries)):
@@ -175,7 +178,7 @@ class Outbox:
                 continue
             self._forget(number)
             if (waiter := self._waiters.pop(number, None)) is not None and not waiter.done():
-                waiter.set_result(refusal)
+                waiter.set_result(refusal or published.get(number))
         self._delete(sequence, keep=[entry.sequence for entry, _ in again])
         return again
 

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from agent_sidecar.uplink.frames import Frame, Kind, Refusal
+from agent_sidecar.uplink.frames import Answer, Frame, Kind, Refusal
 from agent_sidecar.uplink.outbox import BATCH_BYTES, Outbox
 from claude_conductor.errors import (
     AgentOfflineError,
@@ -30,7 +30,7 @@ class _Message:
 
     header: message_pb2.FrameHeader
     envelope: bytes
-    answer: asyncio.Future[Refusal | None]
+    answer: asyncio.Future[Answer]
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -82,8 +82,8 @@ class Sender:
         self._allowance.messages = self._allowance.bytes = None
         self._flush()
 
-    async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> None:
-        """Send a message and return once the control plane has accepted it.
+    async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> int:
+        """Send a message and return once the control plane has accepted it: for how many mailboxes.
 
         Args:
             header: With the id of this one message.
@@ -102,15 +102,16 @@ class Sender:
             message = self._enqueue(header, envelope)
         try:
             async with asyncio.timeout(wait):
-                refusal = await asyncio.shield(message.answer)
+                answer = await asyncio.shield(message.answer)
         except TimeoutError as cause:
             raise _unknown("The control plane did not answer in time.") from cause
         except asyncio.CancelledError:
             if not message.answer.cancelled():
                 raise
             raise _unknown("The connection was lost before the answer came.") from None
-        if refusal is not None:
-            raise error_of(refusal)
+        if isinstance(answer, Refusal):
+            raise error_of(answer)
+        return answer.recipients if answer is not None else 1
 
     def _enqueue(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope) -> _Message:
         body = envelope.SerializeToString()
@@ -159,7 +160,7 @@ class Sender:
             header=header, envelopes=[message_pb2.Envelope.FromString(message.envelope) for message in group]
         )
         body = session_service_pb2.ConnectRequest(message_frame=frame).SerializeToString()
-        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda done: _pass_on(done, group))
         appended = self._outbox.append(Frame(Kind.MESSAGE, body), answer=answer)
         appended.add_done_callback(lambda done: self._journalled(done, group))
@@ -174,7 +175,7 @@ class Sender:
         self._flush()
 
 
-def _pass_on(answer: asyncio.Future[Refusal | None], group: list[_Message]) -> None:
+def _pass_on(answer: asyncio.Future[Answer], group: list[_Message]) -> None:
     for message in group:
         if message.answer.done():
             continue

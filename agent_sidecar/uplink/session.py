@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from agent_sidecar.run.slot import Slot
 from agent_sidecar.run.task import Lease
 from agent_sidecar.uplink import convert
-from agent_sidecar.uplink.frames import Entry, Refusal
+from agent_sidecar.uplink.frames import Entry, Published, Refusal
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.sending import Sender
@@ -250,7 +250,9 @@ class Session:
         }
         for number, refusal in refused.items():
             _log.debug("frame was refused", extra={"sequence": number, "reason": refusal.reason})
-        self._again += [entry for entry, _ in self._parts.outbox.committed(answer.committed.sequence, refused)]
+        published = {each.sequence: Published(each.recipients) for each in answer.committed.published}
+        again = self._parts.outbox.committed(answer.committed.sequence, refused, published)
+        self._again += [entry for entry, _ in again]
 
 
 async def _send(call: Call, frame: bytes) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from claude_conductor.client.call import DEADLINE, Caller
+from claude_conductor.client.messages import Sent
 from claude_conductor.client.tasks import duration
 from claude_conductor.errors import DeadlineExceededError
 from claude_conductor.settings.secret import Secret
@@ -67,7 +68,7 @@ class AgentClient:
         """Send a message and return its id; it was accepted when this returns.
 
         Args:
-            recipient: Agent id, `task/TASK_ID`, or `parent`.
+            recipient: Agent id, `task/TASK_ID`, `parent`, `topic/NAME` or `broadcast`.
             data: The payload, 1 MiB at most by default; or a whole envelope, then what describes one here is not used.
             type: What kind of message it is.
             message_id: Idempotency key; with one, repeating after UNAVAILABLE is safe.
@@ -81,25 +82,59 @@ class AgentClient:
             AgentNotFoundError, AgentOfflineError, MailboxFullError, PayloadTooLargeError, HopLimitError,
             ControlPlaneUnavailableError: of the control plane, or without its answer.
         """
-        envelope = (
-            data
-            if isinstance(data, message_pb2.Envelope)
-            else message_pb2.Envelope(
-                id=message_id,
-                type=type,
-                data=data,
-                data_content_type=content_type,
-                correlation_id=correlation_id,
-                subject=subject,
-            )
+        envelope = _envelope(
+            data,
+            type=type,
+            message_id=message_id,
+            content_type=content_type,
+            correlation_id=correlation_id,
+            subject=subject,
         )
+        return (await self._send(recipient, envelope, ephemeral=ephemeral, time_to_live=time_to_live)).message_id
+
+    async def publish(
+        self,
+        recipient: str,
+        data: bytes | message_pb2.Envelope,
+        *,
+        type: str = "status_update",  # noqa: A002 - the envelope's own word
+        message_id: str = "",
+        content_type: str = "text/plain; charset=utf-8",
+        ephemeral: bool = False,
+        time_to_live: float | None = None,
+    ) -> Sent:
+        """Send a message to `topic/NAME` or `broadcast`, as `send` does, and return how many get it with its id."""
+        envelope = _envelope(data, type=type, message_id=message_id, content_type=content_type)
+        answer = await self._send(recipient, envelope, ephemeral=ephemeral, time_to_live=time_to_live)
+        return Sent(answer.message_id, recipients=answer.recipient_count)
+
+    async def _send(
+        self, recipient: str, envelope: message_pb2.Envelope, *, ephemeral: bool, time_to_live: float | None
+    ) -> local_service_pb2.SendResponse:
         request = local_service_pb2.SendRequest(
             recipient=recipient,
             envelope=envelope,
             quality=message_pb2.QUALITY_EPHEMERAL if ephemeral else message_pb2.QUALITY_DURABLE,
             time_to_live=None if time_to_live is None else duration(time_to_live),
         )
-        return (await self._caller.unary(self._stub.Send, request)).message_id
+        return await self._caller.unary(self._stub.Send, request)
+
+    async def subscribe(self, topic: str) -> None:
+        """Have messages to `topic/NAME` come to this agent's mailbox, as long as that is there. Repeating it is harmless.
+
+        Raises:
+            SubscriptionLimitError: The mailbox or the topic has as many as allowed.
+        """
+        await self._caller.unary(self._stub.Subscribe, local_service_pb2.SubscribeRequest(topic=topic))
+
+    async def unsubscribe(self, topic: str) -> None:
+        """End a subscription. Repeating it is harmless."""
+        await self._caller.unary(self._stub.Unsubscribe, local_service_pb2.UnsubscribeRequest(topic=topic))
+
+    async def subscriptions(self) -> list[str]:
+        """Return the topics this agent's mailbox is subscribed to."""
+        answer = await self._caller.unary(self._stub.ListSubscriptions, local_service_pb2.ListSubscriptionsRequest())
+        return list(answer.topics)
 
     async def fetch(self, *, limit: int = 100, wait: float = 0.0) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this process has not fetched yet, in order; none twice.
@@ -203,3 +238,10 @@ class AgentClient:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
+
+
+def _envelope(data: bytes | message_pb2.Envelope, *, content_type: str, message_id: str, **more: str) -> message_pb2.Envelope:
+    """Return the envelope around a payload; one that is given stays as it is."""
+    if isinstance(data, message_pb2.Envelope):
+        return data
+    return message_pb2.Envelope(id=message_id, data=data, data_content_type=content_type, **more)  # type: ignore[arg-type]  # texts only

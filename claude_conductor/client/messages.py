@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,10 @@ class Sent:
     """A message that was accepted."""
 
     message_id: str
-    duplicate: bool
+    duplicate: bool = False
     """Whether this id was accepted before; nothing was stored twice."""
+    recipients: int = 1
+    """How many mailboxes it goes to: 0 says that nobody will get it."""
 
 
 class Messages:
@@ -42,7 +45,7 @@ class Messages:
         """Send one message; it is stored (or, if ephemeral, handed over) when this returns.
 
         Args:
-            recipient: Agent id or `task/TASK_ID`.
+            recipient: Agent id, `task/TASK_ID`, `topic/NAME` or `broadcast`.
             data: The payload.
             type: What kind of message it is.
             message_id: Idempotency key; empty: the control plane mints one.
@@ -70,7 +73,7 @@ class Messages:
             time_to_live=None if time_to_live is None else duration(time_to_live),
         )
         answer = await self._caller.unary(self._stub.SendMessage, request, traceparent=traceparent)
-        return Sent(answer.message_id, answer.duplicate)
+        return Sent(answer.message_id, answer.duplicate, answer.recipient_count)
 
     async def fetch(
         self, *, limit: int = 100, wait: float = 0.0, after_position: int = 0
@@ -122,3 +125,30 @@ class Messages:
             if not token:
                 break
         return found
+
+    async def subscribe(self, topic: str) -> None:
+        """Have messages to `topic/NAME` come to the caller's mailbox; `broadcast`: those to everyone. Repeating it is harmless.
+
+        Raises:
+            SubscriptionLimitError: The mailbox or the topic has as many as allowed.
+        """
+        await self._caller.unary(self._stub.Subscribe, message_service_pb2.MessageServiceSubscribeRequest(topic=topic))
+
+    async def unsubscribe(self, topic: str, *, mailbox: str = "") -> None:
+        """End a subscription of the caller's mailbox, or of `mailbox`. Repeating it is harmless."""
+        request = message_service_pb2.MessageServiceUnsubscribeRequest(topic=topic, mailbox=mailbox)
+        await self._caller.unary(self._stub.Unsubscribe, request)
+
+    async def subscriptions(self, *, topic: str = "", mailbox: str = "") -> builtins.list[message_service_pb2.Subscription]:
+        """Return every subscription by topic, then mailbox; both filter if not empty."""
+        found: builtins.list[message_service_pb2.Subscription] = []
+        token = ""
+        while True:
+            request = message_service_pb2.MessageServiceListSubscriptionsRequest(
+                page_size=1000, page_token=token, topic=topic, mailbox=mailbox
+            )
+            answer = await self._caller.unary(self._stub.ListSubscriptions, request)
+            found += answer.subscriptions
+            token = answer.next_page_token
+            if not token:
+                return found

@@ -23,7 +23,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                     for service, methods in {
                         "TaskService": ("GetTask", "ListTasks"),
                         "AgentService": ("GetAgent", "ListAgents"),
-                        "MessageService": ("GetMessage", "ListMessages"),
+                        "MessageService": ("GetMessage", "ListMessages", "ListSubscriptions"),
                         "AdminService": ("GetStatus",),
                     }.items()
                     for method in methods

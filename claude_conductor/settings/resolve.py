@@ -69,6 +69,8 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "mailbox_bytes": parse_size(limits.mailbox_bytes),
             "hops": limits.hops,
             "message_attempts": limits.message_attempts,
+            "subscriptions": limits.subscriptions,
+            "subscribers": limits.subscribers,
             "message_seconds": parse_duration(limits.message_seconds),
             "prompt_bytes": parse_size(limits.prompt_bytes),
             "output_bytes": parse_size(limits.output_bytes),

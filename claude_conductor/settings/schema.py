@@ -153,6 +153,10 @@ class Limits(Block):
     mailbox_bytes: Size = "64m"
     hops: Annotated[int, Field(ge=1, le=255)] = 16
     message_attempts: Count = 5
+    subscriptions: Count = 100
+    """Topics one mailbox may be subscribed to."""
+    subscribers: Count = 1000
+    """Mailboxes that may be subscribed to one topic."""
     message_seconds: Seconds = "24h"
     prompt_bytes: Size = "256k"
     output_bytes: Size = "64m"

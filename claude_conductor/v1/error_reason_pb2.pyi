@@ -90,6 +90,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The model provider could not be reached, or its answer broke off."""
     ERROR_REASON_AGENT_HUNG_UP: _ErrorReason.ValueType  # 33
     """The agent closed its connection, or stopped reading, before the answer was complete."""
+    ERROR_REASON_SUBSCRIPTION_LIMIT: _ErrorReason.ValueType  # 34
+    """The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -162,4 +164,6 @@ ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 32
 """The model provider could not be reached, or its answer broke off."""
 ERROR_REASON_AGENT_HUNG_UP: ErrorReason.ValueType  # 33
 """The agent closed its connection, or stopped reading, before the answer was complete."""
+ERROR_REASON_SUBSCRIPTION_LIMIT: ErrorReason.ValueType  # 34
+"""The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

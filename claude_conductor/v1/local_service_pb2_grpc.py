@@ -46,6 +46,21 @@ class LocalServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SendRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.SendResponse.FromString,
                 _registered_method=True)
+        self.Subscribe = channel.unary_unary(
+                '/claude_conductor.v1.LocalService/Subscribe',
+                request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SubscribeRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.SubscribeResponse.FromString,
+                _registered_method=True)
+        self.Unsubscribe = channel.unary_unary(
+                '/claude_conductor.v1.LocalService/Unsubscribe',
+                request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.UnsubscribeRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.UnsubscribeResponse.FromString,
+                _registered_method=True)
+        self.ListSubscriptions = channel.unary_unary(
+                '/claude_conductor.v1.LocalService/ListSubscriptions',
+                request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.ListSubscriptionsRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.ListSubscriptionsResponse.FromString,
+                _registered_method=True)
         self.Fetch = channel.unary_unary(
                 '/claude_conductor.v1.LocalService/Fetch',
                 request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.FetchRequest.SerializeToString,
@@ -103,6 +118,28 @@ class LocalServiceServicer:
     def Send(self, request, context):
         """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
         Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Subscribe(self, request, context):
+        """Has messages to a topic come to the agent's mailbox from now on. Repeating it is harmless.
+        Reasons: INVALID_ARGUMENT, SUBSCRIPTION_LIMIT, CONTROL_PLANE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unsubscribe(self, request, context):
+        """Ends a subscription. Repeating it is harmless. Reasons: INVALID_ARGUMENT, CONTROL_PLANE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubscriptions(self, request, context):
+        """Lists the topics the agent's mailbox is subscribed to. Idempotent. Reasons: CONTROL_PLANE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +214,21 @@ def add_LocalServiceServicer_to_server(servicer, server):
                     servicer.Send,
                     request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.SendRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SendResponse.SerializeToString,
+            ),
+            'Subscribe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Subscribe,
+                    request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.SubscribeRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SubscribeResponse.SerializeToString,
+            ),
+            'Unsubscribe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unsubscribe,
+                    request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.UnsubscribeRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.UnsubscribeResponse.SerializeToString,
+            ),
+            'ListSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptions,
+                    request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.ListSubscriptionsRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.ListSubscriptionsResponse.SerializeToString,
             ),
             'Fetch': grpc.unary_unary_rpc_method_handler(
                     servicer.Fetch,
@@ -275,6 +327,87 @@ class LocalService:
             '/claude_conductor.v1.LocalService/Send',
             claude__conductor_dot_v1_dot_local__service__pb2.SendRequest.SerializeToString,
             claude__conductor_dot_v1_dot_local__service__pb2.SendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Subscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.LocalService/Subscribe',
+            claude__conductor_dot_v1_dot_local__service__pb2.SubscribeRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_local__service__pb2.SubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unsubscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.LocalService/Unsubscribe',
+            claude__conductor_dot_v1_dot_local__service__pb2.UnsubscribeRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_local__service__pb2.UnsubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.LocalService/ListSubscriptions',
+            claude__conductor_dot_v1_dot_local__service__pb2.ListSubscriptionsRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_local__service__pb2.ListSubscriptionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,14 @@ class LocalServiceStub:
     """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
     Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
     """
+    Subscribe: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.SubscribeRequest, _local_service_pb2.SubscribeResponse]
+    """Has messages to a topic come to the agent's mailbox from now on. Repeating it is harmless.
+    Reasons: INVALID_ARGUMENT, SUBSCRIPTION_LIMIT, CONTROL_PLANE_UNAVAILABLE.
+    """
+    Unsubscribe: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.UnsubscribeRequest, _local_service_pb2.UnsubscribeResponse]
+    """Ends a subscription. Repeating it is harmless. Reasons: INVALID_ARGUMENT, CONTROL_PLANE_UNAVAILABLE."""
+    ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.ListSubscriptionsRequest, _local_service_pb2.ListSubscriptionsResponse]
+    """Lists the topics the agent's mailbox is subscribed to. Idempotent. Reasons: CONTROL_PLANE_UNAVAILABLE."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.FetchRequest, _local_service_pb2.FetchResponse]
     """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process."""
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.AcknowledgeRequest, _local_service_pb2.AcknowledgeResponse]
@@ -73,6 +81,14 @@ class LocalServiceAsyncStub(LocalServiceStub):
     """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
     Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
     """
+    Subscribe: _aio.UnaryUnaryMultiCallable[_local_service_pb2.SubscribeRequest, _local_service_pb2.SubscribeResponse]  # type: ignore[assignment]
+    """Has messages to a topic come to the agent's mailbox from now on. Repeating it is harmless.
+    Reasons: INVALID_ARGUMENT, SUBSCRIPTION_LIMIT, CONTROL_PLANE_UNAVAILABLE.
+    """
+    Unsubscribe: _aio.UnaryUnaryMultiCallable[_local_service_pb2.UnsubscribeRequest, _local_service_pb2.UnsubscribeResponse]  # type: ignore[assignment]
+    """Ends a subscription. Repeating it is harmless. Reasons: INVALID_ARGUMENT, CONTROL_PLANE_UNAVAILABLE."""
+    ListSubscriptions: _aio.UnaryUnaryMultiCallable[_local_service_pb2.ListSubscriptionsRequest, _local_service_pb2.ListSubscriptionsResponse]  # type: ignore[assignment]
+    """Lists the topics the agent's mailbox is subscribed to. Idempotent. Reasons: CONTROL_PLANE_UNAVAILABLE."""
     Fetch: _aio.UnaryUnaryMultiCallable[_local_service_pb2.FetchRequest, _local_service_pb2.FetchResponse]  # type: ignore[assignment]
     """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process."""
     Acknowledge: _aio.UnaryUnaryMultiCallable[_local_service_pb2.AcknowledgeRequest, _local_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
@@ -114,6 +130,32 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
         Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
         """
+
+    @_abc_1.abstractmethod
+    def Subscribe(
+        self,
+        request: _local_service_pb2.SubscribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_local_service_pb2.SubscribeResponse, _abc.Awaitable[_local_service_pb2.SubscribeResponse]]:
+        """Has messages to a topic come to the agent's mailbox from now on. Repeating it is harmless.
+        Reasons: INVALID_ARGUMENT, SUBSCRIPTION_LIMIT, CONTROL_PLANE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Unsubscribe(
+        self,
+        request: _local_service_pb2.UnsubscribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_local_service_pb2.UnsubscribeResponse, _abc.Awaitable[_local_service_pb2.UnsubscribeResponse]]:
+        """Ends a subscription. Repeating it is harmless. Reasons: INVALID_ARGUMENT, CONTROL_PLANE_UNAVAILABLE."""
+
+    @_abc_1.abstractmethod
+    def ListSubscriptions(
+        self,
+        request: _local_service_pb2.ListSubscriptionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_local_service_pb2.ListSubscriptionsResponse, _abc.Awaitable[_local_service_pb2.ListSubscriptionsResponse]]:
+        """Lists the topics the agent's mailbox is subscribed to. Idempotent. Reasons: CONTROL_PLANE_UNAVAILABLE."""
 
     @_abc_1.abstractmethod
     def Fetch(

@@ -31,7 +31,7 @@ class SendMessageRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """Agent id or `task/TASK_ID`."""
+    """Agent id, `task/TASK_ID`, `topic/NAME` or `broadcast`."""
     quality: _message_pb2.Quality.ValueType
     """Quality of service."""
     @_builtins.property
@@ -66,19 +66,23 @@ class SendMessageResponse(_message.Message):
 
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
+    RECIPIENT_COUNT_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Its id."""
     duplicate: _builtins.bool
     """Whether this id was accepted before."""
+    recipient_count: _builtins.int
+    """How many mailboxes it goes to: 1, or for a topic or a broadcast as many as there were; 0 says that nobody will get it."""
     def __init__(
         self,
         *,
         message_id: _builtins.str = ...,
         duplicate: _builtins.bool = ...,
+        recipient_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "message_id", b"message_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "message_id", b"message_id", "recipient_count", b"recipient_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,6 +155,7 @@ class ReceivedMessage(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
     MAILBOX_FIELD_NUMBER: _builtins.int
+    ADDRESSED_TO_FIELD_NUMBER: _builtins.int
     sender: _builtins.str
     """The authenticated sender."""
     position: _builtins.int
@@ -159,6 +164,8 @@ class ReceivedMessage(_message.Message):
     """Deliveries so far, this one included."""
     mailbox: _builtins.str
     """The mailbox it came to."""
+    addressed_to: _builtins.str
+    """What it was addressed to, such as `topic/NAME` or `broadcast`, if that is not this mailbox."""
     @_builtins.property
     def envelope(self) -> _message_pb2.Envelope:
         """What was said."""
@@ -171,10 +178,11 @@ class ReceivedMessage(_message.Message):
         attempt: _builtins.int = ...,
         envelope: _message_pb2.Envelope | None = ...,
         mailbox: _builtins.str = ...,
+        addressed_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "envelope", b"envelope", "mailbox", b"mailbox", "position", b"position", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addressed_to", b"addressed_to", "attempt", b"attempt", "envelope", b"envelope", "mailbox", b"mailbox", "position", b"position", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -245,7 +253,7 @@ Global___GetMessageRequest: _TypeAlias = GetMessageRequest  # noqa: Y015
 
 @_typing.final
 class GetMessageResponse(_message.Message):
-    """One message; a message to several recipients has several records."""
+    """One message; a message to several recipients has several records, and one that nobody was there for has none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -330,3 +338,177 @@ class ListMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
+
+@_typing.final
+class MessageServiceSubscribeRequest(_message.Message):
+    """Asks for a subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    MAILBOX_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Name of the topic, 1 to 63 characters of a-z, 0-9, '.', '_' and '-'; `broadcast` for messages to everyone."""
+    mailbox: _builtins.str
+    """Agent id or `task/TASK_ID`; empty means `operator`."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        mailbox: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageServiceSubscribeRequest: _TypeAlias = MessageServiceSubscribeRequest  # noqa: Y015
+
+@_typing.final
+class MessageServiceSubscribeResponse(_message.Message):
+    """It is in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageServiceSubscribeResponse: _TypeAlias = MessageServiceSubscribeResponse  # noqa: Y015
+
+@_typing.final
+class MessageServiceUnsubscribeRequest(_message.Message):
+    """Ends a subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    MAILBOX_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Name of the topic."""
+    mailbox: _builtins.str
+    """Agent id or `task/TASK_ID`; empty means `operator`."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        mailbox: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageServiceUnsubscribeRequest: _TypeAlias = MessageServiceUnsubscribeRequest  # noqa: Y015
+
+@_typing.final
+class MessageServiceUnsubscribeResponse(_message.Message):
+    """It is no longer in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageServiceUnsubscribeResponse: _TypeAlias = MessageServiceUnsubscribeResponse  # noqa: Y015
+
+@_typing.final
+class MessageServiceListSubscriptionsRequest(_message.Message):
+    """Asks for a page of subscriptions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    MAILBOX_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """From the last answer; empty for the first page."""
+    topic: _builtins.str
+    """Only this topic."""
+    mailbox: _builtins.str
+    """Only this mailbox; sidecars have to name one of their agent."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        mailbox: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "page_size", b"page_size", "page_token", b"page_token", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageServiceListSubscriptionsRequest: _TypeAlias = MessageServiceListSubscriptionsRequest  # noqa: Y015
+
+@_typing.final
+class MessageServiceListSubscriptionsResponse(_message.Message):
+    """A page of subscriptions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def subscriptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subscription]:
+        """By topic, then mailbox."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: _abc.Iterable[Global___Subscription] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "subscriptions", b"subscriptions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageServiceListSubscriptionsResponse: _TypeAlias = MessageServiceListSubscriptionsResponse  # noqa: Y015
+
+@_typing.final
+class Subscription(_message.Message):
+    """A mailbox that gets what is sent to a topic."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    MAILBOX_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """Name of the topic."""
+    mailbox: _builtins.str
+    """Agent id, `task/TASK_ID` or `operator`."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        mailbox: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subscription: _TypeAlias = Subscription  # noqa: Y015

@@ -60,6 +60,21 @@ class MessageServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.Subscribe = channel.unary_unary(
+                '/claude_conductor.v1.MessageService/Subscribe',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceSubscribeRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceSubscribeResponse.FromString,
+                _registered_method=True)
+        self.Unsubscribe = channel.unary_unary(
+                '/claude_conductor.v1.MessageService/Unsubscribe',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceUnsubscribeRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceUnsubscribeResponse.FromString,
+                _registered_method=True)
+        self.ListSubscriptions = channel.unary_unary(
+                '/claude_conductor.v1.MessageService/ListSubscriptions',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsResponse.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer:
@@ -68,6 +83,7 @@ class MessageServiceServicer:
 
     def SendMessage(self, request, context):
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
+        Of a message to a topic or to everyone the answer says how many it goes to.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -103,6 +119,31 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Subscribe(self, request, context):
+        """Has messages to a topic copied to a mailbox from now on. Repeating it is harmless.
+        Callers: operator (its own mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED,
+        AGENT_NOT_FOUND (the task has ended), SUBSCRIPTION_LIMIT, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unsubscribe(self, request, context):
+        """Ends a subscription. Repeating it is harmless; what was copied already stays.
+        Callers: operator (any mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSubscriptions(self, request, context):
+        """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
+        Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +171,21 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'Subscribe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Subscribe,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceSubscribeRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceSubscribeResponse.SerializeToString,
+            ),
+            'Unsubscribe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unsubscribe,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceUnsubscribeRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceUnsubscribeResponse.SerializeToString,
+            ),
+            'ListSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptions,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +324,87 @@ class MessageService:
             '/claude_conductor.v1.MessageService/ListMessages',
             claude__conductor_dot_v1_dot_message__service__pb2.ListMessagesRequest.SerializeToString,
             claude__conductor_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Subscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/Subscribe',
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceSubscribeRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceSubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unsubscribe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/Unsubscribe',
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceUnsubscribeRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceUnsubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/ListSubscriptions',
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

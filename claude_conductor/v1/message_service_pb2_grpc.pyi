@@ -35,6 +35,7 @@ class MessageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     SendMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
+    Of a message to a topic or to everyone the answer says how many it goes to.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
     """
     FetchMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.FetchMessagesRequest, _message_service_pb2.FetchMessagesResponse]
@@ -47,6 +48,19 @@ class MessageServiceStub:
     """Returns one message with its states. Idempotent. Callers: operator, viewer (no payload). Reasons: MESSAGE_NOT_FOUND."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
     """Returns messages, newest first, a page at a time. Idempotent. Callers: operator, viewer. Reasons: INVALID_ARGUMENT."""
+    Subscribe: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceSubscribeRequest, _message_service_pb2.MessageServiceSubscribeResponse]
+    """Has messages to a topic copied to a mailbox from now on. Repeating it is harmless.
+    Callers: operator (its own mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED,
+    AGENT_NOT_FOUND (the task has ended), SUBSCRIPTION_LIMIT, STORE_UNAVAILABLE.
+    """
+    Unsubscribe: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceUnsubscribeRequest, _message_service_pb2.MessageServiceUnsubscribeResponse]
+    """Ends a subscription. Repeating it is harmless; what was copied already stays.
+    Callers: operator (any mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED, STORE_UNAVAILABLE.
+    """
+    ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceListSubscriptionsRequest, _message_service_pb2.MessageServiceListSubscriptionsResponse]
+    """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
+    Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
+    """
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -55,6 +69,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
+    Of a message to a topic or to everyone the answer says how many it goes to.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
     """
     FetchMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.FetchMessagesRequest, _message_service_pb2.FetchMessagesResponse]  # type: ignore[assignment]
@@ -67,6 +82,19 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Returns one message with its states. Idempotent. Callers: operator, viewer (no payload). Reasons: MESSAGE_NOT_FOUND."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Returns messages, newest first, a page at a time. Idempotent. Callers: operator, viewer. Reasons: INVALID_ARGUMENT."""
+    Subscribe: _aio.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceSubscribeRequest, _message_service_pb2.MessageServiceSubscribeResponse]  # type: ignore[assignment]
+    """Has messages to a topic copied to a mailbox from now on. Repeating it is harmless.
+    Callers: operator (its own mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED,
+    AGENT_NOT_FOUND (the task has ended), SUBSCRIPTION_LIMIT, STORE_UNAVAILABLE.
+    """
+    Unsubscribe: _aio.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceUnsubscribeRequest, _message_service_pb2.MessageServiceUnsubscribeResponse]  # type: ignore[assignment]
+    """Ends a subscription. Repeating it is harmless; what was copied already stays.
+    Callers: operator (any mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED, STORE_UNAVAILABLE.
+    """
+    ListSubscriptions: _aio.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceListSubscriptionsRequest, _message_service_pb2.MessageServiceListSubscriptionsResponse]  # type: ignore[assignment]
+    """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
+    Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
+    """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """Messages for clients without a sidecar (people, programs). Each caller has the mailbox of its identity."""
@@ -78,6 +106,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.SendMessageResponse, _abc.Awaitable[_message_service_pb2.SendMessageResponse]]:
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
+        Of a message to a topic or to everyone the answer says how many it goes to.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
         """
 
@@ -114,5 +143,36 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListMessagesResponse, _abc.Awaitable[_message_service_pb2.ListMessagesResponse]]:
         """Returns messages, newest first, a page at a time. Idempotent. Callers: operator, viewer. Reasons: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def Subscribe(
+        self,
+        request: _message_service_pb2.MessageServiceSubscribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.MessageServiceSubscribeResponse, _abc.Awaitable[_message_service_pb2.MessageServiceSubscribeResponse]]:
+        """Has messages to a topic copied to a mailbox from now on. Repeating it is harmless.
+        Callers: operator (its own mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED,
+        AGENT_NOT_FOUND (the task has ended), SUBSCRIPTION_LIMIT, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Unsubscribe(
+        self,
+        request: _message_service_pb2.MessageServiceUnsubscribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.MessageServiceUnsubscribeResponse, _abc.Awaitable[_message_service_pb2.MessageServiceUnsubscribeResponse]]:
+        """Ends a subscription. Repeating it is harmless; what was copied already stays.
+        Callers: operator (any mailbox), sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSubscriptions(
+        self,
+        request: _message_service_pb2.MessageServiceListSubscriptionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.MessageServiceListSubscriptionsResponse, _abc.Awaitable[_message_service_pb2.MessageServiceListSubscriptionsResponse]]:
+        """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
+        Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
+        """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -434,25 +434,57 @@ class Committed(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Cumulative."""
     @_builtins.property
     def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refused]:
         """Frames that were refused, with the reason."""
 
+    @_builtins.property
+    def published(self) -> _containers.RepeatedCompositeFieldContainer[Global___Published]:
+        """Message frames to a topic or to everyone that go to any other number of mailboxes than one."""
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         refused: _abc.Iterable[Global___Refused] | None = ...,
+        published: _abc.Iterable[Global___Published] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published", b"published", "refused", b"refused", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Committed: _TypeAlias = Committed  # noqa: Y015
+
+@_typing.final
+class Published(_message.Message):
+    """A message frame to a topic or to everyone was accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECIPIENTS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its number."""
+    recipients: _builtins.int
+    """How many mailboxes it goes to."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        recipients: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipients", b"recipients", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Published: _TypeAlias = Published  # noqa: Y015
 
 @_typing.final
 class Refused(_message.Message):

@@ -16,12 +16,14 @@ from claude_conductor.v1.message_service_pb2_grpc import MessageServiceServicer
 from controlplane.api.convert.message import header_from_proto, received, record_to_proto, shape_of, states_from_proto
 from controlplane.api.convert.values import span_of
 from controlplane.api.guard.caller import current_caller
-from controlplane.api.paging import after_token, page_size, token_for
+from controlplane.api.paging import after_token, after_token_text, page_size, token_for
 from controlplane.domain.message import Duplicate
 from controlplane.domain.routing import OPERATOR, mailbox
 from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.subscription_store import Subscription
 from controlplane.service.post import Post
 from controlplane.service.relay import Offer, Relay
+from controlplane.service.subscribing import Subscribing
 
 _LONGEST_WAIT = 60.0
 _MAX_POSITIONS = 1000
@@ -31,10 +33,20 @@ Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 class MailServicer(MessageServiceServicer):
     """Serves MessageService for callers without a sidecar."""
 
-    def __init__(self, store: MailboxStore, relay: Relay, post: Post, mint: Mint, clock: Clock, payload_bytes: int) -> None:
+    def __init__(
+        self,
+        store: MailboxStore,
+        relay: Relay,
+        post: Post,
+        subscribing: Subscribing,
+        mint: Mint,
+        clock: Clock,
+        payload_bytes: int,
+    ) -> None:
         self._store = store
         self._relay = relay
         self._post = post
+        self._subscribing = subscribing
         self._mint = mint
         self._clock = clock
         self._payload_bytes = payload_bytes
@@ -62,7 +74,8 @@ class MailServicer(MessageServiceServicer):
         (verdict,) = await self._relay.accept([offer])
         if isinstance(verdict, ConductorError):
             raise verdict
-        return pb.SendMessageResponse(message_id=envelope.id, duplicate=isinstance(verdict, Duplicate))
+        duplicate = isinstance(verdict, Duplicate)
+        return pb.SendMessageResponse(message_id=envelope.id, duplicate=duplicate, recipient_count=verdict.recipients)
 
     async def FetchMessages(self, request: pb.FetchMessagesRequest, context: Context) -> pb.FetchMessagesResponse:
         """Return messages of the caller's mailbox."""
@@ -90,8 +103,9 @@ class MailServicer(MessageServiceServicer):
     async def GetMessage(self, request: pb.GetMessageRequest, context: Context) -> pb.GetMessageResponse:
         """Return one message, a record for each recipient."""
         del context
-        found = await self._store.find(current_caller().tenant_id, ids.message_bytes(request.message_id))
-        if not found:
+        tenant_id, message_id = current_caller().tenant_id, ids.message_bytes(request.message_id)
+        found = await self._store.find(tenant_id, message_id)
+        if not found and await self._store.publication(tenant_id, message_id) is None:
             raise MessageNotFoundError(message_id=request.message_id)
         return pb.GetMessageResponse(records=[record_to_proto(record, frame) for record, frame in found])
 
@@ -103,5 +117,37 @@ class MailServicer(MessageServiceServicer):
         key = mailbox(tenant_id, request.recipient) if request.recipient else ""
         states = states_from_proto(list(request.states))
         records = await self._store.list(tenant_id, key, states, after_token(request.page_token), size + 1)
-        more = token_for(records[size - 1].message_id) if len(records) > size else ""
+        more = token_for(records[size - 1].key) if len(records) > size else ""
         return pb.ListMessagesResponse(records=[record_to_proto(record) for record in records[:size]], next_page_token=more)
+
+    async def Subscribe(self, request: pb.MessageServiceSubscribeRequest, context: Context) -> pb.MessageServiceSubscribeResponse:
+        """Have messages to a topic copied to a mailbox."""
+        del context
+        caller = current_caller()
+        await self._subscribing.subscribe(caller.tenant_id, caller.agent_id, request.topic, request.mailbox)
+        return pb.MessageServiceSubscribeResponse()
+
+    async def Unsubscribe(
+        self, request: pb.MessageServiceUnsubscribeRequest, context: Context
+    ) -> pb.MessageServiceUnsubscribeResponse:
+        """End a subscription."""
+        del context
+        caller = current_caller()
+        await self._subscribing.unsubscribe(caller.tenant_id, caller.agent_id, request.topic, request.mailbox)
+        return pb.MessageServiceUnsubscribeResponse()
+
+    async def ListSubscriptions(
+        self, request: pb.MessageServiceListSubscriptionsRequest, context: Context
+    ) -> pb.MessageServiceListSubscriptionsResponse:
+        """Return a page of subscriptions."""
+        del context
+        caller, size = current_caller(), page_size(request.page_size)
+        topic, _, name = after_token_text(request.page_token).partition(" ")
+        found = await self._subscribing.list(
+            caller.tenant_id, caller.agent_id, request.topic, request.mailbox, Subscription(topic, name), size + 1
+        )
+        last = found[size - 1] if len(found) > size else None
+        return pb.MessageServiceListSubscriptionsResponse(
+            subscriptions=[pb.Subscription(topic=each.topic, mailbox=each.mailbox) for each in found[:size]],
+            next_page_token=token_for(f"{last.topic} {last.mailbox}".encode()) if last is not None else "",
+        )

@@ -73,6 +73,8 @@ class IncomingFrame:
     frame: bytes
     """The serialised MessageFrame, exactly as sent."""
     accept_time_ms: int
+    recipients: tuple[str, ...] | None = None
+    """Of a publication: the mailboxes that get a copy; `mailbox` is then the topic's name with its tenant, and none."""
 
     @property
     def count(self) -> int:
@@ -132,17 +134,28 @@ class Record:
     hops: tuple[tuple[State, int], ...] = ()
     """(state, time) in the order they were reached."""
 
+    @property
+    def key(self) -> bytes:
+        """Its place in lists, which go from the largest to the smallest: the id first, as several recipients share one."""
+        return b"\0".join((self.message_id, self.sender.encode(), self.mailbox.encode()))
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The frame is stored."""
 
     first_position: int
+    """0 if it has none: it is ephemeral or a publication."""
+    recipients: int = 1
+    """How many mailboxes it goes to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """Every message of the frame was accepted before; nothing was stored."""
+
+    recipients: int = 1
+    """How many mailboxes it went to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +172,30 @@ class Full:
 
 
 Outcome = Accepted | Duplicate | PartlyDuplicate | Full
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A frame for several mailboxes, stored once, and how far its copies are."""
+
+    number: int
+    """The store's; later publications have larger ones."""
+    frame: IncomingFrame
+    """With `recipients`. Once every copy is made its bytes are empty."""
+    made: int
+    """How many of the recipients, in their order, have their copy."""
+
+    @property
+    def left(self) -> int:
+        """How many copies are to be made."""
+        return len(self.frame.recipients or ()) - self.made
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A publication's copy in one mailbox."""
+
+    mailbox: str
+    first_position: int
+    dead: tuple[Record, ...] = ()
+    """The mailbox had no room: the copy is a dead letter from the beginning, a record for each message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,8 @@ from controlplane.domain.message import Header
 
 OPERATOR: Final = "operator"
 """Mailbox and sender of people and programs without a sidecar."""
+BROADCAST: Final = "broadcast"
+"""Recipient: everyone who has a mailbox."""
 CONDUCTOR: Final = "conductor"
 """Sender of the control plane's own notices; it has no mailbox."""
 BOUNCED_TYPE: Final = "conductor.bounced"
@@ -30,14 +33,17 @@ MAX_MESSAGES: Final = 10_000
 LONGEST_LIFE_MS: Final = 30 * 86_400_000
 """No message waits longer, whatever it says."""
 _TASK: Final = "task/"
+_TOPIC: Final = "topic/"
 
 
 class Owner(enum.Enum):
-    """Who a mailbox belongs to."""
+    """Who a mailbox belongs to; a topic and everyone have none, their messages are copied to the mailboxes of others."""
 
     AGENT = "agent"
     TASK = "task"
     OPERATOR = "operator"
+    TOPIC = "topic"
+    EVERYONE = "everyone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +52,23 @@ class Recipient:
 
     owner: Owner
     id: str
-    """Agent id or task id; `operator` for the operator."""
+    """Agent id, task id or name of a topic; `operator` for the operator, `broadcast` for everyone."""
 
     @property
     def name(self) -> str:
-        """The mailbox as senders write it."""
-        return _TASK + self.id if self.owner is Owner.TASK else self.id
+        """The recipient as senders write it."""
+        match self.owner:
+            case Owner.TASK:
+                return _TASK + self.id
+            case Owner.TOPIC:
+                return _TOPIC + self.id
+            case _:
+                return self.id
 
 
 @functools.lru_cache(maxsize=4096)
 def parse_recipient(text: str) -> Recipient:
-    """Return who `agent-1`, `task/task_...` or `operator` means.
+    """Return who `agent-1`, `task/task_...`, `operator`, `topic/...` or `broadcast` means.
 
     Raises:
         InvalidArgumentError: It is none of these.
@@ -68,7 +80,36 @@ def parse_recipient(text: str) -> Recipient:
         if not task_id.startswith("task_") or len(task_id) != len("task_") + 32:
             raise InvalidArgumentError("A task is addressed as `task/` and its whole id.", recipient=text)
         return Recipient(Owner.TASK, task_id)
+    if text.startswith(_TOPIC):
+        return Recipient(Owner.TOPIC, _topic_to_write_to(text.removeprefix(_TOPIC)))
+    if text == BROADCAST:
+        return Recipient(Owner.EVERYONE, BROADCAST)
     return Recipient(Owner.AGENT, check_name("recipient", text))
+
+
+def _topic_to_write_to(name: str) -> str:
+    if name == BROADCAST:
+        raise InvalidArgumentError("Messages to everyone are addressed to `broadcast`.", recipient=_TOPIC + name)
+    return check_topic(name)
+
+
+def check_topic(name: str) -> str:
+    """Return the name of a topic somebody subscribes to; `broadcast` stands for messages to everyone.
+
+    Raises:
+        InvalidArgumentError: It cannot name a topic.
+    """
+    return check_name("topic", name)
+
+
+def is_shared(recipient: str) -> bool:
+    """Return whether messages to this recipient are copied, to the mailboxes there are when they are accepted."""
+    return recipient.startswith(_TOPIC) or recipient == BROADCAST
+
+
+def shared_with(sender: str, mailboxes: Iterable[str]) -> tuple[str, ...]:
+    """Return the mailboxes that get a copy, sorted and each once: nobody gets its own."""
+    return tuple(sorted(set(mailboxes) - {reply_name(sender)}))
 
 
 def mailbox(tenant_id: TenantId, name: str) -> str:

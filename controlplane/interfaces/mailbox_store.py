@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
+from controlplane.interfaces.publication_store import PublicationStore
 
 KEPT_MS = 24 * 3600 * 1000
 """How long final messages and their dedupe entries are kept."""
@@ -35,7 +36,7 @@ class MailboxLimits:
     """Final messages kept per tenant; the oldest beyond it are forgotten by `expire`."""
 
 
-class MailboxStore(Protocol):
+class MailboxStore(PublicationStore, Protocol):
     """Durable mailboxes. All methods may be called concurrently; each is atomic.
 
     Order: positions are assigned in the order of `append` calls, and within a call in the order of the sequence. A method that
@@ -73,4 +74,4 @@ class MailboxStore(Protocol):
         """Return each record of this id with the frame it travelled in (empty bytes if no longer kept)."""
 
     async def list(self, tenant_id: str, mailbox: str, states: frozenset[State], after: bytes, limit: int) -> Sequence[Record]:
-        """Return records, newest id first; `after` (ids below it), `mailbox` and `states` filter if not empty."""
+        """Return records, newest id first; `after` (keys below it, an id being one), `mailbox`, `states` filter if not empty."""

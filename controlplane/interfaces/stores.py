@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.subscription_store import SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 
 
@@ -18,6 +19,7 @@ class Stores:
     mailboxes: MailboxStore
     agents: AgentStore
     events: EventLog
+    subscriptions: SubscriptionStore
 
     async def close(self) -> None:
         """Finish what was begun and let go of everything; nothing may be called afterwards but this again."""

@@ -41,8 +41,25 @@ class Directory:
                 task = await self._tasks.get(tenant_id, recipient.id)
                 if task.state.final:
                     raise AgentNotFoundError("The task has ended and its mailbox is closed.", task_id=task.id)
-            case Owner.OPERATOR:
+            case Owner.OPERATOR | Owner.TOPIC | Owner.EVERYONE:
                 return
+
+    async def is_open(self, tenant_id: TenantId, mailbox_name: str) -> bool:
+        """Return whether messages may go to the mailbox now."""
+        try:
+            await self.admit(tenant_id, routing.parse_recipient(mailbox_name))
+        except (AgentNotFoundError, TaskNotFoundError):
+            return False
+        return True
+
+    def everyone(self, tenant_id: TenantId) -> list[str]:
+        """Return the mailboxes that are read now: of long-running agents, here or away, and of tasks somebody works on.
+
+        A long-running agent is there once, whether it works on a task or not.
+        """
+        agents = self._registry.long_running(tenant_id)
+        working = [held for held in self._leases.of_tenant(tenant_id) if held.agent_id not in agents]
+        return [*agents, *(routing.task_mailbox_name(held.lease.task_id) for held in working)]
 
     async def owns(self, tenant_id: TenantId, agent_id: str, mailbox_name: str) -> bool:
         """Return whether the mailbox is this agent's, now or by a task it had."""

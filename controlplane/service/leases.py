@@ -73,6 +73,10 @@ class Leases:
         """Return the leases this agent holds."""
         return [held for held in self._held.values() if held.agent_id == agent_id and held.tenant_id == tenant_id]
 
+    def of_tenant(self, tenant_id: TenantId) -> list[Held]:
+        """Return the leases of a tenant's tasks."""
+        return [held for held in self._held.values() if held.tenant_id == tenant_id]
+
     def expired(self) -> Sequence[Held]:
         """Return the leases whose time is over."""
         now = self._clock.monotonic()

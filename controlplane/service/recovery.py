@@ -27,6 +27,7 @@ async def recover(store: TaskStore, tasks: Tasks, registry: Registry, relay: Rel
     still_open = await store.in_states(_OPEN)
     for task in still_open:
         tasks.recall(task)
+    await relay.finish()
     for task in still_open:
         if task.waits_for:
             await _hear_of_dependencies(store, tasks, task, clock)

@@ -153,6 +153,10 @@ class Registry:
         """Return every connected agent."""
         return [self._agents[key] for key in self._connected]
 
+    def long_running(self, tenant_id: TenantId) -> set[AgentId]:
+        """Return the agents with a mailbox of their own, connected or not."""
+        return {agent.id for (tenant, _), agent in self._agents.items() if tenant == tenant_id and agent.long_running}
+
     def find(self, tenant_id: TenantId, agent_id: str) -> Agent | None:
         """Return an agent, or None."""
         return self._agents.get((tenant_id, AgentId(agent_id)))

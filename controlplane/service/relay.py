@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import (
@@ -30,11 +32,12 @@ from controlplane.domain.message import (
     StoredFrame,
 )
 from controlplane.domain.routing import Bounds, Shape
-from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.mailbox_store import MailboxStore, tenant_of
 from controlplane.service.directory import Directory
 from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.publishing import Publishing
 from controlplane.service.timetable import Timetable
 from controlplane.service.work import Work
 
@@ -71,6 +74,7 @@ class Relay:
         clock: Clock,
         bounds: Bounds,
         work: Work,
+        publishing: Publishing,
     ) -> None:
         self._store = store
         self._mail = mail
@@ -81,6 +85,7 @@ class Relay:
         self._clock = clock
         self._bounds = bounds
         self._work = work
+        self._publishing = publishing
 
     async def accept(self, offers: Sequence[Offer]) -> list[Verdict]:
         """Take frames in order, all of them in one write to the store; each is refused or taken for itself.
@@ -102,21 +107,50 @@ class Relay:
         for index, offer in enumerate(offers):
             try:
                 frame = await self._check(offer, now_ms)
+                if routing.is_shared(offer.header.recipient):
+                    frame = await self._addressed(offer, frame)
             except ConductorError as error:
                 verdicts.append(error)
                 continue
             (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
-        if durable:
-            outcomes = await self._store.append([frame for _, frame in durable])
-            for (index, frame), outcome in zip(durable, outcomes, strict=True):
-                verdicts[index] = await self._settle(frame, outcome)
+        for shared, run in groupby(durable, lambda each: each[1].recipients is not None):
+            await (self._store_shared if shared else self._store_direct)(list(run), verdicts)
         for index, frame in passing:  # last, as all of it comes again if the store fails
             try:
-                self._hand_over(frame)
+                verdicts[index] = self._hand_over(frame)
             except ConductorError as error:
                 verdicts[index] = error
         return verdicts
+
+    async def _addressed(self, offer: Offer, frame: IncomingFrame) -> IncomingFrame:
+        recipient = routing.parse_recipient(offer.header.recipient)
+        return replace(frame, recipients=await self._publishing.recipients(offer.tenant_id, recipient, offer.sender))
+
+    async def _store_direct(self, run: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
+        if self._publishing.under_way:
+            for key in {(tenant_of(frame.mailbox), frame.sender) for _, frame in run}:
+                await self._publishing.turn(*key)
+        outcomes = await self._store.append([frame for _, frame in run])
+        for (index, frame), outcome in zip(run, outcomes, strict=True):
+            verdicts[index] = await self._settle(frame, outcome)
+
+    async def _store_shared(self, run: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
+        for index, frame in run:
+            outcome, closed = await self._publishing.publish(frame)
+            if isinstance(outcome, PartlyDuplicate):
+                outcome, closed = await self._publishing.publish(self._without(frame, outcome.indexes))
+            await self._bounce(closed, TenantId(tenant_of(frame.mailbox)))
+            verdicts[index] = outcome if isinstance(outcome, Accepted | Duplicate) else Duplicate()
+
+    async def finish(self) -> None:
+        """Make the copies of messages to topics and to everyone that an earlier life has left."""
+        for tenant_id, name in await self._publishing.finish():
+            await self._bounce([name], tenant_id)
+
+    async def _bounce(self, closed: Sequence[str], tenant_id: TenantId) -> None:
+        for name in closed:
+            await self.close(tenant_id, name, "the task has ended")
 
     async def _check(self, offer: Offer, now_ms: int) -> IncomingFrame:
         expire_time_ms = routing.check(offer.header, offer.shape, self._bounds, now_ms)
@@ -132,8 +166,20 @@ class Relay:
             accept_time_ms=now_ms,
         )
 
-    def _hand_over(self, frame: IncomingFrame) -> None:
-        """Give an ephemeral frame to the live stream; position 0 says that it has none and wants no receipt."""
+    def _hand_over(self, frame: IncomingFrame) -> Accepted:
+        """Give an ephemeral frame to the live stream, or those there are of its recipients."""
+        if frame.recipients is None:
+            self._hand_over_to(frame)
+            return Accepted(0)
+        handed = 0
+        for mailbox in frame.recipients:
+            with suppress(AgentOfflineError, MailboxFullError):
+                self._hand_over_to(replace(frame, mailbox=mailbox, recipients=None))
+                handed += 1
+        return Accepted(0, handed)
+
+    def _hand_over_to(self, frame: IncomingFrame) -> None:
+        """Give a frame to a live stream; position 0 says that it has none and wants no receipt."""
         link = self._mail.owner(frame.mailbox)
         if link is None:
             raise AgentOfflineError(recipient=routing.local_name(frame.mailbox))
@@ -157,9 +203,7 @@ class Relay:
 
     async def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
         if isinstance(outcome, PartlyDuplicate):
-            kept = [index for index in range(frame.count) if index not in outcome.indexes]
-            ids = b"".join(frame.message_ids[16 * index : 16 * index + 16] for index in kept)
-            frame = replace(frame, message_ids=ids, frame=self._envelopes.keep(frame.frame, kept))
+            frame = self._without(frame, outcome.indexes)
             (outcome,) = await self._store.append([frame])
         match outcome:
             case Accepted(first_position=position):
@@ -170,7 +214,12 @@ class Relay:
                 return MailboxFullError(recipient=routing.local_name(frame.mailbox))
             case _:
                 self._mail.look(frame.mailbox)  # whoever stored it may not have come to say so
-                return Duplicate()
+                return outcome if isinstance(outcome, Duplicate) else Duplicate()
+
+    def _without(self, frame: IncomingFrame, repeated: frozenset[int]) -> IncomingFrame:
+        kept = [index for index in range(frame.count) if index not in repeated]
+        ids = b"".join(frame.message_ids[16 * index : 16 * index + 16] for index in kept)
+        return replace(frame, message_ids=ids, frame=self._envelopes.keep(frame.frame, kept))
 
     async def receive(self, tenant_id: TenantId, agent_id: str, mailbox_name: str, receipts: Sequence[Receipt]) -> None:
         """Note what became of messages delivered to an agent.
@@ -208,10 +257,11 @@ class Relay:
         return found
 
     async def close(self, tenant_id: TenantId, mailbox_name: str, reason: str) -> None:
-        """Bounce what is left in a mailbox, and tell the senders."""
+        """Bounce what is left in a mailbox, tell the senders, and end its subscriptions."""
         key = routing.mailbox(tenant_id, mailbox_name)
         self._mail.close(key)
         bounced = await self._store.close(key, reason, self._now_ms())
+        await self._publishing.end_subscriptions(tenant_id, mailbox_name)
         await self._tell_senders(tenant_id, bounced)
 
     async def _tell_senders(self, tenant_id: TenantId, bounced: Sequence[Record]) -> None:

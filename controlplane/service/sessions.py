@@ -101,6 +101,18 @@ class Refusal:
     error: ConductorError
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A frame that goes to any other number of mailboxes than one."""
+
+    sequence: int
+    recipients: int
+
+
+Answer = Refusal | Published
+"""What a sidecar is told of a frame besides that it was taken."""
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """A live session."""
@@ -239,8 +251,8 @@ class Sessions:
         if self._registry.said(session.connected, beat.state, beat.reason, beat.use):
             self._ready()
 
-    async def commit(self, session: Session, frames: Sequence[Numbered]) -> list[Refusal]:
-        """Take frames of the journal in order and return those that were refused; repeats are dropped.
+    async def commit(self, session: Session, frames: Sequence[Numbered]) -> list[Answer]:
+        """Take frames of the journal in order and return what is to be told of some; repeats are dropped.
 
         Messages that stand next to each other are stored in one write.
 
@@ -248,25 +260,25 @@ class Sessions:
             StoreUnavailableError: Frames from some point on were not taken; `session.committed` says from which. The session
                 has to end, so that the sidecar sends them again.
         """
-        refusals: list[Refusal] = []
+        answers: list[Answer] = []
         fresh = [frame for frame in frames if frame.sequence > session.committed]
         index = 0
         while index < len(fresh):
             run = _messages_from(fresh, index)
             if run:
-                refusals += await self._send(session, run)
+                answers += await self._send(session, run)
                 index += len(run)
             else:
-                refusals += await self._take(session, fresh[index])
+                answers += await self._take(session, fresh[index])
                 index += 1
             self._advance(session, fresh[index - 1].sequence)
-        return refusals
+        return answers
 
     def _advance(self, session: Session, sequence: int) -> None:
         session.committed = max(session.committed, sequence)
         self._committed[session.tenant_id, session.agent_id] = (session.connected.incarnation, session.committed)
 
-    async def _send(self, session: Session, run: Sequence[tuple[int, Message]]) -> list[Refusal]:
+    async def _send(self, session: Session, run: Sequence[tuple[int, Message]]) -> list[Answer]:
         spans = [
             self._tracer.start("message relay", parent=message.traceparent, kind="producer")
             for _, message in run
@@ -274,7 +286,7 @@ class Sessions:
         ]
         offers: list[Offer] = []
         sequences: list[int] = []
-        refusals: list[Refusal] = []
+        answers: list[Answer] = []
         for sequence, message in run:
             try:
                 sender = await self._directory.sender(
@@ -284,18 +296,20 @@ class Sessions:
                     long_running=session.connected.long_running,
                 )
             except ConductorError as error:
-                refusals.append(Refusal(sequence, _unless_store(error)))
+                answers.append(Refusal(sequence, _unless_store(error)))
                 continue
             offers.append(Offer(session.tenant_id, sender, message.header, message.shape, message.frame))
             sequences.append(sequence)
         for sequence, verdict in zip(sequences, await self._relay.accept(offers), strict=True):
             if isinstance(verdict, ConductorError):
-                refusals.append(Refusal(sequence, verdict))
+                answers.append(Refusal(sequence, verdict))
+            elif verdict.recipients != 1:
+                answers.append(Published(sequence, verdict.recipients))
         for span in spans:
             span.end()
-        return refusals
+        return answers
 
-    async def _take(self, session: Session, frame: Numbered) -> list[Refusal]:
+    async def _take(self, session: Session, frame: Numbered) -> list[Answer]:
         try:
             match frame.content:
                 case ConductorError() as error:

@@ -8,9 +8,11 @@ from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.output_log import MemoryOutputLog
+from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
-from tests.contract import event_log, mailbox_store, output_log
+from tests.contract import event_log, mailbox_store, output_log, subscription_store
 from tests.contract.agent_store import AgentStoreContract
+from tests.contract.publication_store import PublicationStoreContract
 from tests.contract.samples import HandClock
 from tests.contract.task_store import TaskStoreContract
 
@@ -25,6 +27,18 @@ class TestMailboxes(mailbox_store.MailboxStoreContract):
     @pytest.fixture
     def mailboxes(self) -> MemoryMailboxStore:
         return MemoryMailboxStore(mailbox_store.LIMITS)
+
+
+class TestPublications(PublicationStoreContract):
+    @pytest.fixture
+    def mailboxes(self) -> MemoryMailboxStore:
+        return MemoryMailboxStore(mailbox_store.LIMITS)
+
+
+class TestSubscriptions(subscription_store.SubscriptionStoreContract):
+    @pytest.fixture
+    def subscriptions(self) -> MemorySubscriptionStore:
+        return MemorySubscriptionStore(subscription_store.LIMITS)
 
 
 class TestAgents(AgentStoreContract):

@@ -16,8 +16,9 @@ from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
-from tests.contract import event_log, mailbox_store
+from tests.contract import event_log, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, HandClock, frame, task, task_id
 from tests.contract.task_store import TaskStoreContract
@@ -25,7 +26,8 @@ from tests.contract.task_store import TaskStoreContract
 
 @pytest.fixture
 async def stores(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteStores]:
-    opened = open_sqlite(tmp_path / "store" / "conductor.db", clock, mailbox_store.LIMITS, event_log.KEPT)
+    path, subscriptions = tmp_path / "store" / "conductor.db", subscription_store.LIMITS
+    opened = open_sqlite(path, clock, mailbox_store.LIMITS, event_log.KEPT, subscriptions)
     yield opened
     await opened.close()
 
@@ -40,6 +42,18 @@ class TestMailboxes(mailbox_store.MailboxStoreContract):
     @pytest.fixture
     def mailboxes(self, stores: SqliteStores) -> MailboxStore:
         return stores.mailboxes
+
+
+class TestPublications(publication_store.PublicationStoreContract):
+    @pytest.fixture
+    def mailboxes(self, stores: SqliteStores) -> MailboxStore:
+        return stores.mailboxes
+
+
+class TestSubscriptions(subscription_store.SubscriptionStoreContract):
+    @pytest.fixture
+    def subscriptions(self, stores: SqliteStores) -> SubscriptionStore:
+        return stores.subscriptions
 
 
 class TestAgents(AgentStoreContract):
@@ -93,6 +107,20 @@ class TestRestart:
             Accepted(19),
         ]
         assert (await mailbox_store.states(again.mailboxes))[2] is MessageState.ACKED
+        await again.close()
+
+    async def test_subscriptions_and_publications_whose_copies_were_not_all_made(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        await first.subscriptions.add("default", Subscription("news", "agent-1"))
+        number = await publication_store.publish(first.mailboxes, 1, 2)
+        await first.mailboxes.copy(number, 1, 1)
+        await first.close()
+        again = self.opened(path, clock)
+        assert list(await again.subscriptions.mailboxes("default", "news")) == ["agent-1"]
+        (waiting,) = await again.mailboxes.unfinished()
+        copies = await publication_store.spread(again.mailboxes, waiting.number)
+        assert [copy.mailbox for copy in copies] == list(publication_store.BOXES[1:])
+        assert await again.mailboxes.publish(publication_store.publication(2)) == (Duplicate(3), 0)
         await again.close()
 
     async def test_events_and_agents(self, path: Path, clock: HandClock) -> None:

@@ -10,7 +10,7 @@ from claude_conductor.v1 import message_pb2 as pb
 from claude_conductor.v1 import message_service_pb2 as service_pb
 from controlplane.api.convert.values import timestamp_ms
 from controlplane.domain.message import Header, Quality, Record, State, StoredFrame
-from controlplane.domain.routing import Shape, local_name
+from controlplane.domain.routing import Shape, is_shared, local_name
 
 STATES: Final = {state: pb.MessageState.Value(f"MESSAGE_STATE_{state.name}") for state in State}
 STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
@@ -98,7 +98,8 @@ def _envelope_of(frame: bytes, message_id: bytes) -> pb.Envelope | None:
 
 def received(frame: StoredFrame, after_position: int) -> list[service_pb.ReceivedMessage]:
     """Return the messages of a stored frame that are open and behind a position."""
-    envelopes = pb.MessageFrame.FromString(frame.frame).envelopes
+    parsed = pb.MessageFrame.FromString(frame.frame)
+    addressed = parsed.header.recipient
     return [
         service_pb.ReceivedMessage(
             sender=frame.sender,
@@ -106,7 +107,8 @@ def received(frame: StoredFrame, after_position: int) -> list[service_pb.Receive
             attempt=frame.attempt,
             envelope=envelope,
             mailbox=local_name(frame.mailbox),
+            addressed_to=addressed if is_shared(addressed) else "",
         )
-        for position, envelope in enumerate(envelopes, frame.first_position)
+        for position, envelope in enumerate(parsed.envelopes, frame.first_position)
         if position > after_position and position not in frame.settled
     ]

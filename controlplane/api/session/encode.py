@@ -12,7 +12,7 @@ from controlplane.api.convert.values import duration
 from controlplane.domain.message import StoredFrame
 from controlplane.domain.routing import local_name, task_mailbox_name
 from controlplane.domain.task import FailureKind, Lease, Task
-from controlplane.service.sessions import Refusal
+from controlplane.service.sessions import Answer, Published, Refusal
 
 _HEADER_TAG = b"\x0a"  # DeliveredFrame.header and Delivery.frames: field 1, length-delimited
 _FRAME_TAG = b"\x12"  # DeliveredFrame.frame and ConnectResponse.delivery: field 2, length-delimited
@@ -112,9 +112,9 @@ def credit(messages: int, size: int) -> bytes:
     return session_service_pb2.ConnectResponse(credit=granted).SerializeToString()
 
 
-def committed(sequence: int, refusals: Sequence[Refusal]) -> bytes:
-    """Return up to where the sidecar's journal was taken, and what of it was refused."""
-    if not refusals:  # nearly always, and once for each message where nothing can be batched
+def committed(sequence: int, answers: Sequence[Answer]) -> bytes:
+    """Return up to where the sidecar's journal was taken, what of it was refused, and what went to many or nobody."""
+    if not answers:  # nearly always, and once for each message where nothing can be batched
         number = b"\x08" + varint(sequence)
         return b"".join((_COMMITTED_TAG, varint(len(number)), number))
     refused = [
@@ -124,7 +124,13 @@ def committed(sequence: int, refusals: Sequence[Refusal]) -> bytes:
             message=str(refusal.error),
             retry_delay=duration(RETRY_AFTER[refusal.error.reason]) if refusal.error.reason in RETRY_AFTER else None,
         )
-        for refusal in refusals
+        for refusal in answers
+        if isinstance(refusal, Refusal)
     ]
-    answer = session_service_pb2.Committed(sequence=sequence, refused=refused)
+    published = [
+        session_service_pb2.Published(sequence=each.sequence, recipients=each.recipients)
+        for each in answers
+        if isinstance(each, Published)
+    ]
+    answer = session_service_pb2.Committed(sequence=sequence, refused=refused, published=published)
     return session_service_pb2.ConnectResponse(committed=answer).SerializeToString()

@@ -18,6 +18,7 @@ from controlplane.api.guard.caller import current_agent
 from controlplane.api.session.peek import Decoder, Grant
 from controlplane.api.session.writer import CREDIT_BYTES, CREDIT_MESSAGES, Writer
 from controlplane.domain.message import Quality
+from controlplane.domain.routing import is_shared
 from controlplane.service.mail import Mail
 from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Message, Numbered, Session, Sessions
 
@@ -191,10 +192,12 @@ class SessionServicer:
                 inbox.arrived.set()
 
     async def _take(self, session: Session, frames: list[Numbered], writer: Writer) -> None:
-        refusals = await self._sessions.commit(session, frames)
+        answers = await self._sessions.commit(session, frames)
         messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
-        writer.committed(session.committed, refusals, messages, used)
+        writer.committed(session.committed, answers, messages, used)
 
 
 def _passing(frame: Numbered) -> bool:
-    return isinstance(frame.content, Message) and frame.content.header.quality is Quality.EPHEMERAL
+    if not isinstance(frame.content, Message) or frame.content.header.quality is not Quality.EPHEMERAL:
+        return False
+    return not is_shared(frame.content.header.recipient)  # who gets that is read from the store

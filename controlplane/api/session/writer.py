@@ -10,7 +10,7 @@ from claude_conductor.errors import ControlPlaneUnavailableError
 from controlplane.api.session import encode
 from controlplane.domain.message import StoredFrame
 from controlplane.domain.task import FailureKind, Lease, Task
-from controlplane.service.sessions import Refusal
+from controlplane.service.sessions import Answer
 
 QUEUE_BYTES = 1 << 20
 """Deliveries that wait for one receiver; past it they stay in the store."""
@@ -42,7 +42,7 @@ class Writer:
         self._queued_bytes = 0
         self._credit: tuple[int, int] | None = None
         self._committed: int | None = None
-        self._refusals: list[Refusal] = []
+        self._answers: list[Answer] = []
         self._used = (0, 0)
         self._ended: str | None = None
         self._news = asyncio.Event()
@@ -95,10 +95,10 @@ class Writer:
         """Tell that this stream ends."""
         self._say(encode.move(deadline))
 
-    def committed(self, sequence: int, refusals: Sequence[Refusal], messages: int, size: int) -> None:
+    def committed(self, sequence: int, answers: Sequence[Answer], messages: int, size: int) -> None:
         """Tell up to where the journal was taken, and give back the credit it used once that is a quarter of it."""
         self._committed = sequence
-        self._refusals.extend(refusals)
+        self._answers.extend(answers)
         self._used = (self._used[0] + messages, self._used[1] + size)
         if self._used[0] >= CREDIT_MESSAGES // 4 or self._used[1] >= CREDIT_BYTES // 4:
             self._say(encode.credit(*self._used))
@@ -145,8 +145,8 @@ class Writer:
         if self._control:
             return self._control.popleft()
         if self._committed is not None:
-            frame = encode.committed(self._committed, self._refusals)
-            self._committed, self._refusals = None, []
+            frame = encode.committed(self._committed, self._answers)
+            self._committed, self._answers = None, []
             return frame
         return None
 

@@ -6,19 +6,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from controlplane.domain.message import (
-    Accepted,
-    Duplicate,
-    Full,
-    IncomingFrame,
-    Outcome,
-    PartlyDuplicate,
-    Receipt,
-    Record,
-    State,
-    StoredFrame,
-)
+from controlplane.backends.memory.publications import MemoryPublications, seen_keys
+from controlplane.domain.message import Accepted, Copy, Full, IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
 from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, dead_reason, tenant_of
+from controlplane.interfaces.publication_store import FULL
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +29,8 @@ class _Message:
 class _Frame:
     origin: IncomingFrame
     messages: list[_Message]
+    copy: bool = False
+    """It is a publication's, which has the ids."""
     forgotten: bool = False
 
     @property
@@ -102,13 +95,13 @@ class _Mailbox:
                     yield frame, message
 
 
-class MemoryMailboxStore:
+class MemoryMailboxStore(MemoryPublications):
     """A MailboxStore in dictionaries. No method waits, so each is atomic."""
 
     def __init__(self, limits: MailboxLimits) -> None:
+        super().__init__()
         self._limits = limits
         self._mailboxes: dict[str, _Mailbox] = {}
-        self._seen: dict[tuple[str, str, bytes], _Frame] = {}
         self._frames: dict[str, dict[int, _Frame]] = {}
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
@@ -116,29 +109,35 @@ class MemoryMailboxStore:
         return [self._append(frame) for frame in frames]
 
     def _append(self, incoming: IncomingFrame) -> Outcome:
-        tenant = tenant_of(incoming.mailbox)
-        ids = [incoming.message_ids[start : start + 16] for start in range(0, len(incoming.message_ids), 16)]
-        before = {key: index for index, key in reversed(list(enumerate(ids)))}
-        repeated = frozenset(
-            index for index, key in enumerate(ids) if (tenant, incoming.sender, key) in self._seen or before[key] < index
-        )
-        if len(repeated) == len(ids):
-            return Duplicate()
-        if repeated:
-            return PartlyDuplicate(repeated)
-        mailbox = self._mailboxes.setdefault(incoming.mailbox, _Mailbox())
-        if mailbox.messages + len(ids) > self._limits.messages or mailbox.bytes + len(incoming.frame) > self._limits.bytes:
+        repeated = self._repeated(incoming)
+        if repeated is not None:
+            return repeated
+        if not self._room(incoming):
             return Full()
-        first = mailbox.next_position
-        hop = (State.ACCEPTED, incoming.accept_time_ms)
-        frame = _Frame(incoming, [_Message(key, first + index, [hop]) for index, key in enumerate(ids)])
+        self._seen.update((key, 0) for key in seen_keys(incoming))
+        return Accepted(self._put(incoming).messages[0].position)
+
+    def _room(self, incoming: IncomingFrame) -> bool:
+        box = self._mailboxes.get(incoming.mailbox, _Mailbox())
+        return box.messages + incoming.count <= self._limits.messages and box.bytes + len(incoming.frame) <= self._limits.bytes
+
+    def _put(self, incoming: IncomingFrame, *, copy: bool = False) -> _Frame:
+        mailbox = self._mailboxes.setdefault(incoming.mailbox, _Mailbox())
+        first, hop = mailbox.next_position, (State.ACCEPTED, incoming.accept_time_ms)
+        ids = [key for _, _, key in seen_keys(incoming)]
+        frame = _Frame(incoming, [_Message(key, first + index, [hop]) for index, key in enumerate(ids)], copy)
         mailbox.next_position += len(ids)
         mailbox.messages += len(ids)
         mailbox.bytes += len(incoming.frame)
         mailbox.open.append(frame)
-        self._frames.setdefault(tenant, {})[id(frame)] = frame
-        self._seen.update(((tenant, incoming.sender, key), frame) for key in ids)
-        return Accepted(first)
+        self._frames.setdefault(tenant_of(incoming.mailbox), {})[id(frame)] = frame
+        return frame
+
+    def _place(self, frame: IncomingFrame, now_ms: int) -> Copy:
+        room = self._room(frame)
+        put = self._put(frame, copy=True)
+        dead = [] if room else [self._move(put, message, State.DEAD, FULL, now_ms) for message in put.messages]
+        return Copy(frame.mailbox, put.messages[0].position, tuple(dead))
 
     async def read(self, mailbox: str, after_position: int, max_bytes: int) -> Sequence[StoredFrame]:
         """See MailboxStore."""
@@ -185,11 +184,12 @@ class MemoryMailboxStore:
             if 0 < frame.origin.expire_time_ms <= now_ms
         ]
         expired = [self._move(frame, message, State.EXPIRED, "its time to live was over", now_ms) for frame, message in over]
-        for tenant, frames in self._frames.items():
-            self._forget(tenant, frames, now_ms)
+        for frames in self._frames.values():
+            self._forget(frames, now_ms)
+        self._forget_publications(now_ms)
         return expired
 
-    def _forget(self, tenant: str, frames: dict[int, _Frame], now_ms: int) -> None:
+    def _forget(self, frames: dict[int, _Frame], now_ms: int) -> None:
         ended = sorted((frame for frame in frames.values() if frame.ended), key=lambda frame: frame.end_ms)
         surplus = sum(len(frame.messages) for frame in ended if not frame.forgotten) - self._limits.kept
         for frame in ended:
@@ -198,8 +198,8 @@ class MemoryMailboxStore:
                 surplus -= len(frame.messages)
             if frame.end_ms <= now_ms - KEPT_MS:
                 del frames[id(frame)]
-                for message in frame.messages:
-                    del self._seen[tenant, frame.origin.sender, message.id]
+                for key in () if frame.copy else seen_keys(frame.origin):
+                    del self._seen[key]
 
     async def find(self, tenant_id: str, message_id: bytes) -> Sequence[tuple[Record, bytes]]:
         """See MailboxStore."""
@@ -213,11 +213,12 @@ class MemoryMailboxStore:
             return (
                 (not mailbox or frame.origin.mailbox == mailbox)
                 and (not states or message.state in states)
-                and (not after or message.id < after)
+                and (not after or message.id <= after[:16])
             )
 
-        found = sorted(self._records(tenant_id, wanted), key=lambda pair: (pair[1].id, pair[0].origin.sender), reverse=True)
-        return [frame.record(message) for frame, message in found[:limit]]
+        found = [frame.record(message) for frame, message in self._records(tenant_id, wanted)]
+        below = [record for record in found if not after or record.key < after]
+        return sorted(below, key=lambda record: record.key, reverse=True)[:limit]
 
     def _records(self, tenant: str, wanted: Callable[[_Frame, _Message], bool]) -> Iterator[tuple[_Frame, _Message]]:
         for frame in self._frames.get(tenant, {}).values():

@@ -8,9 +8,11 @@ from claude_conductor.clock import Clock
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
+from controlplane.interfaces.subscription_store import SubscriptionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,12 @@ class MemoryStores(Stores):
     """Stores that end with the process."""
 
 
-def open_memory(clock: Clock, limits: MailboxLimits) -> MemoryStores:
+def open_memory(clock: Clock, limits: MailboxLimits, subscriptions: SubscriptionLimits | None = None) -> MemoryStores:
     """Return new, empty stores."""
-    return MemoryStores(MemoryTaskStore(clock), MemoryMailboxStore(limits), MemoryAgentStore(), MemoryEventLog())
+    return MemoryStores(
+        tasks=MemoryTaskStore(clock),
+        mailboxes=MemoryMailboxStore(limits),
+        agents=MemoryAgentStore(),
+        events=MemoryEventLog(),
+        subscriptions=MemorySubscriptionStore(subscriptions or SubscriptionLimits()),
+    )

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from controlplane.backends.spans import Span, Update, change, fresh, from_text, open_count, to_text
-from controlplane.domain.message import Accepted, Duplicate, Full, IncomingFrame, Outcome, PartlyDuplicate, Record, State
+from controlplane.domain.message import Accepted, Copy, Duplicate, Full, IncomingFrame, Outcome, PartlyDuplicate, Record, State
 from controlplane.interfaces.mailbox_store import MailboxLimits, tenant_of
+from controlplane.interfaces.publication_store import FULL
 
 FRAME_COLUMNS = (
     "frames.number, frames.mailbox, mailboxes.name, senders.name, frames.type, frames.first, frames.last, frames.size, "
@@ -79,21 +80,45 @@ class Accepting:
 
     def accept(self, frame: IncomingFrame) -> Outcome:
         """Store the frame if it may be stored."""
-        ids = [frame.message_ids[start : start + 16] for start in range(0, len(frame.message_ids), 16)]
+        ids = split_ids(frame.message_ids)
         mailbox = self._mailbox(frame.mailbox)
         sender = self._sender(tenant_of(frame.mailbox), frame.sender)
-        room = mailbox.messages + len(ids) <= self._limits.messages and mailbox.bytes + len(frame.frame) <= self._limits.bytes
-        if not (ids and room and self._remember(ids, sender)):
-            repeated = self._repeated(ids, sender)
-            if len(repeated) == len(ids):
-                return Duplicate()
-            return PartlyDuplicate(repeated) if repeated else Full()
+        room = self._room(frame, mailbox)
+        if not (ids and room and self._remember(ids, sender, self._next_number)):
+            return self._repeated(ids, sender) or Full()
         first = mailbox.next_position
         self._store(frame, ids, mailbox, sender)
         mailbox.next_position += len(ids)
         mailbox.messages += len(ids)
         mailbox.bytes += len(frame.frame)
         return Accepted(first)
+
+    def remember_publication(self, frame: IncomingFrame, number: int) -> Outcome | None:
+        """Note the ids of a publication as seen; if not all are new, note none and return what it is."""
+        ids, sender = split_ids(frame.message_ids), self._sender(tenant_of(frame.mailbox), frame.sender)
+        return None if ids and self._remember(ids, sender, -number) else self._repeated(ids, sender)
+
+    def copy(self, frame: IncomingFrame, now_ms: int) -> Copy:
+        """Store a publication's copy in its mailbox; as a dead letter if that has no room."""
+        ids, mailbox = split_ids(frame.message_ids), self._mailbox(frame.mailbox)
+        number, first = self._next_number, mailbox.next_position
+        self._store(frame, ids, mailbox, self._sender(tenant_of(frame.mailbox), frame.sender))
+        self._db.executemany("INSERT INTO copied VALUES (?, ?)", [(key, number) for key in dict.fromkeys(ids)])
+        mailbox.next_position += len(ids)
+        if self._room(frame, mailbox):
+            mailbox.messages += len(ids)
+            mailbox.bytes += len(frame.frame)
+            return Copy(frame.mailbox, first)
+        spans = (fresh(len(ids), frame.accept_time_ms)[0].moved(State.DEAD, FULL, now_ms),)
+        sql = "UPDATE frames SET spans = ?, open = 0, end_ms = ? WHERE number = ?"
+        self._db.execute(sql, (to_text(spans), now_ms, number))
+        sql = f"SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES} WHERE frames.number = ?"  # noqa: S608 - constants
+        row = FrameRow(*self._db.execute(sql, (number,)).fetchone())
+        return Copy(frame.mailbox, first, tuple(row.records(spans, frame.message_ids)))
+
+    def _room(self, frame: IncomingFrame, mailbox: _Mailbox) -> bool:
+        limits = self._limits
+        return mailbox.messages + frame.count <= limits.messages and mailbox.bytes + len(frame.frame) <= limits.bytes
 
     def finish(self) -> None:
         """Write what the mailboxes have become."""
@@ -102,24 +127,30 @@ class Accepting:
             [(mailbox.next_position, mailbox.messages, mailbox.bytes, mailbox.number) for mailbox in self._mailboxes.values()],
         )
 
-    def _remember(self, ids: Sequence[bytes], sender: int) -> bool:
+    def _remember(self, ids: Sequence[bytes], sender: int, number: int) -> bool:
         """Note the ids as seen and return whether all were new; if not, note none."""
-        number = self._next_number
         rows = [(key, sender, number) for key in ids]
         if self._db.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows).rowcount == len(ids):
             return True
         self._db.executemany("DELETE FROM seen WHERE id = ? AND sender = ? AND frame = ?", rows)
         return False
 
-    def _repeated(self, ids: Sequence[bytes], sender: int) -> frozenset[int]:
-        before: set[bytes] = set()
+    def _repeated(self, ids: Sequence[bytes], sender: int) -> Outcome | None:
+        """Return what a frame is that was accepted before; None if it is new."""
+        before: dict[bytes, int] = {}
         repeated: set[int] = set()
         for index, key in enumerate(ids):
-            stored = self._db.execute("SELECT 1 FROM seen WHERE id = ? AND sender = ?", (key, sender)).fetchone()
+            stored = self._db.execute("SELECT frame FROM seen WHERE id = ? AND sender = ?", (key, sender)).fetchone()
             if key in before or stored:
                 repeated.add(index)
-            before.add(key)
-        return frozenset(repeated)
+            before.setdefault(key, stored[0] if stored else 0)
+        if len(repeated) < len(ids):
+            return PartlyDuplicate(frozenset(repeated)) if repeated else None
+        number = before[ids[0]] if ids else 0
+        if number >= 0:
+            return Duplicate()
+        (count,) = self._db.execute("SELECT count FROM publications WHERE number = ?", (-number,)).fetchone()
+        return Duplicate(count)
 
     def _store(self, frame: IncomingFrame, ids: Sequence[bytes], mailbox: _Mailbox, sender: int) -> None:
         number = self._next_number
@@ -168,6 +199,11 @@ class Accepting:
             row = self._db.execute(sql, (tenant, name)).fetchone()
         self._senders[tenant, name] = int(row[0])
         return self._senders[tenant, name]
+
+
+def split_ids(packed: bytes) -> list[bytes]:
+    """Return the ids of a frame one by one."""
+    return [packed[start : start + 16] for start in range(0, len(packed), 16)]
 
 
 def open_frames(db: sqlite3.Connection, mailbox: str, first: int, last: int) -> list[FrameRow]:

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 
 from controlplane.backends.spans import delivered, ended, received
-from controlplane.backends.sqlite.database import Database
-from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames
+from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames, split_ids
+from controlplane.backends.sqlite.publications import SqlitePublications, forget_publications
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
-from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, dead_reason
+from controlplane.interfaces.mailbox_store import KEPT_MS, dead_reason
 
 LAST = (1 << 62) - 1
 """A position after every other."""
@@ -17,12 +17,8 @@ FORGOTTEN_AT_ONCE = 5000
 """Frames one call of `expire` forgets; the rest waits for the next, so that it never holds up the writer for long."""
 
 
-class SqliteMailboxStore:
+class SqliteMailboxStore(SqlitePublications):
     """A MailboxStore whose unit is the frame."""
-
-    def __init__(self, database: Database, limits: MailboxLimits) -> None:
-        self._database = database
-        self._limits = limits
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
         """See MailboxStore."""
@@ -95,6 +91,7 @@ class SqliteMailboxStore:
             expired = [record for frame in over for record in move(db, frame, 0, LAST, update)]
             _forget_surplus(db, self._limits.kept)
             _forget_old(db, now_ms - KEPT_MS)
+            forget_publications(db, now_ms - KEPT_MS, FORGOTTEN_AT_ONCE)
             return expired
 
         return await self._database.write(change)
@@ -104,9 +101,10 @@ class SqliteMailboxStore:
 
         def query(db: sqlite3.Connection) -> Sequence[tuple[Record, bytes]]:
             sql = f"""SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES} WHERE +frames.tenant = ? AND +frames.kept = 1
-                      AND frames.number IN (SELECT frame FROM seen WHERE id = ?) ORDER BY frames.number"""  # noqa: S608
+                      AND frames.number IN (SELECT frame FROM seen WHERE id = ? UNION ALL SELECT frame FROM copied WHERE id = ?)
+                      ORDER BY frames.number"""  # noqa: S608 - constants
             found: list[tuple[Record, bytes]] = []
-            for row in db.execute(sql, (tenant_id, message_id)):
+            for row in db.execute(sql, (tenant_id, message_id, message_id)):
                 frame = FrameRow(*row)
                 ids, content = db.execute("SELECT ids, frame FROM contents WHERE number = ?", (frame.number,)).fetchone()
                 found += [(record, content) for record in frame.records(frame.spans, ids) if record.message_id == message_id]
@@ -123,8 +121,8 @@ class SqliteMailboxStore:
             sql += " AND mailboxes.name = ?"
             arguments.append(mailbox)
         if after:
-            sql += " AND frames.oldest_id < ?"
-            arguments.append(after)
+            sql += " AND frames.oldest_id <= ?"
+            arguments.append(after[:16])
         if states and not any(state.final for state in states):
             sql += " AND frames.open > 0"
 
@@ -138,8 +136,8 @@ class SqliteMailboxStore:
                 spans = [span for span in frame.spans if not states or span.state in states]
                 if spans:
                     (ids,) = db.execute("SELECT ids FROM contents WHERE number = ?", (frame.number,)).fetchone()
-                    found += [record for record in frame.records(spans, ids) if not after or record.message_id < after]
-                    found = sorted(found, key=lambda record: (record.message_id, record.sender), reverse=True)[:limit]
+                    found += [record for record in frame.records(spans, ids) if not after or record.key < after]
+                    found = sorted(found, key=lambda record: record.key, reverse=True)[:limit]
             return found
 
         return await self._database.read(query)
@@ -186,7 +184,8 @@ def _forget_old(db: sqlite3.Connection, horizon_ms: int) -> None:
     sql = """SELECT frames.number, frames.sender, contents.ids FROM frames JOIN contents USING (number)
              WHERE open = 0 AND end_ms <= ? ORDER BY end_ms LIMIT ?"""
     for number, sender, ids in db.execute(sql, (horizon_ms, FORGOTTEN_AT_ONCE)).fetchall():
-        keys = [(ids[start : start + 16], sender) for start in range(0, len(ids), 16)]
-        db.executemany("DELETE FROM seen WHERE id = ? AND sender = ?", keys)
+        keys = split_ids(ids)
+        db.executemany("DELETE FROM seen WHERE id = ? AND sender = ? AND frame = ?", [(key, sender, number) for key in keys])
+        db.executemany("DELETE FROM copied WHERE id = ? AND frame = ?", [(key, number) for key in keys])
         db.execute("DELETE FROM frames WHERE number = ?", (number,))
         db.execute("DELETE FROM contents WHERE number = ?", (number,))

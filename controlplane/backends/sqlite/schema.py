@@ -50,7 +50,22 @@ _FIRST = (
         id BLOB NOT NULL, sender INTEGER NOT NULL, frame INTEGER NOT NULL, PRIMARY KEY (id, sender)) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_TOPICS = (
+    """CREATE TABLE subscriptions (
+        tenant TEXT NOT NULL, topic TEXT NOT NULL, mailbox TEXT NOT NULL, PRIMARY KEY (tenant, topic, mailbox)) WITHOUT ROWID""",
+    "CREATE INDEX subscriptions_by_mailbox ON subscriptions (tenant, mailbox)",
+    # One row a frame to many. Its ids are in `seen` with `frame` = -number; `made` counts copies in the order of `recipients`.
+    """CREATE TABLE publications (
+        number INTEGER PRIMARY KEY, tenant TEXT NOT NULL, mailbox TEXT NOT NULL, sender TEXT NOT NULL, type TEXT NOT NULL,
+        ids BLOB NOT NULL, accept_ms INTEGER NOT NULL, expire_ms INTEGER NOT NULL, frame BLOB NOT NULL, recipients TEXT NOT NULL,
+        count INTEGER NOT NULL, made INTEGER NOT NULL)""",
+    "CREATE INDEX publications_unfinished ON publications (number) WHERE made < count",
+    "CREATE INDEX publications_ended ON publications (MAX(accept_ms, expire_ms)) WHERE made = count",
+    # Which frames are copies: what `seen` is for the others.
+    "CREATE TABLE copied (id BLOB NOT NULL, frame INTEGER NOT NULL, PRIMARY KEY (id, frame)) WITHOUT ROWID",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS)
 """Statements that lead from version n to n + 1."""
 
 

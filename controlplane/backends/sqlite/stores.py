@@ -10,10 +10,12 @@ from controlplane.backends.sqlite.agent_store import SqliteAgentStore
 from controlplane.backends.sqlite.database import Database
 from controlplane.backends.sqlite.event_log import SqliteEventLog
 from controlplane.backends.sqlite.mailbox_store import SqliteMailboxStore
+from controlplane.backends.sqlite.subscription_store import SqliteSubscriptionStore
 from controlplane.backends.sqlite.task_store import SqliteTaskStore
 from controlplane.interfaces.event_log import KEPT_EVENTS
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
+from controlplane.interfaces.subscription_store import SubscriptionLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,13 @@ class SqliteStores(Stores):
         await self.database.close()
 
 
-def open_sqlite(path: Path, clock: Clock, limits: MailboxLimits, kept_events: int = KEPT_EVENTS) -> SqliteStores:
+def open_sqlite(
+    path: Path,
+    clock: Clock,
+    limits: MailboxLimits,
+    kept_events: int = KEPT_EVENTS,
+    subscriptions: SubscriptionLimits | None = None,
+) -> SqliteStores:
     """Open the stores of a database file, made if it is missing.
 
     Raises:
@@ -40,5 +48,6 @@ def open_sqlite(path: Path, clock: Clock, limits: MailboxLimits, kept_events: in
         mailboxes=SqliteMailboxStore(database, limits),
         agents=SqliteAgentStore(database),
         events=SqliteEventLog(database, kept_events),
+        subscriptions=SqliteSubscriptionStore(database, subscriptions or SubscriptionLimits()),
         database=database,
     )

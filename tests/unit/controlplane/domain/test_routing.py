@@ -30,17 +30,49 @@ NOW = 1_000_000
         ("agent-1", Recipient(Owner.AGENT, "agent-1")),
         (f"task/{TASK}", Recipient(Owner.TASK, TASK)),
         ("operator", Recipient(Owner.OPERATOR, "operator")),
+        ("topic/build.failed", Recipient(Owner.TOPIC, "build.failed")),
+        ("broadcast", Recipient(Owner.EVERYONE, "broadcast")),
     ],
 )
-def test_a_recipient_is_an_agent_a_task_or_the_operator(text: str, recipient: Recipient) -> None:
+def test_a_recipient_is_an_agent_a_task_the_operator_a_topic_or_everyone(text: str, recipient: Recipient) -> None:
     assert routing.parse_recipient(text) == recipient
     assert recipient.name == text
 
 
-@pytest.mark.parametrize("text", ["", "Agent", "a/b", "task/", "task/task_12", "../x", "agent 1", "-a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Agent",
+        "a/b",
+        "task/",
+        "task/task_12",
+        "../x",
+        "agent 1",
+        "-a",
+        "topic/",
+        "topic/A",
+        "topic/a/b",
+        "topic/broadcast",
+        "broadcast/x",
+    ],
+)
 def test_anything_else_is_no_recipient(text: str) -> None:
     with pytest.raises(InvalidArgumentError):
         routing.parse_recipient(text)
+
+
+def test_only_topics_and_everyone_are_shared() -> None:
+    shared = {text: routing.is_shared(text) for text in ("topic/x", "broadcast", "agent-1", f"task/{TASK}", "operator", "topic")}
+    assert [text for text, is_shared in shared.items() if is_shared] == ["topic/x", "broadcast"]
+
+
+def test_what_is_shared_goes_to_each_mailbox_once_and_never_back() -> None:
+    names = ["b", "agent-1", f"task/{TASK}", "b", "operator"]
+    assert routing.shared_with("agent/agent-1", names) == ("b", "operator", f"task/{TASK}")
+    assert routing.shared_with(f"task/{TASK}", names) == ("agent-1", "b", "operator")
+    assert routing.shared_with("operator", names) == ("agent-1", "b", f"task/{TASK}")
+    assert routing.shared_with(routing.CONDUCTOR, ["b"]) == ("b",)
 
 
 def test_a_mailbox_begins_with_its_tenant_and_can_be_told_without_it() -> None:

@@ -12,6 +12,7 @@ from claude_conductor.errors import TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT
 from controlplane.domain.message import Accepted, Header, IncomingFrame, Outcome, Quality
 from controlplane.domain.routing import Bounds, Shape
+from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.work import Work
 
@@ -52,7 +53,10 @@ class Ignoring:
 async def test_a_message_whose_sender_goes_away_during_the_commit_is_still_delivered():
     store, mail = GatedStore(), ToldMail()
     async with asyncio.TaskGroup() as group:
-        relay = Relay(store, mail, OpenDirectory(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group))  # type: ignore[arg-type]
+        relay = Relay(
+            *(store, mail, OpenDirectory(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group)),  # type: ignore[arg-type]
+            publishing=Publishing(*[None] * 7),  # type: ignore[arg-type]
+        )
         header = Header("b", "t", Quality.DURABLE, 0, 0, IDS)
         accepting = asyncio.create_task(relay.accept([Offer(DEFAULT_TENANT, "agent/a", header, Shape(1, 10), b"frame")]))
         await store.asked.wait()

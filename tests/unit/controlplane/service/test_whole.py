@@ -18,6 +18,7 @@ from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
@@ -27,6 +28,7 @@ from controlplane.domain.task import FailureKind, IsolationStatus, Lease, Result
 from controlplane.domain.task_machine import CancelRequested, Completed, Leased, Started, admit
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
+from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.intake import Intake, Submission
 from controlplane.service.relay import Offer
 from controlplane.service.sessions import Hello
@@ -173,7 +175,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     clock = SystemClock()
     tasks, mailboxes, agents = Tasks(clock), Mailboxes(MailboxLimits()), Agents()
     gate = tasks.gate = mailboxes.gate = Gate()
-    stores = Stores(tasks, mailboxes, agents, MemoryEventLog())
+    stores = Stores(tasks, mailboxes, agents, MemoryEventLog(), MemorySubscriptionStore(SubscriptionLimits()))
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:
         work = Work(group)
