@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -35,6 +36,26 @@ def agent_ids(incomplete: str) -> list[tuple[str, str]]:
             return [(agent.agent_id, agent.host) for agent in agents if agent.agent_id.startswith(incomplete)]
 
     return _quietly(ask)
+
+
+def topics(incomplete: str) -> list[tuple[str, str]]:
+    """Return names of topics somebody is subscribed to, with how many are."""
+
+    async def ask() -> list[tuple[str, str]]:
+        async with asyncio.timeout(_PATIENCE), connect() as conductor:
+            counts = Counter(each.topic for each in await conductor.messages.subscriptions())
+            found = [(topic, f"{count} subscribed") for topic, count in sorted(counts.items()) if topic.startswith(incomplete)]
+            return found[:_MOST]
+
+    return _quietly(ask)
+
+
+def recipients(incomplete: str) -> list[tuple[str, str]]:
+    """Return who a message can be sent to: agents, topics, everyone."""
+    if incomplete.startswith("topic/"):
+        return [(f"topic/{name}", about) for name, about in topics(incomplete.removeprefix("topic/"))]
+    shared = (("broadcast", "everyone"), ("topic/", "its subscribers"))
+    return [*agent_ids(incomplete), *(each for each in shared if each[0].startswith(incomplete))]
 
 
 def _quietly(ask: Callable[[], Coroutine[Any, Any, list[tuple[str, str]]]]) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from claude_conductor.cli import commands, complaint, output, session
-from claude_conductor.cli.completion import agent_ids
+from claude_conductor.cli.completion import agent_ids, recipients
+from claude_conductor.cli.completion import topics as topic_names
 from claude_conductor.cli.output import Column, Format, FormatOption
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.telemetry.traces import open_tracer, span
@@ -48,7 +49,9 @@ RECEIVED = (
 
 @app.command()
 def send(
-    recipient: Annotated[str, typer.Argument(autocompletion=agent_ids, help="Id of an agent, or task/TASK_ID.")],
+    recipient: Annotated[
+        str, typer.Argument(autocompletion=recipients, help="Id of an agent, task/TASK_ID, topic/NAME or broadcast.")
+    ],
     text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")] = "",
     file: Annotated[Path | None, typer.Option("--file", help="Say what is in this file.")] = None,
     type_: Annotated[str, typer.Option("--type", help="What kind of message it is.")] = "status_update",
@@ -82,8 +85,13 @@ def send(
         finally:
             tracer.shutdown()
         again = " (it was there already)" if sent.duplicate else ""
-        plain = {"message_id": sent.message_id, "duplicate": sent.duplicate}
-        output.show_one(form, plain, lambda: [("accepted", sent.message_id + again)], sent.message_id)
+        plain = {"message_id": sent.message_id, "duplicate": sent.duplicate, "recipients": sent.recipients}
+        facts = [("accepted", sent.message_id + again)]
+        if sent.recipients != 1 or recipient.startswith("topic/") or recipient == "broadcast":
+            facts.append(("recipients", str(sent.recipients)))
+        output.show_one(form, plain, lambda: facts, sent.message_id)
+        if not sent.recipients:
+            complaint.note("  next: nobody got it; `conductor messages topics` shows who is subscribed to what")
 
     session.run(run())
 
@@ -113,7 +121,9 @@ def show(message: Annotated[str, typer.Argument(help="Id of a message.")], form:
     async def run() -> None:
         async with session.connect() as conductor:
             records = await conductor.messages.get(message)
-        if form is Format.TABLE:
+        if not records:
+            complaint.note("  it was accepted, and there was nobody to get it")
+        elif form is Format.TABLE:
             for record in records:
                 output.facts(_lines(record))
         else:
@@ -142,6 +152,51 @@ def fetch(
                 await conductor.messages.acknowledge([message.position for message in received])
             elif received:
                 complaint.note("  next: `conductor messages fetch --ack` takes them out of the mailbox")
+
+    session.run(run())
+
+
+TOPICS = (Column("TOPIC", lambda each: each.topic), Column("MAILBOX", lambda each: each.mailbox))
+Topic = Annotated[str, typer.Argument(autocompletion=topic_names, help="Name of a topic, or broadcast for messages to everyone.")]
+
+
+@app.command()
+def subscribe(topic: Topic) -> None:
+    """Get what is sent to a topic into your own mailbox."""
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            await conductor.messages.subscribe(topic)
+        complaint.note(f"  subscribed to {topic}; `conductor messages fetch` reads your mailbox")
+
+    session.run(run())
+
+
+@app.command()
+def unsubscribe(
+    topic: Topic, mailbox: Annotated[str, typer.Option("--of", help="End it for this mailbox, not your own.")] = ""
+) -> None:
+    """End a subscription; what came already stays."""
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            await conductor.messages.unsubscribe(topic, mailbox=mailbox)
+
+    session.run(run())
+
+
+@app.command()
+def topics(
+    topic: Annotated[str, typer.Argument(autocompletion=topic_names, help="Only this one.")] = "",
+    mailbox: Annotated[str, typer.Option("--of", autocompletion=agent_ids, help="Only this mailbox.")] = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List which mailboxes are subscribed to which topics."""
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            found = await conductor.messages.subscriptions(topic=topic, mailbox=mailbox)
+        output.show_rows(form, found, TOPICS, lambda each: each.topic, "no subscriptions")
 
     session.run(run())
 

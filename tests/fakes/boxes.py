@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal
@@ -45,10 +46,11 @@ class Boxes:
         return found
 
 
-def delivery(mailbox: str, first: int, *texts: str, attempt: int = 1) -> pb.Delivery:
-    """Return a delivery of consecutive messages."""
+def delivery(mailbox: str, first: int, *texts: str, attempt: int = 1, **sent: Any) -> pb.Delivery:
+    """Return a delivery of consecutive messages; `sent` is what their sender wrote on the frame."""
+    head = {"recipient": mailbox, "message_ids": bytes(16 * len(texts)), **sent}
     frame = message_pb2.MessageFrame(
-        header=message_pb2.FrameHeader(recipient=mailbox, message_ids=bytes(16 * len(texts))),
+        header=message_pb2.FrameHeader(**head),
         envelopes=[message_pb2.Envelope(id=text, data=text.encode()) for text in texts],
     )
     header = message_pb2.DeliveryHeader(mailbox=mailbox, sender="agent/x", first_position=first, attempt=attempt)

@@ -51,6 +51,7 @@ class World:
     """(stream, data) of every task."""
     artefacts: dict[str, bytes] = field(default_factory=dict)
     mailbox: list[message_service_pb2.ReceivedMessage] = field(default_factory=list)
+    subscriptions: list[message_service_pb2.Subscription] = field(default_factory=list)
     sent: list[message_service_pb2.SendMessageRequest] = field(default_factory=list)
     submitted: list[task_service_pb2.SubmitTaskRequest] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
@@ -200,7 +201,9 @@ class Servicers(
     async def SendMessage(self, request, context):  # noqa: N802
         await self._check(context)
         self.world.sent.append(request)
-        return message_service_pb2.SendMessageResponse(message_id=request.envelope.id or "msg_" + "a" * 32)
+        count = 0 if request.recipient == "topic/empty" else 1
+        message_id = request.envelope.id or "msg_" + "a" * 32
+        return message_service_pb2.SendMessageResponse(message_id=message_id, recipient_count=count)
 
     async def FetchMessages(self, request, context):  # noqa: N802
         await self._check(context)
@@ -215,6 +218,25 @@ class Servicers(
         await self._check(context)
         record = message_pb2.MessageRecord(message_id=request.message_id, state=message_pb2.MESSAGE_STATE_ACKED)
         return message_service_pb2.GetMessageResponse(records=[record])
+
+    async def Subscribe(self, request, context):  # noqa: N802
+        await self._check(context)
+        self.world.subscriptions.append(message_service_pb2.Subscription(topic=request.topic, mailbox="operator"))
+        return message_service_pb2.MessageServiceSubscribeResponse()
+
+    async def Unsubscribe(self, request, context):  # noqa: N802
+        await self._check(context)
+        gone = (request.topic, request.mailbox or "operator")
+        self.world.subscriptions = [each for each in self.world.subscriptions if (each.topic, each.mailbox) != gone]
+        return message_service_pb2.MessageServiceUnsubscribeResponse()
+
+    async def ListSubscriptions(self, request, context):  # noqa: N802
+        await self._check(context)
+        found = [each for each in self.world.subscriptions if not request.topic or each.topic == request.topic]
+        start = int(request.page_token or 0)
+        token = str(start + self.world.page) if start + self.world.page < len(found) else ""
+        page = found[start : start + self.world.page]
+        return message_service_pb2.MessageServiceListSubscriptionsResponse(subscriptions=page, next_page_token=token)
 
     async def ListMessages(self, request, context):  # noqa: N802
         await self._check(context)

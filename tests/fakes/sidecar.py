@@ -55,6 +55,7 @@ class Sidecar:
         self.revoked: asyncio.Queue[task_pb2.Lease] = asyncio.Queue()
         self.moves: asyncio.Queue[pb.Move] = asyncio.Queue()
         self.refused: dict[int, pb.Refused] = {}
+        self.published: dict[int, int] = {}
         self.credit_messages = 0
         self.ended: grpc.aio.AioRpcError | None = None
         self._changed = asyncio.Condition()
@@ -132,6 +133,7 @@ class Sidecar:
                         self.positions[frame.header.mailbox] = last
                     await self.delivered.put(frame)
             case "committed":
+                self.published.update({each.sequence: each.recipients for each in answer.committed.published})
                 self.refused.update({refused.sequence: refused for refused in answer.committed.refused})
                 self._forget(answer.committed.sequence)
             case "assignment":

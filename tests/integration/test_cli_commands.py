@@ -281,6 +281,20 @@ def test_messages_are_sent_shown_fetched_and_acknowledged(conductor: CommandLine
     assert "accepted" in conductor("messages", "list", "--to", "agent-1").stdout
 
 
+def test_topics_are_subscribed_to_written_to_and_listed(conductor: CommandLine, world: World):
+    world.page = 1
+    for topic in ("news", "more"):
+        conductor("messages", "subscribe", topic)
+    assert conductor("messages", "topics", "-o", "name").stdout.split() == ["news", "more"]
+    conductor("messages", "unsubscribe", "more")
+    assert "operator" in conductor("messages", "topics", "news").stdout
+    assert "no subscriptions" in conductor("messages", "topics", "more").stdout
+    told = conductor("messages", "send", "topic/news", "hello")
+    assert "recipients" in told.stdout
+    assert "next:" not in told.stderr
+    assert "conductor messages topics" in conductor("messages", "send", "topic/empty", "hello").stderr
+
+
 def test_events_end_with_what_happened_unless_they_are_followed(conductor: CommandLine, world: World):
     world.events = [event_pb2.Event(cursor=n, type="task.queued", task_id="task_1", summary=f"number {n}") for n in (1, 2)]
 

@@ -34,7 +34,18 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
         self.asked.append(request)
         if request.recipient == "nobody":
             await status.abort(context, errors.AgentNotFoundError(agent_id="nobody"))
-        return local_service_pb2.SendResponse(message_id="msg_1")
+        return local_service_pb2.SendResponse(message_id="msg_1", recipient_count=3)
+
+    async def Subscribe(self, request, context):  # noqa: N802
+        self.asked.append(request)
+        return local_service_pb2.SubscribeResponse()
+
+    async def Unsubscribe(self, request, context):  # noqa: N802
+        self.asked.append(request)
+        return local_service_pb2.UnsubscribeResponse()
+
+    async def ListSubscriptions(self, request, context):  # noqa: N802
+        return local_service_pb2.ListSubscriptionsResponse(topics=["news"])
 
     async def Fetch(self, request, context):  # noqa: N802
         self.asked.append(request)
@@ -116,6 +127,25 @@ async def test_a_message_is_built_from_words_or_taken_as_an_envelope(agent: Agen
     assert second.quality == message_pb2.QUALITY_DURABLE
     with pytest.raises(errors.AgentNotFoundError):
         await agent.send("nobody", b"x")
+
+
+async def test_who_publishes_is_told_how_many_get_it(agent: AgentClient, door: Door):
+    sent = await agent.publish("topic/news", b"hello", type="note", ephemeral=True)
+
+    assert (sent.message_id, sent.recipients) == ("msg_1", 3)
+    assert (door.asked[0].recipient, door.asked[0].quality) == ("topic/news", message_pb2.QUALITY_EPHEMERAL)
+    assert door.asked[0].envelope.type == "note"
+
+
+async def test_topics_are_subscribed_to_listed_and_left(agent: AgentClient, door: Door):
+    await agent.subscribe("news")
+    assert await agent.subscriptions() == ["news"]
+    await agent.unsubscribe("news")
+
+    assert [(type(request).__name__, request.topic) for request in door.asked] == [
+        ("SubscribeRequest", "news"),
+        ("UnsubscribeRequest", "news"),
+    ]
 
 
 async def test_messages_are_fetched_and_acknowledged_by_position(agent: AgentClient, door: Door):

@@ -56,6 +56,18 @@ async def test_a_message_goes_through_its_states(boxes: Boxes):
     assert second.envelope.data == b"b"
 
 
+async def test_a_message_says_what_it_was_addressed_to_also_after_a_restart(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a", recipient="topic/news"))
+    await boxes.inbox.deliver(delivery("agent-1", 2, "b"))
+    await boxes.inbox.deliver(delivery("agent-1", 0, "c", recipient="broadcast"))
+    fetched = await boxes.inbox.fetch(10, 0)
+    assert [message.addressed_to for message in fetched] == ["topic/news", "", "broadcast"]
+    again = await boxes.restart()
+    await again.inbox.new_process("agent-1")
+    assert [message.addressed_to for message in await again.inbox.fetch(10, 0)] == ["topic/news", ""]
+    await again.close()
+
+
 async def test_an_answer_to_the_agent_is_bounded_in_bytes(boxes: Boxes):
     for position in (1, 2, 3):
         await boxes.inbox.deliver(delivery("agent-1", position, "x" * 500_000))

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from agent_sidecar.uplink.frames import Frame, Kind
 from agent_sidecar.uplink.journal import Journal
 from claude_conductor.errors import AlreadyRunningError, HomeUnusableError, StoreUnavailableError
-from tests.fakes.boxes import Boxes
+from tests.fakes.boxes import Boxes, delivery
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITER = """
@@ -35,6 +36,24 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_the_journal_of_an_older_sidecar_is_gone_on_with(tmp_path: Path):
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path)) as older:
+        older.execute(
+            """CREATE TABLE inbound (mailbox TEXT NOT NULL, position INTEGER NOT NULL, attempt INTEGER NOT NULL,
+               seen INTEGER NOT NULL, sender TEXT NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (mailbox, position))
+               WITHOUT ROWID"""
+        )
+        older.execute("INSERT INTO inbound VALUES ('agent-1', 1, 1, 0, 'operator', x'')")
+        older.commit()
+    boxes = Boxes(path)
+    await boxes.open()
+    await boxes.inbox.deliver(delivery("agent-1", 2, "b", recipient="topic/x"))
+    boxes = await boxes.restart()
+    assert [(each.position, each.addressed_to) for each in await boxes.inbox.fetch(10, 0)] == [(1, ""), (2, "topic/x")]
+    await boxes.close()
 
 
 async def test_a_killed_writer_loses_nothing_it_was_promised(tmp_path: Path):

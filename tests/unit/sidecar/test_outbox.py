@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent_sidecar.isolation.interface import Level
 from agent_sidecar.run.task import InForce, Lease, Patch, Result, Usage
-from agent_sidecar.uplink.frames import Frame, Kind, Refusal, numbered
+from agent_sidecar.uplink.frames import Frame, Kind, Published, Refusal, numbered
 from agent_sidecar.uplink.outbox import OutboxLimits
 from agent_sidecar.uplink.reporting import Reporting, without_patch
 from agent_sidecar.uplink.sending import Sender
@@ -197,6 +197,19 @@ async def test_each_sender_hears_what_became_of_its_message(boxes: Boxes):
     boxes.outbox.committed(second.sequence, {second.sequence: Refusal("AGENT_NOT_FOUND", "nobody")})
     with pytest.raises(AgentNotFoundError, match="nobody"):
         await bad
+
+
+async def test_a_sender_hears_for_how_many_mailboxes_its_message_was_taken(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    many = asyncio.create_task(sender.send(header("topic/a", 1), message_pb2.Envelope(data=b"1"), 5))
+    (first,) = await next_frames(boxes)
+    boxes.outbox.committed(first.sequence, {}, {first.sequence: Published(0)})
+    assert await many == 0
+    one = asyncio.create_task(sender.send(header("b", 2), message_pb2.Envelope(data=b"2"), 5))
+    (second,) = await next_frames(boxes, 1)
+    boxes.outbox.committed(second.sequence, {})
+    assert await one == 1
 
 
 async def test_messages_that_come_while_the_journal_is_busy_share_a_frame_in_order(boxes: Boxes):
