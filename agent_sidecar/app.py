@@ -104,7 +104,7 @@ class Sidecar:
             stack.push_async_callback(journal.close)
             outbox = Outbox(journal)
             outbox.load(connection)
-            inbox = Inbox(journal, outbox)
+            inbox = Inbox(journal, outbox, clock=self._clock)
             inbox.load(connection)
             journal.start()
             sender = Sender(outbox)

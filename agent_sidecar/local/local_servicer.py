@@ -10,6 +10,7 @@ import grpc
 from google.protobuf import duration_pb2
 
 from agent_sidecar.isolation.interface import Level
+from agent_sidecar.local.asking import ask, patience
 from agent_sidecar.local.calls import ControlPlane
 from agent_sidecar.local.mail import Letters, Post
 from agent_sidecar.run.rate import Bucket
@@ -81,6 +82,10 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     async def Send(self, request: pb.SendRequest, context: Context) -> pb.SendResponse:
         """Send a message."""
         return await self._answer(context, self._send(request, context.time_remaining()))
+
+    async def Request(self, request: pb.RequestRequest, context: Context) -> pb.RequestResponse:
+        """Send a message and wait for its answer."""
+        return await self._answer(context, self._request(request, context.time_remaining()))
 
     async def Subscribe(self, request: pb.SubscribeRequest, context: Context) -> pb.SubscribeResponse:
         """Have messages to a topic come to the agent."""
@@ -191,6 +196,18 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     def _sender_task(self) -> str:
         present = self._to.desk.present
         return present.lease.task_id if present is not None and not self._to.desk.own_mailbox else ""
+
+    async def _request(self, request: pb.RequestRequest, remaining: float | None) -> pb.RequestResponse:
+        seconds = patience(request, remaining)
+        asked = pb.SendRequest(recipient=request.recipient, envelope=request.envelope, quality=request.quality)
+        asked.envelope.id = asked.envelope.id or self._to.mint("msg_")
+        asked.time_to_live.FromMilliseconds(max(1, int(seconds * 1000)))
+
+        async def send(wait: float) -> int:
+            return (await self._send(asked, wait)).recipient_count
+
+        reply = await ask(self._to.letters, self._to.clock, send, asked.envelope.id, seconds)
+        return pb.RequestResponse(reply=reply)
 
     def _own_mailbox(self) -> str:
         present = self._to.desk.present

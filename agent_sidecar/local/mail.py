@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from claude_conductor.v1 import message_pb2, message_service_pb2
@@ -24,6 +25,18 @@ class Letters(Protocol):
 
     async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this agent process has not fetched, in order, waiting `wait` seconds for the first."""
+
+    def expecting(self, message_id: str) -> AbstractContextManager[None]:
+        """Keep answers to a message for `reply` as long as this lasts."""
+
+    async def reply(self, message_id: str, wait: float, *, bounces: bool) -> message_service_pb2.ReceivedMessage | None:
+        """Return the first answer to a message, None after `wait` seconds without one; others keep waiting in their order.
+
+        Args:
+            message_id: What is answered; within `expecting`.
+            wait: Seconds.
+            bounces: Whether the control plane's word that it came back is an answer.
+        """
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Return once the acknowledgement is journalled.

@@ -28,6 +28,8 @@ class Item:
     """What it was sent to, if that is not this mailbox."""
     expire_ms: int = 0
     """Milliseconds since the epoch after which it is not shown any more; 0: the control plane knows."""
+    answers: str = ""
+    """Id of the message it answers."""
 
     def received(self, mailbox: str) -> message_service_pb2.ReceivedMessage:
         """Return it as the agent gets it."""
@@ -48,7 +50,8 @@ def load(connection: sqlite3.Connection) -> Iterator[tuple[str, Item]]:
     columns = "mailbox, position, attempt, sender, envelope, seen, addressed, expire_ms"
     rows = connection.execute(f"SELECT {columns} FROM inbound ORDER BY mailbox, position")  # noqa: S608 - our own names
     for mailbox, position, attempt, sender, envelope, seen, addressed, expire_ms in rows.fetchall():
-        yield mailbox, Item(position, attempt, sender, envelope, bool(seen), addressed, expire_ms)
+        answers = message_pb2.Envelope.FromString(envelope).correlation_id
+        yield mailbox, Item(position, attempt, sender, envelope, bool(seen), addressed, expire_ms, answers)
 
 
 def cursors(connection: sqlite3.Connection) -> dict[str, int]:

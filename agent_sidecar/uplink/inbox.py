@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -21,11 +21,14 @@ from agent_sidecar.uplink.frames import Frame, Kind
 from agent_sidecar.uplink.inbound import Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
+from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 _log = logging.getLogger(__name__)
 ATTEMPTS: Final = 5
+CONDUCTOR: Final = "conductor"
+"""Sender of the control plane's own notices."""
 _NEVER: Final = (1 << 63) - 1
 _REPEAT_SECONDS: Final = 0.5
 FETCH_BYTES: Final = 2 << 20
@@ -47,10 +50,12 @@ class Inbox:
         journal: Opened.
         outbox: Takes receipts.
         limits: Bounds; the control plane is told as credit.
+        clock: Says when messages have expired.
     """
 
-    def __init__(self, journal: Journal, outbox: Outbox, limits: InboxLimits | None = None) -> None:
+    def __init__(self, journal: Journal, outbox: Outbox, limits: InboxLimits | None = None, clock: Clock | None = None) -> None:
         self._journal = journal
+        self._clock = clock or SystemClock()
         self._outbox = outbox
         self._limits = limits or InboxLimits()
         self._boxes: dict[str, dict[int, Item]] = {}
@@ -60,6 +65,10 @@ class Inbox:
         self._arrived = asyncio.Event()
         self._passing: deque[tuple[str, Item]] = deque(maxlen=self._limits.messages)
         """Ephemeral messages: position 0, no receipts, gone with the process."""
+        self._expected: Counter[str] = Counter()
+        """Messages whose answers are waited for."""
+        self._next_expiry = _NEVER
+        """Nothing unseen expires before; milliseconds since the epoch."""
         self._held = [0, 0]
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
@@ -113,10 +122,12 @@ class Inbox:
         for index, envelope in enumerate(frame.frame.envelopes):
             position = header.first_position + index
             item = Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
-            item.addressed, item.expire_ms = addressed, min(sent.expire_time_ms, _NEVER)
+            item.addressed, item.answers = addressed, envelope.correlation_id
+            item.expire_ms = min(sent.expire_time_ms, _NEVER)
             if header.first_position == 0:
                 item.position = 0
                 self._passing.append((header.mailbox, item))
+                self._next_expiry = min(self._next_expiry, item.expire_ms or _NEVER)
             elif position > self._cursors.get(header.mailbox, 0):
                 new.append((header.mailbox, item))
             elif position not in self._boxes.get(header.mailbox, {}):
@@ -158,8 +169,45 @@ class Inbox:
             except TimeoutError:
                 return []
             chosen = self._unseen(most)
-        if not chosen:
-            return []
+        return await self._show(chosen) if chosen else []
+
+    @contextmanager
+    def expecting(self, message_id: str) -> Iterator[None]:
+        """Keep answers to a message for `reply` as long as this lasts; what it leaves is fetched like any message."""
+        self._expected[message_id] += 1
+        try:
+            yield
+        finally:
+            self._expected[message_id] -= 1
+            self._expected += Counter()  # forgets what is at 0
+            self._arrived.set()
+
+    async def reply(self, message_id: str, wait: float, *, bounces: bool) -> message_service_pb2.ReceivedMessage | None:
+        """Return the first answer to a message, None after `wait` seconds without one; others keep waiting in their order.
+
+        One that an earlier call took and that is not acknowledged is returned again: that call's answer was lost.
+
+        Args:
+            message_id: What is answered; within `expecting`.
+            wait: Seconds.
+            bounces: Whether the control plane's word that it came back is an answer.
+        """
+        try:
+            async with asyncio.timeout(wait):
+                while not (found := self._answers(message_id, bounces=bounces)):
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            return None
+        return (await self._show(found))[0]
+
+    def _answers(self, message_id: str, *, bounces: bool) -> list[tuple[str, Item]]:
+        self._expire()
+        everything = chain(((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values()), self._passing)
+        answers = (pair for pair in everything if pair[1].answers == message_id and (bounces or pair[1].sender != CONDUCTOR))
+        return list(islice(answers, 1))
+
+    async def _show(self, chosen: Sequence[tuple[str, Item]]) -> list[message_service_pb2.ReceivedMessage]:
         for _, item in chosen:
             item.seen = True
         places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
@@ -224,6 +272,7 @@ class Inbox:
     async def _offer_again(self, mailbox: str) -> None:
         seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
         given_up = [item for item in seen if item.attempt >= ATTEMPTS]
+        self._next_expiry = 0
         for item in seen:
             item.seen = False
             item.attempt += 1
@@ -235,12 +284,37 @@ class Inbox:
                 self._drop(mailbox, item.position)
         await self._journal.submit(inbound.reoffer(mailbox))
 
+    def _expire(self) -> None:
+        """Forget what nobody has seen and whose time is over; the control plane notes its end by itself."""
+        now_ms = int(self._clock.now() * 1000)
+        if now_ms < self._next_expiry:
+            return
+        over = [
+            (mailbox, item.position)
+            for mailbox, box in self._boxes.items()
+            for item in box.values()
+            if not item.seen and 0 < item.expire_ms <= now_ms
+        ]
+        for mailbox, position in over:
+            self._drop(mailbox, position)
+        if over:
+            self._journal.submit(inbound.delete(over))
+        fresh = (pair for pair in self._passing if pair[1].seen or not 0 < pair[1].expire_ms <= now_ms)
+        self._passing = deque(fresh, self._limits.messages)
+        left = chain((item for box in self._boxes.values() for item in box.values()), (item for _, item in self._passing))
+        self._next_expiry = min((item.expire_ms for item in left if item.expire_ms and not item.seen), default=_NEVER)
+        self._grant()
+
     def _unseen(self, most: int) -> list[tuple[str, Item]]:
+        self._expire()
         journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
         passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
+        waiting = chain(journalled, passing)
+        if self._expected:
+            waiting = chain(pair for pair in waiting if pair[1].answers not in self._expected)
         chosen: list[tuple[str, Item]] = []
         size = 0
-        for mailbox, item in islice(chain(journalled, passing), most):
+        for mailbox, item in islice(waiting, most):
             size += len(item.envelope)
             if chosen and size > FETCH_BYTES:
                 break
@@ -249,6 +323,7 @@ class Inbox:
 
     def _put(self, mailbox: str, item: Item) -> None:
         self._boxes.setdefault(mailbox, {})[item.position] = item
+        self._next_expiry = min(self._next_expiry, item.expire_ms or _NEVER)
         self._held[0] += 1
         self._held[1] += len(item.envelope)
 

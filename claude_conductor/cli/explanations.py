@@ -81,6 +81,10 @@ EXPLANATIONS: Final = {
         "The recipient does not read as fast as others write to it, or has not connected for a long time.",
         "`conductor messages list --to AGENT --state accepted`",
     ),
+    "SUBSCRIPTION_LIMIT": Explanation(
+        "A mailbox wanted more topics than `limits.subscriptions`, or a topic has as many mailboxes as `limits.subscribers`.",
+        "`conductor messages topics`",
+    ),
     "HOP_LIMIT_REACHED": Explanation(
         "Agents forward the same message to each other, probably in a circle.",
         "`conductor messages show MESSAGE` shows its way",

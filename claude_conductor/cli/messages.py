@@ -96,6 +96,31 @@ def send(
     session.run(run())
 
 
+@app.command()
+def ask(
+    recipient: Annotated[
+        str, typer.Argument(autocompletion=recipients, help="Id of an agent, task/TASK_ID, topic/NAME or broadcast.")
+    ],
+    text: Annotated[str, typer.Argument(help="What to ask; `-` reads it from standard input.")] = "",
+    file: Annotated[Path | None, typer.Option("--file", help="Ask what is in this file.")] = None,
+    type_: Annotated[str, typer.Option("--type", help="What kind of message it is.")] = "question",
+    timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, 1h at most.")] = "30s",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Send a message and show its answer; without one in time it is not delivered any more."""
+    data, seconds = _payload(text, file), parse_duration(timeout)
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            reply = await conductor.messages.request(recipient, data, type=type_, timeout=seconds)
+        if form is Format.TABLE:
+            output.facts([("from", reply.sender), ("message", reply.envelope.id), ("text", _text(reply.envelope))])
+        else:
+            output.show_rows(form, [reply], RECEIVED, lambda message: str(message.envelope.id), "")
+
+    session.run(run())
+
+
 @app.command("list")
 def list_(
     recipient: Annotated[str, typer.Option("--to", autocompletion=agent_ids, help="Only this mailbox.")] = "",

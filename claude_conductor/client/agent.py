@@ -108,6 +108,37 @@ class AgentClient:
         answer = await self._send(recipient, envelope, ephemeral=ephemeral, time_to_live=time_to_live)
         return Sent(answer.message_id, recipients=answer.recipient_count)
 
+    async def request(
+        self,
+        recipient: str,
+        data: bytes | message_pb2.Envelope,
+        *,
+        type: str = "question",  # noqa: A002 - the envelope's own word
+        timeout: float = 30.0,
+        message_id: str = "",
+        content_type: str = "text/plain; charset=utf-8",
+    ) -> message_service_pb2.ReceivedMessage:
+        """Send a message and return its answer, acknowledged. Other messages keep waiting for `fetch`.
+
+        Args:
+            recipient: As for `send`; of a topic or of everyone the first answer is returned.
+            data: The payload, or a whole envelope.
+            type: What kind of message it is.
+            timeout: Seconds to wait, an hour at most; after that the message is not delivered, and a late answer is fetched.
+            message_id: Idempotency key; with one, repeating goes on waiting for the same answer.
+            content_type: Media type of the payload.
+
+        Raises:
+            DeadlineExceededError: No answer came in time.
+            AgentNotFoundError: There is nobody to answer, or the message came back.
+        """
+        envelope = _envelope(data, type=type, message_id=message_id, content_type=content_type)
+        request = local_service_pb2.RequestRequest(recipient=recipient, envelope=envelope, timeout=duration(timeout))
+        reply = (await self._caller.unary(self._stub.Request, request, timeout=timeout + DEADLINE)).reply
+        if reply.position:
+            await self.acknowledge([reply.position], mailbox=reply.mailbox)
+        return reply
+
     async def _send(
         self, recipient: str, envelope: message_pb2.Envelope, *, ephemeral: bool, time_to_live: float | None
     ) -> local_service_pb2.SendResponse:

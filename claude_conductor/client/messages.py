@@ -75,6 +75,36 @@ class Messages:
         answer = await self._caller.unary(self._stub.SendMessage, request, traceparent=traceparent)
         return Sent(answer.message_id, answer.duplicate, answer.recipient_count)
 
+    async def request(
+        self,
+        recipient: str,
+        data: bytes,
+        *,
+        type: str = "question",  # noqa: A002 - the envelope's own word
+        timeout: float = 30.0,
+        message_id: str = "",
+        content_type: str = "text/plain; charset=utf-8",
+    ) -> message_service_pb2.ReceivedMessage:
+        """Send a message and return its answer, which is acknowledged with that. To a topic or to everyone: the first one.
+
+        Args:
+            recipient: Agent id, `task/TASK_ID`, `topic/NAME` or `broadcast`.
+            data: The payload.
+            type: What kind of message it is.
+            timeout: Seconds to wait, an hour at most; after that the message is not delivered, and a late answer is fetched.
+            message_id: Idempotency key; with one, repeating goes on waiting for the same answer.
+            content_type: Media type of the payload.
+
+        Raises:
+            DeadlineExceededError: No answer came in time.
+            AgentNotFoundError: There is nobody to answer, or the message came back.
+        """
+        envelope = message_pb2.Envelope(id=message_id, type=type, data=data, data_content_type=content_type)
+        request = message_service_pb2.MessageServiceRequestRequest(
+            recipient=recipient, envelope=envelope, timeout=duration(timeout)
+        )
+        return (await self._caller.unary(self._stub.Request, request, timeout=timeout + DEADLINE)).reply
+
     async def fetch(
         self, *, limit: int = 100, wait: float = 0.0, after_position: int = 0
     ) -> list[message_service_pb2.ReceivedMessage]:

@@ -149,6 +149,68 @@ class SendResponse(_message.Message):
 Global___SendResponse: _TypeAlias = SendResponse  # noqa: Y015
 
 @_typing.final
+class RequestRequest(_message.Message):
+    """Asks for a message to be sent and answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    recipient: _builtins.str
+    """As in SendRequest."""
+    quality: _message_pb2.Quality.ValueType
+    """Quality of service."""
+    @_builtins.property
+    def envelope(self) -> _message_pb2.Envelope:
+        """What to say; an empty id is filled in."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to wait, which is the time to live of the message as well; unset means 30 s; at most 1 h."""
+
+    def __init__(
+        self,
+        *,
+        recipient: _builtins.str = ...,
+        envelope: _message_pb2.Envelope | None = ...,
+        quality: _message_pb2.Quality.ValueType = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "quality", b"quality", "recipient", b"recipient", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestRequest: _TypeAlias = RequestRequest  # noqa: Y015
+
+@_typing.final
+class RequestResponse(_message.Message):
+    """The answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reply(self) -> _message_service_pb2.ReceivedMessage:
+        """What was answered."""
+
+    def __init__(
+        self,
+        *,
+        reply: _message_service_pb2.ReceivedMessage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reply", b"reply"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reply", b"reply"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestResponse: _TypeAlias = RequestResponse  # noqa: Y015
+
+@_typing.final
 class SubscribeRequest(_message.Message):
     """Asks for a subscription."""
 

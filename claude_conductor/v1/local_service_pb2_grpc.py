@@ -46,6 +46,11 @@ class LocalServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SendRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.SendResponse.FromString,
                 _registered_method=True)
+        self.Request = channel.unary_unary(
+                '/claude_conductor.v1.LocalService/Request',
+                request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.RequestRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.RequestResponse.FromString,
+                _registered_method=True)
         self.Subscribe = channel.unary_unary(
                 '/claude_conductor.v1.LocalService/Subscribe',
                 request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SubscribeRequest.SerializeToString,
@@ -118,6 +123,16 @@ class LocalServiceServicer:
     def Send(self, request, context):
         """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
         Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Request(self, request, context):
+        """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+        The answer counts as fetched and has to be acknowledged; other messages keep waiting in their order. An answer that comes after
+        the deadline is fetched like any message. To a topic or to everyone: the first answer. Repeating it with the same id goes on waiting.
+        Reasons: those of Send, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is nobody to answer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +229,11 @@ def add_LocalServiceServicer_to_server(servicer, server):
                     servicer.Send,
                     request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.SendRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.SendResponse.SerializeToString,
+            ),
+            'Request': grpc.unary_unary_rpc_method_handler(
+                    servicer.Request,
+                    request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.RequestRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.RequestResponse.SerializeToString,
             ),
             'Subscribe': grpc.unary_unary_rpc_method_handler(
                     servicer.Subscribe,
@@ -327,6 +347,33 @@ class LocalService:
             '/claude_conductor.v1.LocalService/Send',
             claude__conductor_dot_v1_dot_local__service__pb2.SendRequest.SerializeToString,
             claude__conductor_dot_v1_dot_local__service__pb2.SendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Request(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.LocalService/Request',
+            claude__conductor_dot_v1_dot_local__service__pb2.RequestRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_local__service__pb2.RequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

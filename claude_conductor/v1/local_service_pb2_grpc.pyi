@@ -41,6 +41,12 @@ class LocalServiceStub:
     """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
     Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
     """
+    Request: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.RequestRequest, _local_service_pb2.RequestResponse]
+    """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+    The answer counts as fetched and has to be acknowledged; other messages keep waiting in their order. An answer that comes after
+    the deadline is fetched like any message. To a topic or to everyone: the first answer. Repeating it with the same id goes on waiting.
+    Reasons: those of Send, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is nobody to answer).
+    """
     Subscribe: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.SubscribeRequest, _local_service_pb2.SubscribeResponse]
     """Has messages to a topic come to the agent's mailbox from now on. Repeating it is harmless.
     Reasons: INVALID_ARGUMENT, SUBSCRIPTION_LIMIT, CONTROL_PLANE_UNAVAILABLE.
@@ -80,6 +86,12 @@ class LocalServiceAsyncStub(LocalServiceStub):
     Send: _aio.UnaryUnaryMultiCallable[_local_service_pb2.SendRequest, _local_service_pb2.SendResponse]  # type: ignore[assignment]
     """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
     Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+    """
+    Request: _aio.UnaryUnaryMultiCallable[_local_service_pb2.RequestRequest, _local_service_pb2.RequestResponse]  # type: ignore[assignment]
+    """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+    The answer counts as fetched and has to be acknowledged; other messages keep waiting in their order. An answer that comes after
+    the deadline is fetched like any message. To a topic or to everyone: the first answer. Repeating it with the same id goes on waiting.
+    Reasons: those of Send, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is nobody to answer).
     """
     Subscribe: _aio.UnaryUnaryMultiCallable[_local_service_pb2.SubscribeRequest, _local_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Has messages to a topic come to the agent's mailbox from now on. Repeating it is harmless.
@@ -129,6 +141,18 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_local_service_pb2.SendResponse, _abc.Awaitable[_local_service_pb2.SendResponse]]:
         """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
         Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Request(
+        self,
+        request: _local_service_pb2.RequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_local_service_pb2.RequestResponse, _abc.Awaitable[_local_service_pb2.RequestResponse]]:
+        """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+        The answer counts as fetched and has to be acknowledged; other messages keep waiting in their order. An answer that comes after
+        the deadline is fetched like any message. To a topic or to everyone: the first answer. Repeating it with the same id goes on waiting.
+        Reasons: those of Send, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is nobody to answer).
         """
 
     @_abc_1.abstractmethod

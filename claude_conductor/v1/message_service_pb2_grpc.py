@@ -40,6 +40,11 @@ class MessageServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.SendMessageRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.SendMessageResponse.FromString,
                 _registered_method=True)
+        self.Request = channel.unary_unary(
+                '/claude_conductor.v1.MessageService/Request',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceRequestRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceRequestResponse.FromString,
+                _registered_method=True)
         self.FetchMessages = channel.unary_unary(
                 '/claude_conductor.v1.MessageService/FetchMessages',
                 request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.FetchMessagesRequest.SerializeToString,
@@ -85,6 +90,17 @@ class MessageServiceServicer:
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
         Of a message to a topic or to everyone the answer says how many it goes to.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Request(self, request, context):
+        """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+        The answer is acknowledged with that; an answer that comes after the deadline is fetched like any message. To a topic or to
+        everyone: the first answer. Repeating it with the same id goes on waiting.
+        Callers: operator. Reasons: those of SendMessage, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is
+        nobody to answer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +168,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.SendMessageRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.SendMessageResponse.SerializeToString,
             ),
+            'Request': grpc.unary_unary_rpc_method_handler(
+                    servicer.Request,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceRequestRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceRequestResponse.SerializeToString,
+            ),
             'FetchMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.FetchMessages,
                     request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.FetchMessagesRequest.FromString,
@@ -216,6 +237,33 @@ class MessageService:
             '/claude_conductor.v1.MessageService/SendMessage',
             claude__conductor_dot_v1_dot_message__service__pb2.SendMessageRequest.SerializeToString,
             claude__conductor_dot_v1_dot_message__service__pb2.SendMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Request(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/Request',
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceRequestRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,13 @@ class MessageServiceStub:
     Of a message to a topic or to everyone the answer says how many it goes to.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
     """
+    Request: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceRequestRequest, _message_service_pb2.MessageServiceRequestResponse]
+    """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+    The answer is acknowledged with that; an answer that comes after the deadline is fetched like any message. To a topic or to
+    everyone: the first answer. Repeating it with the same id goes on waiting.
+    Callers: operator. Reasons: those of SendMessage, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is
+    nobody to answer).
+    """
     FetchMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.FetchMessagesRequest, _message_service_pb2.FetchMessagesResponse]
     """Returns messages of the caller's mailbox that are not acknowledged, oldest first, waiting for one if asked to.
     Callers: operator. Reasons: INVALID_ARGUMENT.
@@ -71,6 +78,13 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
     Of a message to a topic or to everyone the answer says how many it goes to.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
+    """
+    Request: _aio.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceRequestRequest, _message_service_pb2.MessageServiceRequestResponse]  # type: ignore[assignment]
+    """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+    The answer is acknowledged with that; an answer that comes after the deadline is fetched like any message. To a topic or to
+    everyone: the first answer. Repeating it with the same id goes on waiting.
+    Callers: operator. Reasons: those of SendMessage, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is
+    nobody to answer).
     """
     FetchMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.FetchMessagesRequest, _message_service_pb2.FetchMessagesResponse]  # type: ignore[assignment]
     """Returns messages of the caller's mailbox that are not acknowledged, oldest first, waiting for one if asked to.
@@ -108,6 +122,19 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
         Of a message to a topic or to everyone the answer says how many it goes to.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Request(
+        self,
+        request: _message_service_pb2.MessageServiceRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.MessageServiceRequestResponse, _abc.Awaitable[_message_service_pb2.MessageServiceRequestResponse]]:
+        """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
+        The answer is acknowledged with that; an answer that comes after the deadline is fetched like any message. To a topic or to
+        everyone: the first answer. Repeating it with the same id goes on waiting.
+        Callers: operator. Reasons: those of SendMessage, DEADLINE_EXCEEDED, AGENT_NOT_FOUND (also: it came back unread, or there is
+        nobody to answer).
         """
 
     @_abc_1.abstractmethod

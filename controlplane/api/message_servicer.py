@@ -8,17 +8,24 @@ import grpc
 
 from claude_conductor import ids
 from claude_conductor.clock import Clock
-from claude_conductor.errors import ConductorError, InvalidArgumentError, MessageNotFoundError, PayloadTooLargeError
+from claude_conductor.errors import (
+    AgentNotFoundError,
+    ConductorError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    MessageNotFoundError,
+    PayloadTooLargeError,
+)
 from claude_conductor.ids import Mint
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1 import message_service_pb2 as pb
 from claude_conductor.v1.message_service_pb2_grpc import MessageServiceServicer
-from controlplane.api.convert.message import header_from_proto, received, record_to_proto, shape_of, states_from_proto
-from controlplane.api.convert.values import span_of
+from controlplane.api.convert.message import answers_in, header_from_proto, received, record_to_proto, shape_of, states_from_proto
+from controlplane.api.convert.values import duration, span_of
 from controlplane.api.guard.caller import current_caller
 from controlplane.api.paging import after_token, after_token_text, page_size, token_for
-from controlplane.domain.message import Duplicate
-from controlplane.domain.routing import OPERATOR, mailbox
+from controlplane.domain.message import Accepted, Duplicate
+from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.subscription_store import Subscription
 from controlplane.service.post import Post
@@ -27,6 +34,8 @@ from controlplane.service.subscribing import Subscribing
 
 _LONGEST_WAIT = 60.0
 _MAX_POSITIONS = 1000
+_REQUEST_SECONDS = 30.0
+_LONGEST_REQUEST = 3600.0
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
@@ -54,12 +63,18 @@ class MailServicer(MessageServiceServicer):
     async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
         """Accept one message."""
         del context
+        message_id = request.envelope.id or self._mint("msg_")
+        verdict = await self._send(request, message_id)
+        duplicate = isinstance(verdict, Duplicate)
+        return pb.SendMessageResponse(message_id=message_id, duplicate=duplicate, recipient_count=verdict.recipients)
+
+    async def _send(self, request: pb.SendMessageRequest, message_id: str) -> Accepted | Duplicate:
         caller = current_caller()
         if len(request.envelope.data) > self._payload_bytes:
             raise PayloadTooLargeError(bytes=len(request.envelope.data), limit=self._payload_bytes)
         envelope = message_pb2.Envelope()
         envelope.CopyFrom(request.envelope)
-        envelope.id = envelope.id or self._mint("msg_")
+        envelope.id = message_id
         time_to_live = span_of(request.time_to_live, "time_to_live") if request.HasField("time_to_live") else 0.0
         header = message_pb2.FrameHeader(
             recipient=request.recipient,
@@ -74,8 +89,36 @@ class MailServicer(MessageServiceServicer):
         (verdict,) = await self._relay.accept([offer])
         if isinstance(verdict, ConductorError):
             raise verdict
-        duplicate = isinstance(verdict, Duplicate)
-        return pb.SendMessageResponse(message_id=envelope.id, duplicate=duplicate, recipient_count=verdict.recipients)
+        return verdict
+
+    async def Request(self, request: pb.MessageServiceRequestRequest, context: Context) -> pb.MessageServiceRequestResponse:
+        """Accept one message and wait for its answer."""
+        del context
+        seconds = span_of(request.timeout, "timeout") if request.HasField("timeout") else _REQUEST_SECONDS
+        if not 0 < seconds <= _LONGEST_REQUEST:
+            raise InvalidArgumentError("A request waits for more than nothing and at most an hour.", field="timeout")
+        end = self._clock.monotonic() + seconds
+        message_id = request.envelope.id or self._mint("msg_")
+        asked = pb.SendMessageRequest(
+            recipient=request.recipient, envelope=request.envelope, quality=request.quality, time_to_live=duration(seconds)
+        )
+        recipients = (await self._send(asked, message_id)).recipients
+        if not recipients:
+            raise AgentNotFoundError(
+                "There is nobody to answer.", next_step="`conductor messages topics` shows who is subscribed"
+            )
+        key, left = mailbox(current_caller().tenant_id, OPERATOR), end - self._clock.monotonic()
+        found = await self._post.answer(key, lambda frame: answers_in(frame, message_id, bounces=recipients == 1), left)
+        if found is None:
+            advice = "a late answer comes into the mailbox: `conductor messages fetch`"
+            raise DeadlineExceededError("No answer came in time.", next_step=advice, message_id=message_id)
+        frame, position = found
+        (reply, *_) = received(frame, position - 1)
+        if frame.sender == CONDUCTOR:
+            raise AgentNotFoundError(
+                f"The message came back: {reply.envelope.data.decode(errors='replace')}.", message_id=message_id
+            )
+        return pb.MessageServiceRequestResponse(reply=reply)
 
     async def FetchMessages(self, request: pb.FetchMessagesRequest, context: Context) -> pb.FetchMessagesResponse:
         """Return messages of the caller's mailbox."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import InvalidArgumentError
@@ -42,6 +42,38 @@ class Post:
                 await self._store.begin_delivery(mailbox, frame.first_position, frame.last_position, now_ms)
                 await self._store.record(mailbox, [Receipt(frame.first_position, frame.last_position, State.SEEN)], now_ms)
         return frames
+
+    async def answer(
+        self, mailbox: str, answers: Callable[[StoredFrame], Iterable[int]], seconds: float
+    ) -> tuple[StoredFrame, int] | None:
+        """Return the first message that is an answer (frame and position) and acknowledge it; None after `seconds` without one.
+
+        Args:
+            mailbox: With its tenant.
+            answers: Returns the positions of the answers in a frame.
+            seconds: To wait.
+        """
+        end = self._clock.monotonic() + seconds
+        cursor = 0
+        with self._arrived.listen(mailbox) as news:
+            while True:
+                news.clear()
+                while frames := await self._store.read(mailbox, cursor, _READ_BYTES):
+                    for frame in frames:
+                        for position in answers(frame):
+                            if position not in frame.settled:
+                                await self._take(frame, position)
+                                return frame, position
+                    cursor = frames[-1].last_position
+                left = end - self._clock.monotonic()
+                if left <= 0 or not await wait(news, left):
+                    return None
+
+    async def _take(self, frame: StoredFrame, position: int) -> None:
+        now_ms = int(self._clock.now() * 1000)
+        if frame.attempt == 1:
+            await self._store.begin_delivery(frame.mailbox, position, position, now_ms)
+        await self._store.record(frame.mailbox, [Receipt(position, position, State.ACKED)], now_ms)
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Acknowledge messages; repeating it is harmless.

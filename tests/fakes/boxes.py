@@ -8,6 +8,7 @@ from typing import Any
 from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox, OutboxLimits
+from claude_conductor.clock import Clock
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
 
@@ -15,12 +16,18 @@ from claude_conductor.v1 import session_service_pb2 as pb
 class Boxes:
     """The journalled half of a sidecar."""
 
-    def __init__(self, path: Path, outbox: OutboxLimits | None = None, inbox: InboxLimits | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        outbox: OutboxLimits | None = None,
+        inbox: InboxLimits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.path = path
-        self._limits = (outbox, inbox)
+        self._limits = (outbox, inbox, clock)
         self.journal = Journal(path)
         self.outbox = Outbox(self.journal, outbox)
-        self.inbox = Inbox(self.journal, self.outbox, inbox)
+        self.inbox = Inbox(self.journal, self.outbox, inbox, clock)
 
     async def open(self) -> None:
         connection = self.journal.open()
@@ -46,12 +53,14 @@ class Boxes:
         return found
 
 
-def delivery(mailbox: str, first: int, *texts: str, attempt: int = 1, **sent: Any) -> pb.Delivery:
+def delivery(
+    mailbox: str, first: int, *texts: str, attempt: int = 1, sender: str = "agent/x", answers: str = "", **sent: Any
+) -> pb.Delivery:
     """Return a delivery of consecutive messages; `sent` is what their sender wrote on the frame."""
     head = {"recipient": mailbox, "message_ids": bytes(16 * len(texts)), **sent}
     frame = message_pb2.MessageFrame(
         header=message_pb2.FrameHeader(**head),
-        envelopes=[message_pb2.Envelope(id=text, data=text.encode()) for text in texts],
+        envelopes=[message_pb2.Envelope(id=text, data=text.encode(), correlation_id=answers) for text in texts],
     )
-    header = message_pb2.DeliveryHeader(mailbox=mailbox, sender="agent/x", first_position=first, attempt=attempt)
+    header = message_pb2.DeliveryHeader(mailbox=mailbox, sender=sender, first_position=first, attempt=attempt)
     return pb.Delivery(frames=[message_pb2.DeliveredFrame(header=header, frame=frame)])

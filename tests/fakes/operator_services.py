@@ -51,6 +51,7 @@ class World:
     """(stream, data) of every task."""
     artefacts: dict[str, bytes] = field(default_factory=dict)
     mailbox: list[message_service_pb2.ReceivedMessage] = field(default_factory=list)
+    asked: list[message_service_pb2.MessageServiceRequestRequest] = field(default_factory=list)
     subscriptions: list[message_service_pb2.Subscription] = field(default_factory=list)
     sent: list[message_service_pb2.SendMessageRequest] = field(default_factory=list)
     submitted: list[task_service_pb2.SubmitTaskRequest] = field(default_factory=list)
@@ -218,6 +219,13 @@ class Servicers(
         await self._check(context)
         record = message_pb2.MessageRecord(message_id=request.message_id, state=message_pb2.MESSAGE_STATE_ACKED)
         return message_service_pb2.GetMessageResponse(records=[record])
+
+    async def Request(self, request, context):  # noqa: N802
+        await self._check(context)
+        self.world.asked.append(request)
+        envelope = message_pb2.Envelope(id="msg_9", data=b"because", correlation_id=request.envelope.id)
+        reply = message_service_pb2.ReceivedMessage(sender="agent/agent-1", position=9, envelope=envelope)
+        return message_service_pb2.MessageServiceRequestResponse(reply=reply)
 
     async def Subscribe(self, request, context):  # noqa: N802
         await self._check(context)

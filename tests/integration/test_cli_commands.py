@@ -281,6 +281,12 @@ def test_messages_are_sent_shown_fetched_and_acknowledged(conductor: CommandLine
     assert "accepted" in conductor("messages", "list", "--to", "agent-1").stdout
 
 
+def test_a_question_shows_its_answer(conductor: CommandLine, world: World):
+    assert "because" in conductor("messages", "ask", "agent-1", "why?", "--timeout", "2m").stdout
+    assert (world.asked[0].envelope.data, world.asked[0].timeout.seconds) == (b"why?", 120)
+    assert conductor("messages", "ask", "agent-1", "why?", "-o", "name").stdout.strip() == "msg_9"
+
+
 def test_topics_are_subscribed_to_written_to_and_listed(conductor: CommandLine, world: World):
     world.page = 1
     for topic in ("news", "more"):

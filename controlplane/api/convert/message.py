@@ -10,7 +10,7 @@ from claude_conductor.v1 import message_pb2 as pb
 from claude_conductor.v1 import message_service_pb2 as service_pb
 from controlplane.api.convert.values import timestamp_ms
 from controlplane.domain.message import Header, Quality, Record, State, StoredFrame
-from controlplane.domain.routing import Shape, is_shared, local_name
+from controlplane.domain.routing import CONDUCTOR, Shape, is_shared, local_name
 
 STATES: Final = {state: pb.MessageState.Value(f"MESSAGE_STATE_{state.name}") for state in State}
 STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
@@ -112,3 +112,11 @@ def received(frame: StoredFrame, after_position: int) -> list[service_pb.Receive
         for position, envelope in enumerate(parsed.envelopes, frame.first_position)
         if position > after_position and position not in frame.settled
     ]
+
+
+def answers_in(frame: StoredFrame, message_id: str, *, bounces: bool) -> list[int]:
+    """Return the positions of messages that answer another one; the control plane's word that it came back only if `bounces`."""
+    if frame.sender == CONDUCTOR and not bounces:
+        return []
+    envelopes = pb.MessageFrame.FromString(frame.frame).envelopes
+    return [frame.first_position + index for index, each in enumerate(envelopes) if each.correlation_id == message_id]

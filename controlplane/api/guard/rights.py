@@ -35,6 +35,7 @@ RIGHTS: Final = {
     _V1 + "MessageService/AcknowledgeMessages": _OPERATOR,
     _V1 + "MessageService/GetMessage": _OPERATOR,
     _V1 + "MessageService/ListMessages": _OPERATOR,
+    _V1 + "MessageService/Request": _OPERATOR,
     _V1 + "MessageService/Subscribe": _BOTH,
     _V1 + "MessageService/Unsubscribe": _BOTH,
     _V1 + "MessageService/ListSubscriptions": _BOTH,

@@ -56,7 +56,7 @@ async def test_a_message_is_accepted_once_it_is_committed_and_carries_who_and_wh
         traceparent=TRACE,
     )
     first, second = await answers(plane)
-    assert first == {"messageId": fixed}
+    assert first == {"messageId": fixed, "recipientCount": 1}
     assert second["messageId"].startswith("msg_")
     to_parent, to_peer = plane.messages()
     assert to_parent.header.recipient == "task/task_0"
@@ -198,7 +198,7 @@ async def test_sending_while_the_control_plane_is_away_is_unknown_and_the_same_i
     await plane.start()
     first, second = await answers(plane)
     assert first["error"] in ("CONTROL_PLANE_UNAVAILABLE", "DEADLINE_EXCEEDED")
-    assert second == {"messageId": envelope["id"]} or second["error"] == "CONTROL_PLANE_UNAVAILABLE"
+    assert second == {"messageId": envelope["id"], "recipientCount": 1} or second["error"] == "CONTROL_PLANE_UNAVAILABLE"
     ids = [frame.header.message_ids for frame in plane.messages()]
     assert set(ids) == {bytes(15) + b"\x09"}
 

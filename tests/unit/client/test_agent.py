@@ -36,6 +36,12 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
             await status.abort(context, errors.AgentNotFoundError(agent_id="nobody"))
         return local_service_pb2.SendResponse(message_id="msg_1", recipient_count=3)
 
+    async def Request(self, request, context):  # noqa: N802
+        self.asked.append(request)
+        position = 0 if request.quality == message_pb2.QUALITY_EPHEMERAL else 7
+        reply = message_service_pb2.ReceivedMessage(sender="agent/x", position=position, mailbox="task/t")
+        return local_service_pb2.RequestResponse(reply=reply)
+
     async def Subscribe(self, request, context):  # noqa: N802
         self.asked.append(request)
         return local_service_pb2.SubscribeResponse()
@@ -135,6 +141,16 @@ async def test_who_publishes_is_told_how_many_get_it(agent: AgentClient, door: D
     assert (sent.message_id, sent.recipients) == ("msg_1", 3)
     assert (door.asked[0].recipient, door.asked[0].quality) == ("topic/news", message_pb2.QUALITY_EPHEMERAL)
     assert door.asked[0].envelope.type == "note"
+
+
+async def test_an_answer_is_acknowledged_with_its_return(agent: AgentClient, door: Door):
+    reply = await agent.request("agent-2", b"which?", timeout=2.5, message_id="msg_1")
+
+    asked, acknowledged = door.asked
+    assert reply.sender == "agent/x"
+    assert (asked.recipient, asked.envelope.type, asked.envelope.id) == ("agent-2", "question", "msg_1")
+    assert asked.timeout.ToMilliseconds() == 2500
+    assert (list(acknowledged.positions), acknowledged.mailbox) == ([7], "task/t")
 
 
 async def test_topics_are_subscribed_to_listed_and_left(agent: AgentClient, door: Door):
