@@ -38,6 +38,9 @@ def serve(stub: local_service_pb2_grpc.LocalServiceStub) -> None:
     while True:
         task = call(stub, "NextTask", {"wait": "5s"})
         if "error" in task:
+            if not Path(os.environ["CONDUCTOR_SOCKET"]).exists():
+                return  # the sidecar is gone for good
+            time.sleep(0.05)
             continue
         prompt = task["spec"].get("prompt", "")
         print(f"working on {task['taskId']} in {task['workspace']}", flush=True)
@@ -65,6 +68,8 @@ def end_with_parent() -> None:
     """End when the sidecar does: the fake isolation has no kernel mechanism for it, and a killed sidecar ends nobody."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG (prctl(2))
+    if os.getppid() == 1:
+        os._exit(1)  # it ended before the call above
 
 
 def main() -> None:
