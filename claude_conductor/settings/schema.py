@@ -66,7 +66,12 @@ def _driver(value: object) -> object:
     return plain
 
 
+_RECIPIENTS = frozenset({"operator", "broadcast", "parent", "conductor"})
+
+
 def _agent_id(text: str) -> str:
+    if text in _RECIPIENTS:
+        raise InvalidArgumentError(f"`{text}` means somebody else to those who send messages.")
     return check_name("agent", text)
 
 

@@ -102,6 +102,7 @@ def check_topic(name: str) -> str:
     return check_name("topic", name)
 
 
+@functools.lru_cache(maxsize=4096)
 def is_shared(recipient: str) -> bool:
     """Return whether messages to this recipient are copied, to the mailboxes there are when they are accepted."""
     return recipient.startswith(_TOPIC) or recipient == BROADCAST

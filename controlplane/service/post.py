@@ -59,8 +59,10 @@ class Post:
             while True:
                 news.clear()
                 while frames := await self._store.read(mailbox, cursor, _READ_BYTES):
+                    now_ms = int(self._clock.now() * 1000)
                     for frame in frames:
-                        for position in answers(frame):
+                        over = 0 < frame.expire_time_ms <= now_ms
+                        for position in () if over else answers(frame):
                             if position not in frame.settled:
                                 await self._take(frame, position)
                                 return frame, position

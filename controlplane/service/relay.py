@@ -101,6 +101,7 @@ class Relay:
 
     async def _accept(self, offers: Sequence[Offer]) -> list[Verdict]:
         now_ms = self._now_ms()
+        direct = True
         verdicts: list[Verdict] = []
         durable: list[tuple[int, IncomingFrame]] = []
         passing: list[tuple[int, IncomingFrame]] = []
@@ -108,17 +109,23 @@ class Relay:
             try:
                 frame = await self._check(offer, now_ms)
                 if routing.is_shared(offer.header.recipient):
-                    frame = await self._addressed(offer, frame)
+                    frame, direct = await self._addressed(offer, frame), False
             except ConductorError as error:
                 verdicts.append(error)
                 continue
             (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
-        for shared, run in groupby(durable, lambda each: each[1].recipients is not None):
-            await (self._store_shared if shared else self._store_direct)(list(run), verdicts)
+        if durable and direct:
+            await self._store_direct(durable, verdicts)
+        elif durable:
+            for shared, run in groupby(durable, lambda each: each[1].recipients is not None):
+                await (self._store_shared if shared else self._store_direct)(list(run), verdicts)
         for index, frame in passing:  # last, as all of it comes again if the store fails
+            if frame.recipients is not None:
+                verdicts[index] = self._hand_out(frame, frame.recipients)
+                continue
             try:
-                verdicts[index] = self._hand_over(frame)
+                self._hand_over(frame)
             except ConductorError as error:
                 verdicts[index] = error
         return verdicts
@@ -166,20 +173,17 @@ class Relay:
             accept_time_ms=now_ms,
         )
 
-    def _hand_over(self, frame: IncomingFrame) -> Accepted:
-        """Give an ephemeral frame to the live stream, or those there are of its recipients."""
-        if frame.recipients is None:
-            self._hand_over_to(frame)
-            return Accepted(0)
+    def _hand_out(self, frame: IncomingFrame, mailboxes: Sequence[str]) -> Accepted:
+        """Give an ephemeral frame to those live streams there are."""
         handed = 0
-        for mailbox in frame.recipients:
+        for mailbox in mailboxes:
             with suppress(AgentOfflineError, MailboxFullError):
-                self._hand_over_to(replace(frame, mailbox=mailbox, recipients=None))
+                self._hand_over(replace(frame, mailbox=mailbox, recipients=None))
                 handed += 1
         return Accepted(0, handed)
 
-    def _hand_over_to(self, frame: IncomingFrame) -> None:
-        """Give a frame to a live stream; position 0 says that it has none and wants no receipt."""
+    def _hand_over(self, frame: IncomingFrame) -> None:
+        """Give an ephemeral frame to the live stream; position 0 says that it has none and wants no receipt."""
         link = self._mail.owner(frame.mailbox)
         if link is None:
             raise AgentOfflineError(recipient=routing.local_name(frame.mailbox))

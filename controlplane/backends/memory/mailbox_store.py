@@ -118,7 +118,7 @@ class MemoryMailboxStore(MemoryPublications):
         return Accepted(self._put(incoming).messages[0].position)
 
     def _room(self, incoming: IncomingFrame) -> bool:
-        box = self._mailboxes.get(incoming.mailbox, _Mailbox())
+        box = self._mailboxes.setdefault(incoming.mailbox, _Mailbox())
         return box.messages + incoming.count <= self._limits.messages and box.bytes + len(incoming.frame) <= self._limits.bytes
 
     def _put(self, incoming: IncomingFrame, *, copy: bool = False) -> _Frame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -37,6 +37,18 @@ def frames(draw: st.DrawFn) -> IncomingFrame:
         expire_time_ms=draw(st.sampled_from((0, START_MS + 5, START_MS + 15, START_MS + KEPT_MS))),
         frame=b"x" * draw(st.integers(1, 600)),
     )
+
+
+@st.composite
+def publications(draw: st.DrawFn) -> IncomingFrame:
+    recipients = draw(st.lists(boxes, max_size=2, unique=True).map(tuple))
+    return replace(draw(frames()), mailbox="default/topic/x", recipients=recipients)
+
+
+async def copy_next(store: MailboxStore, most: int, now_ms: int) -> object:
+    """Make copies of the oldest publication that has some left."""
+    unfinished = await store.unfinished()
+    return [unfinished[0], await store.copy(unfinished[0].number, most, now_ms)] if unfinished else []
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ steps = st.one_of(
         positions,
         st.integers(0, 20),
     ),
+    st.builds(lambda some: Step(f"publish {some}", lambda store, _: store.publish(some)), publications()),
+    st.builds(lambda most: Step(f"copy {most}", lambda store, now: copy_next(store, most, now)), st.integers(1, 2)),
     st.builds(lambda box: Step(f"close {box}", lambda store, now: store.close(box, "closed", now)), boxes),
     st.builds(
         lambda pause: Step(f"expire after {pause}", lambda store, now: store.expire(now), pause),
@@ -116,11 +130,9 @@ async def play(script: list[Step]) -> None:
             simple = told(step, await step.call(memory, now))
             assert told(step, await step.call(stores.mailboxes, now)) == simple, step.name
         for number in range(61):
-            simple_found = {
-                record.sender: (record, content) for record, content in await memory.find("default", message_id(number))
-            }
+            simple_found = {record.key: (record, content) for record, content in await memory.find("default", message_id(number))}
             for record, content in await stores.mailboxes.find("default", message_id(number)):
-                expected, sent = simple_found.pop(record.sender)
+                expected, sent = simple_found.pop(record.key)
                 assert record == expected
                 assert content in ({sent, b""} if record.state is State.ACKED else {sent})
             assert simple_found == {}

@@ -114,6 +114,7 @@ def test_an_unknown_key_is_named_with_file_line_and_nearest_key(text: str, words
         ("provider:\n  base_url: nowhere\n", ["provider.base_url", "`nowhere`"]),
         ("agents:\n- id: Not Good\n", ["agents[0].id", ":2", "1 to 63 characters"]),
         ("agents:\n- driver: command\n", ["agents[0].id", "required"]),
+        ("agents:\n- id: broadcast\n", ["agents[0].id", ":2", "somebody else"]),
         ("agents:\n- id: one\n- id: one\n", ["agents[1].id", ":3", "another agent"]),
         ("agents:\n- id: agent-1\n", ["agents[0].id", ":2", "another agent"]),
         ("agents:\n- id: talker\n  driver: grpc-agent\n", ["agents[0]", "a `command`"]),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,24 @@ from tests.fakes.waiting import eventually
 NOBODY = AgentId("")
 
 
-class Mailboxes(MemoryMailboxStore):
+class Noting:
+    """Notes what a store is asked."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.asked: list[str] = []
+        super().__init__(*arguments)
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in {"append", "read", "publish", "copy", "publication", "find", "mailboxes", "list"}:
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+
+class Subscriptions(Noting, MemorySubscriptionStore):
+    """The memory store."""
+
+
+class Mailboxes(Noting, MemoryMailboxStore):
     """Makes copies when its gate is open, or not at all; remembers how many at once."""
 
     def __init__(self, limits: MailboxLimits) -> None:
@@ -98,7 +116,7 @@ class Plane:
 
     parts: Parts
     mailboxes: Mailboxes
-    subscriptions: MemorySubscriptionStore
+    subscriptions: Subscriptions
     subscribing: Subscribing
     tasks: MemoryTaskStore
 
@@ -147,7 +165,7 @@ def offer(*numbers_and_to: int | str, sender: str = "operator", quality: Quality
 async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     clock = SystemClock()
     mailboxes, tasks = Mailboxes(MailboxLimits(messages=10)), MemoryTaskStore(clock)
-    subscriptions = MemorySubscriptionStore(SubscriptionLimits())
+    subscriptions = Subscriptions(SubscriptionLimits())
     stores = Stores(tasks, mailboxes, MemoryAgentStore(), MemoryEventLog(), subscriptions)
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:
@@ -167,6 +185,16 @@ async def test_each_subscriber_gets_a_copy_and_the_sender_is_told_how_many(plane
     assert other.numbers == []
     assert await plane.states(1) == {"agent-1": State.ACCEPTED, "agent-2": State.ACCEPTED}
     assert await plane.send((1, "topic/news"), (2, "agent-1")) == [Duplicate(2), Duplicate(0)]
+
+
+async def test_a_direct_message_costs_one_write_and_nothing_else(plane: Plane) -> None:
+    await plane.connect("agent-1")
+    await eventually(lambda: "read" in plane.mailboxes.asked)  # its feed has begun
+    plane.mailboxes.asked.clear()
+    await plane.send((1, "agent-1"), (2, "agent-1"))
+    await plane.send((3, "agent-1"), ephemeral=True)
+    assert plane.mailboxes.asked == ["append"]
+    assert plane.subscriptions.asked == []
 
 
 async def test_nobody_gets_what_it_published_itself(plane: Plane) -> None:
