@@ -97,6 +97,13 @@ class MessageNotFoundError(ConductorError):
     advice = "final states are kept for 24 hours; `conductor messages list` shows what there is"
 
 
+class MessageNotDeadError(ConductorError):
+    """The message is no dead letter."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "MESSAGE_NOT_DEAD"
+    advice = "`conductor messages show MESSAGE` tells where it stands, `conductor dlq list` lists the dead letters"
+
+
 class ArtefactNotFoundError(ConductorError):
     """No artefact with this id is stored."""
 

@@ -39,6 +39,7 @@ from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
 from controlplane.service.intake import Intake
 from controlplane.service.leases import Leases
+from controlplane.service.letters import Letters
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
 from controlplane.service.output import Output
@@ -79,6 +80,7 @@ class Parts:
     watch: Watch
     tasks: Tasks
     relay: Relay
+    post: Post
     servicers: Servicers
 
 
@@ -90,7 +92,13 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         StoreUnavailableError: It cannot be opened.
     """
     limits = settings.limits
-    bounds = MailboxLimits(limits.mailbox_messages, limits.mailbox_bytes, limits.message_attempts)
+    bounds = MailboxLimits(
+        limits.mailbox_messages,
+        limits.mailbox_bytes,
+        limits.message_attempts,
+        limits.kept_messages,
+        int(limits.kept_seconds * 1000),
+    )
     subscriptions = SubscriptionLimits(limits.subscriptions, limits.subscribers)
     if settings.store == "sqlite":
         from controlplane.backends.sqlite.stores import open_sqlite  # noqa: PLC0415 - one backend is loaded, not all
@@ -114,7 +122,9 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     mail = Mail(stores.mailboxes, clock, work, news)
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
     publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock)
-    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds, work, publishing)
+    relay = Relay(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing)
+    post = Post(stores.mailboxes, mail.arrived, clock)
+    letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
     books = Books(leases, registry, mail, timetable, changed, ready.set)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
@@ -136,7 +146,8 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         message=MailServicer(
             stores.mailboxes,
             relay,
-            Post(stores.mailboxes, mail.arrived, clock),
+            post,
+            letters,
             Subscribing(stores.subscriptions, directory),
             mint,
             clock,
@@ -149,11 +160,12 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     dispatch = Dispatch(stores.tasks, tasks, registry, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
-    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, servicers)
+    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers)
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
-    terms = Terms(settings.lease_seconds, settings.heartbeat_seconds, settings.limits.payload_bytes)
+    limits = settings.limits
+    terms = Terms(settings.lease_seconds, settings.heartbeat_seconds, limits.payload_bytes, limits.message_attempts)
     return SessionServicer(sessions, mail, terms, mint, tracing=not isinstance(tracer, PassingTracer))
 
 
@@ -223,5 +235,6 @@ async def _stop(parts: Parts, listener: Listener) -> None:
     for connected in parts.registry.all_connected():
         connected.ready = False
         connected.link.move(STOP_SECONDS)
+    parts.post.drain()
     await listener.stop(STOP_SECONDS)
     await parts.watch.flush()

@@ -24,6 +24,10 @@ class Limits:
     """Mailboxes that may be subscribed to one topic."""
     message_seconds: float = 86_400.0
     """Time to live of a message that sets none."""
+    kept_messages: int = 100_000
+    """Messages in a final state that are kept, per tenant."""
+    kept_seconds: float = 86_400.0
+    """How long they are kept."""
     prompt_bytes: int = 256 << 10
     output_bytes: int = 64 << 20
     """Output kept of one attempt."""

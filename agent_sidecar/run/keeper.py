@@ -79,6 +79,7 @@ class Keeper:
         """Whether this process has called its sidecar."""
         self.trouble = ""
         """Why there is no process, or why the last one ended."""
+        self._last_end = ""
 
     async def serve(self) -> None:
         """Start the program again whenever it ends, until stopped."""
@@ -113,7 +114,7 @@ class Keeper:
         await asyncio.to_thread(self._make_home)
         plan = planned(program.isolation, self._spec())
         self.spoke = False
-        await self._with.mailboxes.new_process(program.agent_id)
+        await self._with.mailboxes.new_process(program.agent_id, self._last_end)
         self.in_force = in_force(plan, self._bounds.level, program.isolation.probe().driver)
         handle = await program.isolation.start(plan)
         self.handle, self.trouble = handle, ""
@@ -130,6 +131,7 @@ class Keeper:
         finally:
             self.handle = None
             await handle.stop(0)
+        self._last_end = f"its program ended: {_how(ended)}"
         self.trouble = f"the agent's program ended ({ended.detail or ended.cause.value}) and is started again"
         facts = {"cause": ended.cause.value, "code": ended.code, "detail": ended.detail}
         _log.log(logging.INFO if ended.cause is Cause.STOPPED else logging.WARNING, "long-running agent ended", extra=facts)
@@ -165,3 +167,9 @@ class Keeper:
         while True:
             self.stats = await handle.stats()
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _how(ended: Exit) -> str:
+    if ended.cause is Cause.EXITED and ended.code is not None:
+        return f"exit code {ended.code}"
+    return ended.detail or ended.cause.value.replace("_", " ")

@@ -33,5 +33,5 @@ class Mailboxes(Protocol):
     async def closed(self, mailbox: str) -> None:
         """Nobody reads this mailbox any more: its task has ended."""
 
-    async def new_process(self, mailbox: str) -> None:
-        """A new agent process reads this mailbox: what an earlier one did not acknowledge is offered again."""
+    async def new_process(self, mailbox: str, last_error: str = "") -> None:
+        """A new agent process reads this mailbox: what an earlier one, which ended so, did not acknowledge is offered again."""

@@ -1,7 +1,9 @@
 """What came for the agent: journalled, shown once to each agent process, gone when it is acknowledged.
 
 A position of a mailbox is taken once: what is delivered again is dropped, and, if it was acknowledged before, its acknowledgement
-is repeated. What one agent process saw without acknowledging is offered to the next with a higher `attempt`, five times at most.
+is repeated. What one agent process saw without acknowledging is offered to the next with a higher `attempt`, five times at most
+unless set otherwise. Until it is acknowledged or given up, what the same sender wrote after it waits: so a message that ends its
+reader takes nothing with it.
 """
 
 from __future__ import annotations
@@ -10,23 +12,24 @@ import asyncio
 import logging
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
 from agent_sidecar.uplink import inbound
-from agent_sidecar.uplink.frames import Frame, Kind
 from agent_sidecar.uplink.inbound import Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
+from agent_sidecar.uplink.receipts import receipts
 from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 _log = logging.getLogger(__name__)
 ATTEMPTS: Final = 5
+"""Agent processes that are shown a message without acknowledging it, unless the control plane says otherwise."""
 CONDUCTOR: Final = "conductor"
 """Sender of the control plane's own notices."""
 _NEVER: Final = (1 << 63) - 1
@@ -72,6 +75,7 @@ class Inbox:
         self._held = [0, 0]
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
+        self._attempts = ATTEMPTS
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left; mailboxes of its tasks are forgotten, as those attempts are over."""
@@ -83,9 +87,10 @@ class Inbox:
         """Return the highest position journalled, per mailbox."""
         return dict(self._cursors)
 
-    def begin_session(self, on_credit: Callable[[int, int], None]) -> None:
-        """Grant what there is room for, and more whenever there is."""
+    def begin_session(self, on_credit: Callable[[int, int], None], attempts: int = 0) -> None:
+        """Grant what there is room for, and more whenever there is; give up messages after so many attempts (0: as before)."""
         self._on_credit = on_credit
+        self._attempts = attempts or self._attempts
         self._granted = [0, 0]
         self._grant(always=True)
 
@@ -211,9 +216,11 @@ class Inbox:
         for _, item in chosen:
             item.seen = True
         places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
+        attempts = [item.attempt for _, item in chosen if item.position]
         try:
             if places:
-                await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), inbound.mark_seen(places))
+                told = receipts(places, message_pb2.MESSAGE_STATE_SEEN, attempts=attempts)
+                await self._outbox.append(told, inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
             for _, item in chosen:
                 item.seen = False
@@ -245,6 +252,7 @@ class Inbox:
             return
         for mailbox, position in places:
             self._drop(mailbox, position)
+        self._arrived.set()  # what waited behind a message that failed before may be shown now
         self._grant()
 
     def opened(self, mailbox: str) -> None:
@@ -263,23 +271,31 @@ class Inbox:
             await self._journal.submit(inbound.forget(mailbox))
         self._grant()
 
-    async def new_process(self, mailbox: str) -> None:
-        """Offer what an earlier process saw, also of a task it did not take, to the next; refuse what was offered too often."""
+    async def new_process(self, mailbox: str, last_error: str = "") -> None:
+        """Offer what an earlier process saw, also of a task it did not take, to the next; give up what was offered too often.
+
+        Args:
+            mailbox: Of the agent.
+            last_error: How the earlier process ended, for the records of what is given up.
+        """
         for each in (mailbox, *sorted(self._open)):
-            await self._offer_again(each)
+            await self._offer_again(each, last_error)
         self._grant()
 
-    async def _offer_again(self, mailbox: str) -> None:
+    async def _offer_again(self, mailbox: str, last_error: str) -> None:
         seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
-        given_up = [item for item in seen if item.attempt >= ATTEMPTS]
+        given_up = [item for item in seen if item.attempt >= self._attempts]
+        attempts = [item.attempt for item in given_up]
         self._next_expiry = 0
         for item in seen:
             item.seen = False
             item.attempt += 1
         if given_up:
             places = [(mailbox, item.position) for item in given_up]
-            why = f"fetched {ATTEMPTS} times without an acknowledgement"
-            await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_BOUNCED, why), inbound.delete(places))
+            times = "once" if min(attempts) == 1 else f"{min(attempts)} times"
+            why = f"delivered {times} without an acknowledgement"
+            told = receipts(places, message_pb2.MESSAGE_STATE_DEAD, why, attempts, last_error)
+            await self._outbox.append(told, inbound.delete(places))
             for item in given_up:
                 self._drop(mailbox, item.position)
         await self._journal.submit(inbound.reoffer(mailbox))
@@ -307,9 +323,8 @@ class Inbox:
 
     def _unseen(self, most: int) -> list[tuple[str, Item]]:
         self._expire()
-        journalled = ((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values() if not item.seen)
         passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
-        waiting = chain(journalled, passing)
+        waiting = chain(self._offered(), passing)
         if self._expected:
             waiting = chain(pair for pair in waiting if pair[1].answers not in self._expected)
         chosen: list[tuple[str, Item]] = []
@@ -320,6 +335,18 @@ class Inbox:
                 break
             chosen.append((mailbox, item))
         return chosen
+
+    def _offered(self) -> Iterator[tuple[str, Item]]:
+        """Yield what may be shown, in order: behind a message that an earlier process failed at, nothing of the same sender."""
+        for mailbox, box in self._boxes.items():
+            failing: set[str] = set()
+            for item in box.values():
+                if item.sender in failing:
+                    continue
+                if item.attempt > 1:
+                    failing.add(item.sender)
+                if not item.seen:
+                    yield mailbox, item
 
     def _put(self, mailbox: str, item: Item) -> None:
         self._boxes.setdefault(mailbox, {})[item.position] = item
@@ -341,22 +368,6 @@ class Inbox:
         if always or more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:
             self._granted = [self._granted[0] + more[0], self._granted[1] + more[1]]
             self._on_credit(*more)
-
-
-def receipts(places: Iterable[tuple[str, int]], state: message_pb2.MessageState.ValueType, reason: str = "") -> Frame:
-    """Return the frame that tells what became of messages, consecutive ones as a range."""
-    ranges: list[session_service_pb2.Receipt] = []
-    for mailbox, position in places:
-        if ranges and ranges[-1].mailbox == mailbox and ranges[-1].to_position + 1 == position:
-            ranges[-1].to_position = position
-        else:
-            ranges.append(
-                session_service_pb2.Receipt(
-                    mailbox=mailbox, from_position=position, to_position=position, state=state, reason=reason
-                )
-            )
-    request = session_service_pb2.ConnectRequest(receipts=session_service_pb2.Receipts(receipts=ranges))
-    return Frame(Kind.RECEIPT, request.SerializeToString())
 
 
 def _nobody(messages: int, size: int) -> None:

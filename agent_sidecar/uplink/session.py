@@ -169,7 +169,7 @@ class Session:
         if welcome.HasField("credit"):
             self._parts.sender.credit(welcome.credit.messages, welcome.credit.bytes, first=True)
         self._note_heartbeat()
-        self._parts.inbox.begin_session(self._note_credit)
+        self._parts.inbox.begin_session(self._note_credit, welcome.max_message_attempts)
 
     def _leases(self) -> tuple[Lease, ...]:
         return tuple(dict.fromkeys((*self._parts.slot.leases(), *self._parts.outbox.uncommitted_leases())))

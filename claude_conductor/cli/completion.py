@@ -9,6 +9,7 @@ from typing import Any
 
 from claude_conductor.cli.session import connect
 from claude_conductor.errors import ConductorError
+from claude_conductor.v1 import message_pb2
 
 _PATIENCE = 1.0
 _MOST = 50
@@ -50,12 +51,39 @@ def topics(incomplete: str) -> list[tuple[str, str]]:
     return _quietly(ask)
 
 
+def message_ids(incomplete: str, *states: message_pb2.MessageState.ValueType) -> list[tuple[str, str]]:
+    """Return ids of messages in these states (none: all), newest first, with who wrote them to whom."""
+
+    async def ask() -> list[tuple[str, str]]:
+        async with asyncio.timeout(_PATIENCE), connect() as conductor:
+            records = await conductor.messages.list(limit=_MOST, states=states)
+            found = {record.message_id: f"{record.sender} to {record.recipient}" for record in records}
+            return [(message_id, about) for message_id, about in found.items() if message_id.startswith(incomplete)]
+
+    return _quietly(ask)
+
+
 def recipients(incomplete: str) -> list[tuple[str, str]]:
     """Return who a message can be sent to: agents, topics, everyone."""
     if incomplete.startswith("topic/"):
         return [(f"topic/{name}", about) for name, about in topics(incomplete.removeprefix("topic/"))]
     shared = (("broadcast", "everyone"), ("topic/", "its subscribers"))
     return [*agent_ids(incomplete), *(each for each in shared if each[0].startswith(incomplete))]
+
+
+def any_message_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of messages."""
+    return message_ids(incomplete)
+
+
+def dead_letter_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of dead letters."""
+    return message_ids(incomplete, message_pb2.MESSAGE_STATE_DEAD)
+
+
+def traceable_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of messages and tasks."""
+    return [*message_ids(incomplete), *task_ids(incomplete)]
 
 
 def _quietly(ask: Callable[[], Coroutine[Any, Any, list[tuple[str, str]]]]) -> list[tuple[str, str]]:

@@ -45,6 +45,11 @@ EXPLANATIONS: Final = {
         "The id is wrong, or the message reached its final state more than 24 hours ago.",
         "`conductor messages list`",
     ),
+    "MESSAGE_NOT_DEAD": Explanation(
+        "Only a message that was shown to too many agent processes can be sent again or removed. This one waits, was "
+        "acknowledged, bounced or expired, or was sent again already.",
+        "`conductor trace MESSAGE` shows every step it made",
+    ),
     "ARTEFACT_NOT_FOUND": Explanation(
         "The task left no such file: it changed nothing, its workspace was no repository, or it has not ended yet.",
         "`conductor tasks show TASK` lists what a task left",

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from claude_conductor.cli import commands, complaint, output, session
-from claude_conductor.cli.completion import agent_ids, recipients
+from claude_conductor.cli.completion import agent_ids, any_message_ids, recipients
 from claude_conductor.cli.completion import topics as topic_names
 from claude_conductor.cli.output import Column, Format, FormatOption
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.telemetry.traces import open_tracer, span
 from claude_conductor.units import parse_duration
-from claude_conductor.v1 import message_pb2
+from claude_conductor.v1 import event_pb2, message_pb2, message_service_pb2
 
 app = commands.app("Send and read messages.", group=True)
+
+LAST = (1 << 63) - 1
+"""The largest position there can be."""
 
 
 def state(record: message_pb2.MessageRecord) -> str:
@@ -36,6 +41,7 @@ COLUMNS = (
     Column("ATTEMPTS", lambda record: str(record.attempts), wide=True),
     Column("EXPIRES", lambda record: output.moment(record.expire_time), wide=True),
     Column("REASON", lambda record: record.reason, wide=True),
+    Column("LAST ERROR", lambda record: record.last_error, wide=True),
 )
 
 RECEIVED = (
@@ -140,21 +146,32 @@ def list_(
 
 
 @app.command()
-def show(message: Annotated[str, typer.Argument(help="Id of a message.")], form: FormatOption = Format.TABLE) -> None:
-    """Show one message with its way so far."""
+def show(
+    message: Annotated[str, typer.Argument(autocompletion=any_message_ids, parser=whole, help="Id of a message.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one message with its way so far; `conductor trace` shows how long each step took."""
 
     async def run() -> None:
         async with session.connect() as conductor:
             records = await conductor.messages.get(message)
-        if not records:
-            complaint.note("  it was accepted, and there was nobody to get it")
-        elif form is Format.TABLE:
-            for record in records:
-                output.facts(_lines(record))
+        if records:
+            show_records(form, records)
         else:
-            output.show_rows(form, records, COLUMNS, lambda record: record.message_id, "")
+            complaint.note("  it was accepted, and there was nobody to get it")
 
     session.run(run())
+
+
+def show_records(form: Format, records: Sequence[message_pb2.MessageRecord]) -> None:
+    """Show everything about a message, for each of its recipients."""
+    if form is not Format.TABLE:
+        output.show_rows(form, records, COLUMNS, lambda record: record.message_id, "")
+        return
+    for number, record in enumerate(records):
+        if number:
+            output.say("")
+        output.facts(_lines(record))
 
 
 @app.command()
@@ -226,6 +243,67 @@ def topics(
     session.run(run())
 
 
+@app.command()
+def watch(
+    after: Annotated[
+        int | None,
+        typer.Option("--after", min=0, max=LAST, help="Begin behind this position.", show_default="the oldest"),
+    ] = None,
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge what is shown: it is not shown again.")] = False,  # noqa: FBT002
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Read your own mailbox as messages come, until Ctrl-C (exit code 130); goes on over a restart of the control plane.
+
+    JSON is one object a line.
+    """
+
+    async def run() -> None:
+        async with session.connect() as conductor:
+            await conductor.admin.status()  # a stream waits for a control plane that is away; its beginning should not
+            async with aclosing(conductor.messages.receive(after=after, on_gap=_missed)) as stream:
+                async for message in stream:
+                    _show_received(message, form)
+                    if ack:
+                        await conductor.messages.acknowledge([message.position])
+
+    session.run(run())
+
+
+def _missed(gap: event_pb2.Gap) -> None:
+    first = getattr(gap, "from")
+    complaint.warn(
+        f"positions {first} to {gap.to} cannot be shown: they were acknowledged, expired or died meanwhile,"
+        " or the mailbox began anew"
+    )
+
+
+def _show_received(message: message_service_pb2.ReceivedMessage, form: Format) -> None:
+    if form in (Format.JSON, Format.YAML):
+        output.say(output.json_line(message))
+    elif form is Format.NAME:
+        output.say(message.envelope.id)
+    else:
+        about = f"{message.position}  {message.sender}  {message.envelope.type}"
+        long = f"  {message.envelope.id}  attempt {message.attempt}" if form is Format.WIDE else ""
+        output.say(output.printable(f"{about}{long}  {_text(message.envelope)}"))
+    sys.stdout.flush()
+
+
+def whole(text: str) -> str:
+    """Return an id without the ellipsis of a table it was copied from; a beginning of it is not enough.
+
+    Raises:
+        InvalidArgumentError: It was cut.
+    """
+    if text.endswith("…"):
+        raise InvalidArgumentError(
+            "A message is named by its whole id, and this one was cut by a table.",
+            next_step="`-o name` or `-o wide` in a pipe prints whole ids",
+            message_id=text,
+        )
+    return text
+
+
 def _payload(text: str, file: Path | None) -> bytes:
     if bool(text) == (file is not None):
         raise InvalidArgumentError("Either a text or --file is needed.", next_step='`conductor messages send AGENT "hello"`')
@@ -250,6 +328,9 @@ def _lines(record: message_pb2.MessageRecord) -> list[tuple[str, str]]:
         ("type", record.type),
         ("state", state(record)),
         ("reason", output.printable(record.reason)),
+        ("last error", output.printable(record.last_error)),
+        ("attempts", str(record.attempts or "")),
+        ("sent again", f"{record.redrives} times" if record.redrives > 1 else "once" * record.redrives),
         ("way", "\n".join(hops)),
         ("expires", output.moment(record.expire_time)),
         ("answers", record.envelope.correlation_id),

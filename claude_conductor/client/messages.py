@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, Final
 
 from claude_conductor.client.call import DEADLINE, Caller
 from claude_conductor.client.tasks import duration
-from claude_conductor.v1 import message_pb2, message_service_pb2, message_service_pb2_grpc
+from claude_conductor.v1 import event_pb2, message_pb2, message_service_pb2, message_service_pb2_grpc
+
+_log = logging.getLogger(__name__)
+_LETTERS: Final = 1000
+_LETTERS_DEADLINE: Final = 60.0
+_MOVE_PAUSE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,69 @@ class Messages:
         request = message_service_pb2.AcknowledgeMessagesRequest(positions=positions)
         await self._caller.unary(self._stub.AcknowledgeMessages, request)
 
+    async def receive(
+        self, *, after: int | None = None, on_gap: Callable[[event_pb2.Gap], None] | None = None
+    ) -> AsyncGenerator[message_service_pb2.ReceivedMessage, None]:
+        """Yield messages of the caller's mailbox as they come, without end, each once, over restarts of the control plane.
+
+        Nothing is acknowledged by this. Leaving the iterator ends it.
+
+        Args:
+            after: Begin behind this position; None: with the oldest message that is not acknowledged.
+            on_gap: Called for messages behind the cursor that ended meanwhile or, if the mailbox has not come as far as the
+                cursor, because its positions began anew. Without it a warning is logged.
+
+        Raises:
+            InvalidArgumentError: `after` is no position.
+            ControlPlaneUnavailableError: It stayed away for 30 s.
+        """
+        cursor = message_service_pb2.ReceiveMessagesRequest(after_position=after)
+        while True:
+            async with aclosing(self._caller.resume(self._stub.ReceiveMessages, lambda: cursor)) as answers:
+                async for answer in answers:
+                    cursor.after_position = answer.cursor
+                    match answer.WhichOneof("item"):
+                        case "message":
+                            yield answer.message
+                        case "gap":
+                            (on_gap or _warn)(answer.gap)
+            await asyncio.sleep(_MOVE_PAUSE)
+
+    async def redrive(
+        self, message_ids: Sequence[str], *, recipient: str = "", request_id: str = ""
+    ) -> list[message_service_pb2.LetterOutcome]:
+        """Send dead letters again: each goes to the end of its mailbox, its attempts and time to live begin anew.
+
+        Repeating it is harmless. Each outcome has a `reason` if nothing was done.
+
+        Args:
+            message_ids: Which.
+            recipient: Only in this mailbox.
+            request_id: Names the wish in the event log.
+        """
+        request = message_service_pb2.RedriveMessagesRequest(recipient=recipient, request_id=request_id)
+        return await self._letters(self._stub.RedriveMessages, request, message_ids)
+
+    async def purge(
+        self, message_ids: Sequence[str], *, recipient: str = "", request_id: str = ""
+    ) -> list[message_service_pb2.LetterOutcome]:
+        """Remove dead letters for good; arguments and outcomes as for `redrive`."""
+        request = message_service_pb2.PurgeMessagesRequest(recipient=recipient, request_id=request_id)
+        return await self._letters(self._stub.PurgeMessages, request, message_ids)
+
+    async def _letters(
+        self,
+        method: Callable[..., Awaitable[Any]],
+        request: message_service_pb2.RedriveMessagesRequest | message_service_pb2.PurgeMessagesRequest,
+        message_ids: Sequence[str],
+    ) -> list[message_service_pb2.LetterOutcome]:
+        outcomes: list[message_service_pb2.LetterOutcome] = []
+        for start in range(0, len(message_ids), _LETTERS):
+            del request.message_ids[:]
+            request.message_ids.extend(message_ids[start : start + _LETTERS])
+            outcomes += (await self._caller.unary(method, request, timeout=_LETTERS_DEADLINE)).outcomes
+        return outcomes
+
     async def get(self, message_id: str) -> list[message_pb2.MessageRecord]:
         """Return a message with its states, one record per recipient.
 
@@ -182,3 +254,7 @@ class Messages:
             token = answer.next_page_token
             if not token:
                 return found
+
+
+def _warn(gap: event_pb2.Gap) -> None:
+    _log.warning("messages were missed", extra={"first": getattr(gap, "from"), "last": gap.to})

@@ -72,6 +72,8 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "subscriptions": limits.subscriptions,
             "subscribers": limits.subscribers,
             "message_seconds": parse_duration(limits.message_seconds),
+            "kept_messages": limits.kept_messages,
+            "kept_seconds": parse_duration(limits.kept_seconds),
             "prompt_bytes": parse_size(limits.prompt_bytes),
             "output_bytes": parse_size(limits.output_bytes),
         },

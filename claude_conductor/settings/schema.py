@@ -163,6 +163,10 @@ class Limits(Block):
     subscribers: Count = 1000
     """Mailboxes that may be subscribed to one topic."""
     message_seconds: Seconds = "24h"
+    kept_messages: Count = 100_000
+    """Acknowledged, expired, bounced and dead messages that are kept to be shown."""
+    kept_seconds: Seconds = "24h"
+    """How long they are kept."""
     prompt_bytes: Size = "256k"
     output_bytes: Size = "64m"
 

@@ -92,6 +92,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The agent closed its connection, or stopped reading, before the answer was complete."""
     ERROR_REASON_SUBSCRIPTION_LIMIT: _ErrorReason.ValueType  # 34
     """The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
+    ERROR_REASON_MESSAGE_NOT_DEAD: _ErrorReason.ValueType  # 35
+    """The message is no dead letter."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -166,4 +168,6 @@ ERROR_REASON_AGENT_HUNG_UP: ErrorReason.ValueType  # 33
 """The agent closed its connection, or stopped reading, before the answer was complete."""
 ERROR_REASON_SUBSCRIPTION_LIMIT: ErrorReason.ValueType  # 34
 """The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
+ERROR_REASON_MESSAGE_NOT_DEAD: ErrorReason.ValueType  # 35
+"""The message is no dead letter."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

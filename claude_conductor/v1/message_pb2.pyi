@@ -65,7 +65,7 @@ class _MessageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageS
     MESSAGE_STATE_BOUNCED: _MessageState.ValueType  # 6
     """Final: the recipient ended or refused it; the sender was told."""
     MESSAGE_STATE_DEAD: _MessageState.ValueType  # 7
-    """Final: delivered too often without an acknowledgement."""
+    """Final, unless it is sent again by hand: shown to too many agent processes without an acknowledgement."""
 
 class MessageState(_MessageState, metaclass=_MessageStateEnumTypeWrapper):
     """Where a message stands, per recipient. The last four are final, and each accepted message reaches exactly one of them."""
@@ -85,7 +85,7 @@ MESSAGE_STATE_EXPIRED: MessageState.ValueType  # 5
 MESSAGE_STATE_BOUNCED: MessageState.ValueType  # 6
 """Final: the recipient ended or refused it; the sender was told."""
 MESSAGE_STATE_DEAD: MessageState.ValueType  # 7
-"""Final: delivered too often without an acknowledgement."""
+"""Final, unless it is sent again by hand: shown to too many agent processes without an acknowledgement."""
 Global___MessageState: _TypeAlias = MessageState  # noqa: Y015
 
 @_typing.final
@@ -240,7 +240,7 @@ class DeliveryHeader(_message.Message):
     first_position: _builtins.int
     """Position in the mailbox of the first message; the others follow. Positions only grow."""
     attempt: _builtins.int
-    """1 for the first delivery to an agent process; more when an earlier one ended without acknowledging."""
+    """1 if no agent process was shown them before; more when earlier ones ended without acknowledging."""
     accept_time_ms: _builtins.int
     """When it was accepted, in milliseconds since the Unix epoch."""
     def __init__(
@@ -309,6 +309,8 @@ class MessageRecord(_message.Message):
     ENVELOPE_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     HOPS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    REDRIVES_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """`msg_` and a UUIDv7."""
     sender: _builtins.str
@@ -322,9 +324,13 @@ class MessageRecord(_message.Message):
     reason: _builtins.str
     """Why it stands there; empty when there is nothing to say."""
     attempts: _builtins.int
-    """Deliveries so far."""
+    """Agent processes that were shown it so far; begins anew when a dead letter is sent again."""
     position: _builtins.int
     """Position in the mailbox."""
+    last_error: _builtins.str
+    """For DEAD: how the last agent process that was shown it ended; empty if nobody knows."""
+    redrives: _builtins.int
+    """How often it was sent again after it was dead."""
     @_builtins.property
     def accept_time(self) -> _timestamp_pb2.Timestamp:
         """When it was accepted."""
@@ -343,7 +349,9 @@ class MessageRecord(_message.Message):
 
     @_builtins.property
     def hops(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageHop]:
-        """Times at which it reached each state, in order."""
+        """Times at which it reached each state, in order. SEEN once for each agent process that was shown it; a dead letter that was sent
+        again is ACCEPTED once more after DEAD.
+        """
 
     def __init__(
         self,
@@ -361,10 +369,12 @@ class MessageRecord(_message.Message):
         envelope: Global___Envelope | None = ...,
         position: _builtins.int = ...,
         hops: _abc.Iterable[Global___MessageHop] | None = ...,
+        last_error: _builtins.str = ...,
+        redrives: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accept_time", b"accept_time", "envelope", b"envelope", "expire_time", b"expire_time", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_time", b"accept_time", "attempts", b"attempts", "envelope", b"envelope", "expire_time", b"expire_time", "hops", b"hops", "message_id", b"message_id", "position", b"position", "reason", b"reason", "recipient", b"recipient", "sender", b"sender", "state", b"state", "state_time", b"state_time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_time", b"accept_time", "attempts", b"attempts", "envelope", b"envelope", "expire_time", b"expire_time", "hops", b"hops", "last_error", b"last_error", "message_id", b"message_id", "position", b"position", "reason", b"reason", "recipient", b"recipient", "redrives", b"redrives", "sender", b"sender", "state", b"state", "state_time", b"state_time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

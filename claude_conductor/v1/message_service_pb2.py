@@ -22,57 +22,73 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from claude_conductor.v1 import event_pb2 as claude__conductor_dot_v1_dot_event__pb2
 from claude_conductor.v1 import message_pb2 as claude__conductor_dot_v1_dot_message__pb2
+from claude_conductor.v1 import session_service_pb2 as claude__conductor_dot_v1_dot_session__service__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)claude_conductor/v1/message_service.proto\x12\x13\x63laude_conductor.v1\x1a!claude_conductor/v1/message.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb8\x01\n\x12SendMessageRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12/\n\x0ctime_to_live\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\x13SendMessageResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x17\n\x0frecipient_count\x18\x03 \x01(\r\"\xbd\x01\n\x1cMessageServiceRequestRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x1dMessageServiceRequestResponse\x12\x33\n\x05reply\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"m\n\x14\x46\x65tchMessagesRequest\x12\x14\n\x0cmax_messages\x18\x01 \x01(\x05\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61\x66ter_position\x18\x03 \x01(\x04\"O\n\x15\x46\x65tchMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"\x9c\x01\n\x0fReceivedMessage\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12/\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12\x0f\n\x07mailbox\x18\x05 \x01(\t\x12\x14\n\x0c\x61\x64\x64ressed_to\x18\x06 \x01(\t\"/\n\x1a\x41\x63knowledgeMessagesRequest\x12\x11\n\tpositions\x18\x01 \x03(\x04\"\x1d\n\x1b\x41\x63knowledgeMessagesResponse\"\'\n\x11GetMessageRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"I\n\x12GetMessageResponse\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\".claude_conductor.v1.MessageRecord\"\x82\x01\n\x13ListMessagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x31\n\x06states\x18\x04 \x03(\x0e\x32!.claude_conductor.v1.MessageState\"d\n\x14ListMessagesResponse\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\".claude_conductor.v1.MessageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x1eMessageServiceSubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07mailbox\x18\x02 \x01(\t\"!\n\x1fMessageServiceSubscribeResponse\"B\n MessageServiceUnsubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07mailbox\x18\x02 \x01(\t\"#\n!MessageServiceUnsubscribeResponse\"o\n&MessageServiceListSubscriptionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x0f\n\x07mailbox\x18\x04 \x01(\t\"|\n\'MessageServiceListSubscriptionsResponse\x12\x38\n\rsubscriptions\x18\x01 \x03(\x0b\x32!.claude_conductor.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x0cSubscription\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07mailbox\x18\x02 \x01(\t2\x91\x08\n\x0eMessageService\x12`\n\x0bSendMessage\x12\'.claude_conductor.v1.SendMessageRequest\x1a(.claude_conductor.v1.SendMessageResponse\x12p\n\x07Request\x12\x31.claude_conductor.v1.MessageServiceRequestRequest\x1a\x32.claude_conductor.v1.MessageServiceRequestResponse\x12\x66\n\rFetchMessages\x12).claude_conductor.v1.FetchMessagesRequest\x1a*.claude_conductor.v1.FetchMessagesResponse\x12x\n\x13\x41\x63knowledgeMessages\x12/.claude_conductor.v1.AcknowledgeMessagesRequest\x1a\x30.claude_conductor.v1.AcknowledgeMessagesResponse\x12]\n\nGetMessage\x12&.claude_conductor.v1.GetMessageRequest\x1a\'.claude_conductor.v1.GetMessageResponse\x12\x63\n\x0cListMessages\x12(.claude_conductor.v1.ListMessagesRequest\x1a).claude_conductor.v1.ListMessagesResponse\x12v\n\tSubscribe\x12\x33.claude_conductor.v1.MessageServiceSubscribeRequest\x1a\x34.claude_conductor.v1.MessageServiceSubscribeResponse\x12|\n\x0bUnsubscribe\x12\x35.claude_conductor.v1.MessageServiceUnsubscribeRequest\x1a\x36.claude_conductor.v1.MessageServiceUnsubscribeResponse\x12\x8e\x01\n\x11ListSubscriptions\x12;.claude_conductor.v1.MessageServiceListSubscriptionsRequest\x1a<.claude_conductor.v1.MessageServiceListSubscriptionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)claude_conductor/v1/message_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/event.proto\x1a!claude_conductor/v1/message.proto\x1a)claude_conductor/v1/session_service.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb8\x01\n\x12SendMessageRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12/\n\x0ctime_to_live\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\x13SendMessageResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x17\n\x0frecipient_count\x18\x03 \x01(\r\"\xbd\x01\n\x1cMessageServiceRequestRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x1dMessageServiceRequestResponse\x12\x33\n\x05reply\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"m\n\x14\x46\x65tchMessagesRequest\x12\x14\n\x0cmax_messages\x18\x01 \x01(\x05\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61\x66ter_position\x18\x03 \x01(\x04\"O\n\x15\x46\x65tchMessagesResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"\x9c\x01\n\x0fReceivedMessage\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12/\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12\x0f\n\x07mailbox\x18\x05 \x01(\t\x12\x14\n\x0c\x61\x64\x64ressed_to\x18\x06 \x01(\t\"/\n\x1a\x41\x63knowledgeMessagesRequest\x12\x11\n\tpositions\x18\x01 \x03(\x04\"\x1d\n\x1b\x41\x63knowledgeMessagesResponse\"\'\n\x11GetMessageRequest\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"I\n\x12GetMessageResponse\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\".claude_conductor.v1.MessageRecord\"\x82\x01\n\x13ListMessagesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x31\n\x06states\x18\x04 \x03(\x0e\x32!.claude_conductor.v1.MessageState\"d\n\x14ListMessagesResponse\x12\x33\n\x07records\x18\x01 \x03(\x0b\x32\".claude_conductor.v1.MessageRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x1eMessageServiceSubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07mailbox\x18\x02 \x01(\t\"!\n\x1fMessageServiceSubscribeResponse\"B\n MessageServiceUnsubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07mailbox\x18\x02 \x01(\t\"#\n!MessageServiceUnsubscribeResponse\"o\n&MessageServiceListSubscriptionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x0f\n\x07mailbox\x18\x04 \x01(\t\"|\n\'MessageServiceListSubscriptionsResponse\x12\x38\n\rsubscriptions\x18\x01 \x03(\x0b\x32!.claude_conductor.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x0cSubscription\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07mailbox\x18\x02 \x01(\t\"H\n\x16ReceiveMessagesRequest\x12\x1b\n\x0e\x61\x66ter_position\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x11\n\x0f_after_position\"\xbe\x01\n\x17ReceiveMessagesResponse\x12\x37\n\x07message\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.ReceivedMessageH\x00\x12\'\n\x03gap\x18\x02 \x01(\x0b\x32\x18.claude_conductor.v1.GapH\x00\x12)\n\x04move\x18\x03 \x01(\x0b\x32\x19.claude_conductor.v1.MoveH\x00\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x04\x42\x06\n\x04item\"T\n\x16RedriveMessagesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\"O\n\x17RedriveMessagesResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0b\x32\".claude_conductor.v1.LetterOutcome\"R\n\x14PurgeMessagesRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\"M\n\x15PurgeMessagesResponse\x12\x34\n\x08outcomes\x18\x01 \x03(\x0b\x32\".claude_conductor.v1.LetterOutcome\"|\n\rLetterOutcome\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x11\n\trecipient\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\tnext_step\x18\x05 \x01(\t\x12\x10\n\x08position\x18\x06 \x01(\x04\x32\xd7\n\n\x0eMessageService\x12`\n\x0bSendMessage\x12\'.claude_conductor.v1.SendMessageRequest\x1a(.claude_conductor.v1.SendMessageResponse\x12p\n\x07Request\x12\x31.claude_conductor.v1.MessageServiceRequestRequest\x1a\x32.claude_conductor.v1.MessageServiceRequestResponse\x12\x66\n\rFetchMessages\x12).claude_conductor.v1.FetchMessagesRequest\x1a*.claude_conductor.v1.FetchMessagesResponse\x12x\n\x13\x41\x63knowledgeMessages\x12/.claude_conductor.v1.AcknowledgeMessagesRequest\x1a\x30.claude_conductor.v1.AcknowledgeMessagesResponse\x12]\n\nGetMessage\x12&.claude_conductor.v1.GetMessageRequest\x1a\'.claude_conductor.v1.GetMessageResponse\x12\x63\n\x0cListMessages\x12(.claude_conductor.v1.ListMessagesRequest\x1a).claude_conductor.v1.ListMessagesResponse\x12v\n\tSubscribe\x12\x33.claude_conductor.v1.MessageServiceSubscribeRequest\x1a\x34.claude_conductor.v1.MessageServiceSubscribeResponse\x12|\n\x0bUnsubscribe\x12\x35.claude_conductor.v1.MessageServiceUnsubscribeRequest\x1a\x36.claude_conductor.v1.MessageServiceUnsubscribeResponse\x12\x8e\x01\n\x11ListSubscriptions\x12;.claude_conductor.v1.MessageServiceListSubscriptionsRequest\x1a<.claude_conductor.v1.MessageServiceListSubscriptionsResponse\x12n\n\x0fReceiveMessages\x12+.claude_conductor.v1.ReceiveMessagesRequest\x1a,.claude_conductor.v1.ReceiveMessagesResponse0\x01\x12l\n\x0fRedriveMessages\x12+.claude_conductor.v1.RedriveMessagesRequest\x1a,.claude_conductor.v1.RedriveMessagesResponse\x12\x66\n\rPurgeMessages\x12).claude_conductor.v1.PurgeMessagesRequest\x1a*.claude_conductor.v1.PurgeMessagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'claude_conductor.v1.message_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SENDMESSAGEREQUEST']._serialized_start=134
-  _globals['_SENDMESSAGEREQUEST']._serialized_end=318
-  _globals['_SENDMESSAGERESPONSE']._serialized_start=320
-  _globals['_SENDMESSAGERESPONSE']._serialized_end=405
-  _globals['_MESSAGESERVICEREQUESTREQUEST']._serialized_start=408
-  _globals['_MESSAGESERVICEREQUESTREQUEST']._serialized_end=597
-  _globals['_MESSAGESERVICEREQUESTRESPONSE']._serialized_start=599
-  _globals['_MESSAGESERVICEREQUESTRESPONSE']._serialized_end=683
-  _globals['_FETCHMESSAGESREQUEST']._serialized_start=685
-  _globals['_FETCHMESSAGESREQUEST']._serialized_end=794
-  _globals['_FETCHMESSAGESRESPONSE']._serialized_start=796
-  _globals['_FETCHMESSAGESRESPONSE']._serialized_end=875
-  _globals['_RECEIVEDMESSAGE']._serialized_start=878
-  _globals['_RECEIVEDMESSAGE']._serialized_end=1034
-  _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_start=1036
-  _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_end=1083
-  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_start=1085
-  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_end=1114
-  _globals['_GETMESSAGEREQUEST']._serialized_start=1116
-  _globals['_GETMESSAGEREQUEST']._serialized_end=1155
-  _globals['_GETMESSAGERESPONSE']._serialized_start=1157
-  _globals['_GETMESSAGERESPONSE']._serialized_end=1230
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1233
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1363
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1365
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1465
-  _globals['_MESSAGESERVICESUBSCRIBEREQUEST']._serialized_start=1467
-  _globals['_MESSAGESERVICESUBSCRIBEREQUEST']._serialized_end=1531
-  _globals['_MESSAGESERVICESUBSCRIBERESPONSE']._serialized_start=1533
-  _globals['_MESSAGESERVICESUBSCRIBERESPONSE']._serialized_end=1566
-  _globals['_MESSAGESERVICEUNSUBSCRIBEREQUEST']._serialized_start=1568
-  _globals['_MESSAGESERVICEUNSUBSCRIBEREQUEST']._serialized_end=1634
-  _globals['_MESSAGESERVICEUNSUBSCRIBERESPONSE']._serialized_start=1636
-  _globals['_MESSAGESERVICEUNSUBSCRIBERESPONSE']._serialized_end=1671
-  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSREQUEST']._serialized_start=1673
-  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSREQUEST']._serialized_end=1784
-  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSRESPONSE']._serialized_start=1786
-  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSRESPONSE']._serialized_end=1910
-  _globals['_SUBSCRIPTION']._serialized_start=1912
-  _globals['_SUBSCRIPTION']._serialized_end=1958
-  _globals['_MESSAGESERVICE']._serialized_start=1961
-  _globals['_MESSAGESERVICE']._serialized_end=3002
+  _globals['_SENDMESSAGEREQUEST']._serialized_start=210
+  _globals['_SENDMESSAGEREQUEST']._serialized_end=394
+  _globals['_SENDMESSAGERESPONSE']._serialized_start=396
+  _globals['_SENDMESSAGERESPONSE']._serialized_end=481
+  _globals['_MESSAGESERVICEREQUESTREQUEST']._serialized_start=484
+  _globals['_MESSAGESERVICEREQUESTREQUEST']._serialized_end=673
+  _globals['_MESSAGESERVICEREQUESTRESPONSE']._serialized_start=675
+  _globals['_MESSAGESERVICEREQUESTRESPONSE']._serialized_end=759
+  _globals['_FETCHMESSAGESREQUEST']._serialized_start=761
+  _globals['_FETCHMESSAGESREQUEST']._serialized_end=870
+  _globals['_FETCHMESSAGESRESPONSE']._serialized_start=872
+  _globals['_FETCHMESSAGESRESPONSE']._serialized_end=951
+  _globals['_RECEIVEDMESSAGE']._serialized_start=954
+  _globals['_RECEIVEDMESSAGE']._serialized_end=1110
+  _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_start=1112
+  _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_end=1159
+  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_start=1161
+  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_end=1190
+  _globals['_GETMESSAGEREQUEST']._serialized_start=1192
+  _globals['_GETMESSAGEREQUEST']._serialized_end=1231
+  _globals['_GETMESSAGERESPONSE']._serialized_start=1233
+  _globals['_GETMESSAGERESPONSE']._serialized_end=1306
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1309
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1439
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1441
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1541
+  _globals['_MESSAGESERVICESUBSCRIBEREQUEST']._serialized_start=1543
+  _globals['_MESSAGESERVICESUBSCRIBEREQUEST']._serialized_end=1607
+  _globals['_MESSAGESERVICESUBSCRIBERESPONSE']._serialized_start=1609
+  _globals['_MESSAGESERVICESUBSCRIBERESPONSE']._serialized_end=1642
+  _globals['_MESSAGESERVICEUNSUBSCRIBEREQUEST']._serialized_start=1644
+  _globals['_MESSAGESERVICEUNSUBSCRIBEREQUEST']._serialized_end=1710
+  _globals['_MESSAGESERVICEUNSUBSCRIBERESPONSE']._serialized_start=1712
+  _globals['_MESSAGESERVICEUNSUBSCRIBERESPONSE']._serialized_end=1747
+  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSREQUEST']._serialized_start=1749
+  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSREQUEST']._serialized_end=1860
+  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSRESPONSE']._serialized_start=1862
+  _globals['_MESSAGESERVICELISTSUBSCRIPTIONSRESPONSE']._serialized_end=1986
+  _globals['_SUBSCRIPTION']._serialized_start=1988
+  _globals['_SUBSCRIPTION']._serialized_end=2034
+  _globals['_RECEIVEMESSAGESREQUEST']._serialized_start=2036
+  _globals['_RECEIVEMESSAGESREQUEST']._serialized_end=2108
+  _globals['_RECEIVEMESSAGESRESPONSE']._serialized_start=2111
+  _globals['_RECEIVEMESSAGESRESPONSE']._serialized_end=2301
+  _globals['_REDRIVEMESSAGESREQUEST']._serialized_start=2303
+  _globals['_REDRIVEMESSAGESREQUEST']._serialized_end=2387
+  _globals['_REDRIVEMESSAGESRESPONSE']._serialized_start=2389
+  _globals['_REDRIVEMESSAGESRESPONSE']._serialized_end=2468
+  _globals['_PURGEMESSAGESREQUEST']._serialized_start=2470
+  _globals['_PURGEMESSAGESREQUEST']._serialized_end=2552
+  _globals['_PURGEMESSAGESRESPONSE']._serialized_start=2554
+  _globals['_PURGEMESSAGESRESPONSE']._serialized_end=2631
+  _globals['_LETTEROUTCOME']._serialized_start=2633
+  _globals['_LETTEROUTCOME']._serialized_end=2757
+  _globals['_MESSAGESERVICE']._serialized_start=2760
+  _globals['_MESSAGESERVICE']._serialized_end=4127
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,9 @@
 isort:skip_file
 """
 
+from claude_conductor.v1 import event_pb2 as _event_pb2
 from claude_conductor.v1 import message_pb2 as _message_pb2
+from claude_conductor.v1 import session_service_pb2 as _session_service_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -574,3 +576,225 @@ class Subscription(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Subscription: _TypeAlias = Subscription  # noqa: Y015
+
+@_typing.final
+class ReceiveMessagesRequest(_message.Message):
+    """Asks for the messages of the caller's mailbox as they come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_POSITION_FIELD_NUMBER: _builtins.int
+    after_position: _builtins.int
+    """Goes on behind this cursor, from ReceiveMessagesResponse; unset: from the oldest message that is not acknowledged."""
+    def __init__(
+        self,
+        *,
+        after_position: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_position", b"_after_position", "after_position", b"after_position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_position", b"_after_position", "after_position", b"after_position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_position: _TypeAlias = _typing.Literal["after_position"]  # noqa: Y015
+    _WhichOneofArgType__after_position: _TypeAlias = _typing.Literal["_after_position", b"_after_position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_position) -> _WhichOneofReturnType__after_position | None: ...
+
+Global___ReceiveMessagesRequest: _TypeAlias = ReceiveMessagesRequest  # noqa: Y015
+
+@_typing.final
+class ReceiveMessagesResponse(_message.Message):
+    """A message, or what stands between messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.int
+    """Where to go on after this item."""
+    @_builtins.property
+    def message(self) -> Global___ReceivedMessage:
+        """What was said."""
+
+    @_builtins.property
+    def gap(self) -> _event_pb2.Gap:
+        """First on a stream, if at all: messages behind the cursor that ended meanwhile (acknowledged elsewhere, expired, dead). If its
+        end is the cursor itself, the mailbox has not come as far: its positions began anew, and the stream begins with the oldest.
+        """
+
+    @_builtins.property
+    def move(self) -> _session_service_pb2.Move:
+        """The control plane stops, and so does this stream: connect again."""
+
+    def __init__(
+        self,
+        *,
+        message: Global___ReceivedMessage | None = ...,
+        gap: _event_pb2.Gap | None = ...,
+        move: _session_service_pb2.Move | None = ...,
+        cursor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gap", b"gap", "item", b"item", "message", b"message", "move", b"move"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "gap", b"gap", "item", b"item", "message", b"message", "move", b"move"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["message", "gap", "move"]  # noqa: Y015
+    _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
+
+Global___ReceiveMessagesResponse: _TypeAlias = ReceiveMessagesResponse  # noqa: Y015
+
+@_typing.final
+class RedriveMessagesRequest(_message.Message):
+    """Asks for dead letters to be sent again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this wish in the event log; at most 128 characters, may be empty."""
+    recipient: _builtins.str
+    """Only in this mailbox; empty: wherever they are dead letters."""
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids, 1 to 1000."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        message_ids: _abc.Iterable[_builtins.str] | None = ...,
+        recipient: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ids", b"message_ids", "recipient", b"recipient", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveMessagesRequest: _TypeAlias = RedriveMessagesRequest  # noqa: Y015
+
+@_typing.final
+class RedriveMessagesResponse(_message.Message):
+    """What became of each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LetterOutcome]:
+        """At least one per id, one per mailbox; in the order of mailboxes and positions, refused ids first."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___LetterOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveMessagesResponse: _TypeAlias = RedriveMessagesResponse  # noqa: Y015
+
+@_typing.final
+class PurgeMessagesRequest(_message.Message):
+    """Asks for dead letters to be removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this wish in the event log; at most 128 characters, may be empty."""
+    recipient: _builtins.str
+    """Only in this mailbox; empty: wherever they are dead letters."""
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids, 1 to 1000."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        message_ids: _abc.Iterable[_builtins.str] | None = ...,
+        recipient: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ids", b"message_ids", "recipient", b"recipient", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeMessagesRequest: _TypeAlias = PurgeMessagesRequest  # noqa: Y015
+
+@_typing.final
+class PurgeMessagesResponse(_message.Message):
+    """What became of each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LetterOutcome]:
+        """At least one per id, one per mailbox; in the order of mailboxes and positions, refused ids first."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___LetterOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeMessagesResponse: _TypeAlias = PurgeMessagesResponse  # noqa: Y015
+
+@_typing.final
+class LetterOutcome(_message.Message):
+    """What became of one dead letter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    """Its id."""
+    recipient: _builtins.str
+    """Its mailbox; empty if it was not found."""
+    reason: _builtins.str
+    """Reason of ErrorReason if nothing was done; empty if it was done."""
+    message: _builtins.str
+    """The same for people."""
+    next_step: _builtins.str
+    """What to do next, for people."""
+    position: _builtins.int
+    """Its new position, when it was sent again."""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        next_step: _builtins.str = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "message_id", b"message_id", "next_step", b"next_step", "position", b"position", "reason", b"reason", "recipient", b"recipient"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LetterOutcome: _TypeAlias = LetterOutcome  # noqa: Y015

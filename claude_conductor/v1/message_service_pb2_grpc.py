@@ -80,6 +80,21 @@ class MessageServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsResponse.FromString,
                 _registered_method=True)
+        self.ReceiveMessages = channel.unary_stream(
+                '/claude_conductor.v1.MessageService/ReceiveMessages',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.ReceiveMessagesRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.ReceiveMessagesResponse.FromString,
+                _registered_method=True)
+        self.RedriveMessages = channel.unary_unary(
+                '/claude_conductor.v1.MessageService/RedriveMessages',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.RedriveMessagesRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.RedriveMessagesResponse.FromString,
+                _registered_method=True)
+        self.PurgeMessages = channel.unary_unary(
+                '/claude_conductor.v1.MessageService/PurgeMessages',
+                request_serializer=claude__conductor_dot_v1_dot_message__service__pb2.PurgeMessagesRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.PurgeMessagesResponse.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer:
@@ -160,6 +175,33 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReceiveMessages(self, request, context):
+        """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
+        caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+        Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveMessages(self, request, context):
+        """Sends dead letters again: each is ACCEPTED anew at the end of its mailbox, with its id and history; attempts and time to live
+        begin anew. Each message is answered for itself. Repeating it is harmless: what is not DEAD is left alone and says so.
+        Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD,
+        AGENT_NOT_FOUND, TASK_NOT_FOUND, MAILBOX_FULL.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeMessages(self, request, context):
+        """Removes dead letters for good, which the event log notes. Each message is answered for itself. Repeating it is harmless.
+        Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -207,6 +249,21 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.ListSubscriptions,
                     request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsResponse.SerializeToString,
+            ),
+            'ReceiveMessages': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReceiveMessages,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.ReceiveMessagesRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.ReceiveMessagesResponse.SerializeToString,
+            ),
+            'RedriveMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveMessages,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.RedriveMessagesRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.RedriveMessagesResponse.SerializeToString,
+            ),
+            'PurgeMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeMessages,
+                    request_deserializer=claude__conductor_dot_v1_dot_message__service__pb2.PurgeMessagesRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_message__service__pb2.PurgeMessagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -453,6 +510,87 @@ class MessageService:
             '/claude_conductor.v1.MessageService/ListSubscriptions',
             claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsRequest.SerializeToString,
             claude__conductor_dot_v1_dot_message__service__pb2.MessageServiceListSubscriptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/ReceiveMessages',
+            claude__conductor_dot_v1_dot_message__service__pb2.ReceiveMessagesRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.ReceiveMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedriveMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/RedriveMessages',
+            claude__conductor_dot_v1_dot_message__service__pb2.RedriveMessagesRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.RedriveMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.MessageService/PurgeMessages',
+            claude__conductor_dot_v1_dot_message__service__pb2.PurgeMessagesRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_message__service__pb2.PurgeMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

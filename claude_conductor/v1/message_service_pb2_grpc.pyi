@@ -68,6 +68,21 @@ class MessageServiceStub:
     """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
     Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
     """
+    ReceiveMessages: _grpc.UnaryStreamMultiCallable[_message_service_pb2.ReceiveMessagesRequest, _message_service_pb2.ReceiveMessagesResponse]
+    """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
+    caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+    Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
+    """
+    RedriveMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RedriveMessagesRequest, _message_service_pb2.RedriveMessagesResponse]
+    """Sends dead letters again: each is ACCEPTED anew at the end of its mailbox, with its id and history; attempts and time to live
+    begin anew. Each message is answered for itself. Repeating it is harmless: what is not DEAD is left alone and says so.
+    Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD,
+    AGENT_NOT_FOUND, TASK_NOT_FOUND, MAILBOX_FULL.
+    """
+    PurgeMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.PurgeMessagesRequest, _message_service_pb2.PurgeMessagesResponse]
+    """Removes dead letters for good, which the event log notes. Each message is answered for itself. Repeating it is harmless.
+    Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD.
+    """
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -108,6 +123,21 @@ class MessageServiceAsyncStub(MessageServiceStub):
     ListSubscriptions: _aio.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceListSubscriptionsRequest, _message_service_pb2.MessageServiceListSubscriptionsResponse]  # type: ignore[assignment]
     """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
     Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
+    """
+    ReceiveMessages: _aio.UnaryStreamMultiCallable[_message_service_pb2.ReceiveMessagesRequest, _message_service_pb2.ReceiveMessagesResponse]  # type: ignore[assignment]
+    """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
+    caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+    Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
+    """
+    RedriveMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RedriveMessagesRequest, _message_service_pb2.RedriveMessagesResponse]  # type: ignore[assignment]
+    """Sends dead letters again: each is ACCEPTED anew at the end of its mailbox, with its id and history; attempts and time to live
+    begin anew. Each message is answered for itself. Repeating it is harmless: what is not DEAD is left alone and says so.
+    Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD,
+    AGENT_NOT_FOUND, TASK_NOT_FOUND, MAILBOX_FULL.
+    """
+    PurgeMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.PurgeMessagesRequest, _message_service_pb2.PurgeMessagesResponse]  # type: ignore[assignment]
+    """Removes dead letters for good, which the event log notes. Each message is answered for itself. Repeating it is harmless.
+    Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD.
     """
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -200,6 +230,39 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.MessageServiceListSubscriptionsResponse, _abc.Awaitable[_message_service_pb2.MessageServiceListSubscriptionsResponse]]:
         """Returns subscriptions by topic and mailbox, a page at a time. Idempotent.
         Callers: operator, sidecars (mailboxes of their agent). Reasons: INVALID_ARGUMENT, PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def ReceiveMessages(
+        self,
+        request: _message_service_pb2.ReceiveMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_message_service_pb2.ReceiveMessagesResponse], _abc.AsyncIterator[_message_service_pb2.ReceiveMessagesResponse]]:
+        """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
+        caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+        Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def RedriveMessages(
+        self,
+        request: _message_service_pb2.RedriveMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.RedriveMessagesResponse, _abc.Awaitable[_message_service_pb2.RedriveMessagesResponse]]:
+        """Sends dead letters again: each is ACCEPTED anew at the end of its mailbox, with its id and history; attempts and time to live
+        begin anew. Each message is answered for itself. Repeating it is harmless: what is not DEAD is left alone and says so.
+        Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD,
+        AGENT_NOT_FOUND, TASK_NOT_FOUND, MAILBOX_FULL.
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeMessages(
+        self,
+        request: _message_service_pb2.PurgeMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.PurgeMessagesResponse, _abc.Awaitable[_message_service_pb2.PurgeMessagesResponse]]:
+        """Removes dead letters for good, which the event log notes. Each message is answered for itself. Repeating it is harmless.
+        Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE; per message: MESSAGE_NOT_FOUND, MESSAGE_NOT_DEAD.
         """
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

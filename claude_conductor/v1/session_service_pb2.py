@@ -28,7 +28,7 @@ from claude_conductor.v1 import task_pb2 as claude__conductor_dot_v1_dot_task__p
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)claude_conductor/v1/session_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/agent.proto\x1a!claude_conductor/v1/message.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe5\x02\n\x0e\x43onnectRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\x05hello\x18\x02 \x01(\x0b\x32!.claude_conductor.v1.SidecarHelloH\x00\x12:\n\rmessage_frame\x18\x03 \x01(\x0b\x32!.claude_conductor.v1.MessageFrameH\x00\x12\x31\n\x08receipts\x18\x04 \x01(\x0b\x32\x1d.claude_conductor.v1.ReceiptsH\x00\x12\x31\n\x06report\x18\x05 \x01(\x0b\x32\x1f.claude_conductor.v1.TaskReportH\x00\x12\x33\n\theartbeat\x18\x06 \x01(\x0b\x32\x1e.claude_conductor.v1.HeartbeatH\x00\x12-\n\x06\x63redit\x18\x07 \x01(\x0b\x32\x1b.claude_conductor.v1.CreditH\x00\x42\x07\n\x05\x66rame\"\xc5\x03\n\x0f\x43onnectResponse\x12/\n\x07welcome\x18\x01 \x01(\x0b\x32\x1c.claude_conductor.v1.WelcomeH\x00\x12\x31\n\x08\x64\x65livery\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.DeliveryH\x00\x12\x33\n\tcommitted\x18\x03 \x01(\x0b\x32\x1e.claude_conductor.v1.CommittedH\x00\x12\x39\n\nassignment\x18\x04 \x01(\x0b\x32#.claude_conductor.v1.TaskAssignmentH\x00\x12=\n\x0c\x63\x61ncellation\x18\x05 \x01(\x0b\x32%.claude_conductor.v1.TaskCancellationH\x00\x12-\n\x06\x63redit\x18\x06 \x01(\x0b\x32\x1b.claude_conductor.v1.CreditH\x00\x12)\n\x04move\x18\x07 \x01(\x0b\x32\x19.claude_conductor.v1.MoveH\x00\x12<\n\x0eleases_revoked\x18\x08 \x01(\x0b\x32\".claude_conductor.v1.LeasesRevokedH\x00\x42\x07\n\x05\x66rame\"\x86\x05\n\x0cSidecarHello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0f\n\x07\x64rivers\x18\x04 \x03(\t\x12=\n\x06labels\x18\x05 \x03(\x0b\x32-.claude_conductor.v1.SidecarHello.LabelsEntry\x12<\n\x0fstrongest_level\x18\x06 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12=\n\x11\x64\x65\x66\x61ult_isolation\x18\x07 \x01(\x0b\x32\".claude_conductor.v1.IsolationSpec\x12\x31\n\ractive_leases\x18\x08 \x03(\x0b\x32\x1a.claude_conductor.v1.Lease\x12R\n\x11mailbox_positions\x18\t \x03(\x0b\x32\x37.claude_conductor.v1.SidecarHello.MailboxPositionsEntry\x12\x0f\n\x07version\x18\n \x01(\t\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x0c\n\x04host\x18\x0c \x01(\t\x12\x14\n\x0clong_running\x18\r \x01(\x08\x12\x37\n\tisolation\x18\x0e \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x37\n\x15MailboxPositionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x97\x02\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x1a\n\x12\x63ommitted_sequence\x18\x04 \x01(\x04\x12\x31\n\x0elease_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06\x63redit\x18\x07 \x01(\x0b\x32\x1b.claude_conductor.v1.Credit\x12\x19\n\x11max_payload_bytes\x18\x08 \x01(\x03\"?\n\x08\x44\x65livery\x12\x33\n\x06\x66rames\x18\x01 \x03(\x0b\x32#.claude_conductor.v1.DeliveredFrame\":\n\x08Receipts\x12.\n\x08receipts\x18\x01 \x03(\x0b\x32\x1c.claude_conductor.v1.Receipt\"\x88\x01\n\x07Receipt\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\x15\n\rfrom_position\x18\x02 \x01(\x04\x12\x13\n\x0bto_position\x18\x03 \x01(\x04\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.claude_conductor.v1.MessageState\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x7f\n\tCommitted\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.claude_conductor.v1.Refused\x12\x31\n\tpublished\x18\x03 \x03(\x0b\x32\x1e.claude_conductor.v1.Published\"1\n\tPublished\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nrecipients\x18\x02 \x01(\r\"l\n\x07Refused\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x06\x43redit\x12\x10\n\x08messages\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xa1\x01\n\x0eTaskAssignment\x12)\n\x05lease\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Lease\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\x0f\n\x07mailbox\x18\x05 \x01(\t\"\xa7\x01\n\x10TaskCancellation\x12)\n\x05lease\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Lease\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .claude_conductor.v1.FailureKind\";\n\rLeasesRevoked\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Lease\"\x96\x02\n\nTaskReport\x12)\n\x05lease\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Lease\x12\x33\n\x07started\x18\x02 \x01(\x0b\x32 .claude_conductor.v1.TaskStartedH\x00\x12\x35\n\x08progress\x18\x03 \x01(\x0b\x32!.claude_conductor.v1.TaskProgressH\x00\x12\x31\n\x06output\x18\x04 \x01(\x0b\x32\x1f.claude_conductor.v1.TaskOutputH\x00\x12\x34\n\tcompleted\x18\x05 \x01(\x0b\x32\x1f.claude_conductor.v1.TaskResultH\x00\x42\x08\n\x06report\"F\n\x0bTaskStarted\x12\x37\n\tisolation\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\"K\n\x0cTaskProgress\x12\x0c\n\x04text\x18\x01 \x01(\t\x12-\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.claude_conductor.v1.TaskUsage\":\n\nTaskOutput\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xa6\x01\n\tHeartbeat\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Lease\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.claude_conductor.v1.AgentState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12-\n\x03use\x18\x04 \x01(\x0b\x32 .claude_conductor.v1.ResourceUse\"D\n\x04Move\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2j\n\x0eSessionService\x12X\n\x07\x43onnect\x12#.claude_conductor.v1.ConnectRequest\x1a$.claude_conductor.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)claude_conductor/v1/session_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/agent.proto\x1a!claude_conductor/v1/message.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe5\x02\n\x0e\x43onnectRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x32\n\x05hello\x18\x02 \x01(\x0b\x32!.claude_conductor.v1.SidecarHelloH\x00\x12:\n\rmessage_frame\x18\x03 \x01(\x0b\x32!.claude_conductor.v1.MessageFrameH\x00\x12\x31\n\x08receipts\x18\x04 \x01(\x0b\x32\x1d.claude_conductor.v1.ReceiptsH\x00\x12\x31\n\x06report\x18\x05 \x01(\x0b\x32\x1f.claude_conductor.v1.TaskReportH\x00\x12\x33\n\theartbeat\x18\x06 \x01(\x0b\x32\x1e.claude_conductor.v1.HeartbeatH\x00\x12-\n\x06\x63redit\x18\x07 \x01(\x0b\x32\x1b.claude_conductor.v1.CreditH\x00\x42\x07\n\x05\x66rame\"\xc5\x03\n\x0f\x43onnectResponse\x12/\n\x07welcome\x18\x01 \x01(\x0b\x32\x1c.claude_conductor.v1.WelcomeH\x00\x12\x31\n\x08\x64\x65livery\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.DeliveryH\x00\x12\x33\n\tcommitted\x18\x03 \x01(\x0b\x32\x1e.claude_conductor.v1.CommittedH\x00\x12\x39\n\nassignment\x18\x04 \x01(\x0b\x32#.claude_conductor.v1.TaskAssignmentH\x00\x12=\n\x0c\x63\x61ncellation\x18\x05 \x01(\x0b\x32%.claude_conductor.v1.TaskCancellationH\x00\x12-\n\x06\x63redit\x18\x06 \x01(\x0b\x32\x1b.claude_conductor.v1.CreditH\x00\x12)\n\x04move\x18\x07 \x01(\x0b\x32\x19.claude_conductor.v1.MoveH\x00\x12<\n\x0eleases_revoked\x18\x08 \x01(\x0b\x32\".claude_conductor.v1.LeasesRevokedH\x00\x42\x07\n\x05\x66rame\"\x86\x05\n\x0cSidecarHello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0f\n\x07\x64rivers\x18\x04 \x03(\t\x12=\n\x06labels\x18\x05 \x03(\x0b\x32-.claude_conductor.v1.SidecarHello.LabelsEntry\x12<\n\x0fstrongest_level\x18\x06 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12=\n\x11\x64\x65\x66\x61ult_isolation\x18\x07 \x01(\x0b\x32\".claude_conductor.v1.IsolationSpec\x12\x31\n\ractive_leases\x18\x08 \x03(\x0b\x32\x1a.claude_conductor.v1.Lease\x12R\n\x11mailbox_positions\x18\t \x03(\x0b\x32\x37.claude_conductor.v1.SidecarHello.MailboxPositionsEntry\x12\x0f\n\x07version\x18\n \x01(\t\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x0c\n\x04host\x18\x0c \x01(\t\x12\x14\n\x0clong_running\x18\r \x01(\x08\x12\x37\n\tisolation\x18\x0e \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x37\n\x15MailboxPositionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xb5\x02\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x1a\n\x12\x63ommitted_sequence\x18\x04 \x01(\x04\x12\x31\n\x0elease_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06\x63redit\x18\x07 \x01(\x0b\x32\x1b.claude_conductor.v1.Credit\x12\x19\n\x11max_payload_bytes\x18\x08 \x01(\x03\x12\x1c\n\x14max_message_attempts\x18\t \x01(\r\"?\n\x08\x44\x65livery\x12\x33\n\x06\x66rames\x18\x01 \x03(\x0b\x32#.claude_conductor.v1.DeliveredFrame\":\n\x08Receipts\x12.\n\x08receipts\x18\x01 \x03(\x0b\x32\x1c.claude_conductor.v1.Receipt\"\xad\x01\n\x07Receipt\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\x15\n\rfrom_position\x18\x02 \x01(\x04\x12\x13\n\x0bto_position\x18\x03 \x01(\x04\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.claude_conductor.v1.MessageState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x12\n\nlast_error\x18\x07 \x01(\t\"\x7f\n\tCommitted\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.claude_conductor.v1.Refused\x12\x31\n\tpublished\x18\x03 \x03(\x0b\x32\x1e.claude_conductor.v1.Published\"1\n\tPublished\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nrecipients\x18\x02 \x01(\r\"l\n\x07Refused\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x06\x43redit\x12\x10\n\x08messages\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xa1\x01\n\x0eTaskAssignment\x12)\n\x05lease\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Lease\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\x12\x0f\n\x07mailbox\x18\x05 \x01(\t\"\xa7\x01\n\x10TaskCancellation\x12)\n\x05lease\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Lease\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .claude_conductor.v1.FailureKind\";\n\rLeasesRevoked\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Lease\"\x96\x02\n\nTaskReport\x12)\n\x05lease\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Lease\x12\x33\n\x07started\x18\x02 \x01(\x0b\x32 .claude_conductor.v1.TaskStartedH\x00\x12\x35\n\x08progress\x18\x03 \x01(\x0b\x32!.claude_conductor.v1.TaskProgressH\x00\x12\x31\n\x06output\x18\x04 \x01(\x0b\x32\x1f.claude_conductor.v1.TaskOutputH\x00\x12\x34\n\tcompleted\x18\x05 \x01(\x0b\x32\x1f.claude_conductor.v1.TaskResultH\x00\x42\x08\n\x06report\"F\n\x0bTaskStarted\x12\x37\n\tisolation\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\"K\n\x0cTaskProgress\x12\x0c\n\x04text\x18\x01 \x01(\t\x12-\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.claude_conductor.v1.TaskUsage\":\n\nTaskOutput\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xa6\x01\n\tHeartbeat\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Lease\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.claude_conductor.v1.AgentState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12-\n\x03use\x18\x04 \x01(\x0b\x32 .claude_conductor.v1.ResourceUse\"D\n\x04Move\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2j\n\x0eSessionService\x12X\n\x07\x43onnect\x12#.claude_conductor.v1.ConnectRequest\x1a$.claude_conductor.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,39 +50,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIDECARHELLO_MAILBOXPOSITIONSENTRY']._serialized_start=1606
   _globals['_SIDECARHELLO_MAILBOXPOSITIONSENTRY']._serialized_end=1661
   _globals['_WELCOME']._serialized_start=1664
-  _globals['_WELCOME']._serialized_end=1943
-  _globals['_DELIVERY']._serialized_start=1945
-  _globals['_DELIVERY']._serialized_end=2008
-  _globals['_RECEIPTS']._serialized_start=2010
-  _globals['_RECEIPTS']._serialized_end=2068
-  _globals['_RECEIPT']._serialized_start=2071
-  _globals['_RECEIPT']._serialized_end=2207
-  _globals['_COMMITTED']._serialized_start=2209
-  _globals['_COMMITTED']._serialized_end=2336
-  _globals['_PUBLISHED']._serialized_start=2338
-  _globals['_PUBLISHED']._serialized_end=2387
-  _globals['_REFUSED']._serialized_start=2389
-  _globals['_REFUSED']._serialized_end=2497
-  _globals['_CREDIT']._serialized_start=2499
-  _globals['_CREDIT']._serialized_end=2540
-  _globals['_TASKASSIGNMENT']._serialized_start=2543
-  _globals['_TASKASSIGNMENT']._serialized_end=2704
-  _globals['_TASKCANCELLATION']._serialized_start=2707
-  _globals['_TASKCANCELLATION']._serialized_end=2874
-  _globals['_LEASESREVOKED']._serialized_start=2876
-  _globals['_LEASESREVOKED']._serialized_end=2935
-  _globals['_TASKREPORT']._serialized_start=2938
-  _globals['_TASKREPORT']._serialized_end=3216
-  _globals['_TASKSTARTED']._serialized_start=3218
-  _globals['_TASKSTARTED']._serialized_end=3288
-  _globals['_TASKPROGRESS']._serialized_start=3290
-  _globals['_TASKPROGRESS']._serialized_end=3365
-  _globals['_TASKOUTPUT']._serialized_start=3367
-  _globals['_TASKOUTPUT']._serialized_end=3425
-  _globals['_HEARTBEAT']._serialized_start=3428
-  _globals['_HEARTBEAT']._serialized_end=3594
-  _globals['_MOVE']._serialized_start=3596
-  _globals['_MOVE']._serialized_end=3664
-  _globals['_SESSIONSERVICE']._serialized_start=3666
-  _globals['_SESSIONSERVICE']._serialized_end=3772
+  _globals['_WELCOME']._serialized_end=1973
+  _globals['_DELIVERY']._serialized_start=1975
+  _globals['_DELIVERY']._serialized_end=2038
+  _globals['_RECEIPTS']._serialized_start=2040
+  _globals['_RECEIPTS']._serialized_end=2098
+  _globals['_RECEIPT']._serialized_start=2101
+  _globals['_RECEIPT']._serialized_end=2274
+  _globals['_COMMITTED']._serialized_start=2276
+  _globals['_COMMITTED']._serialized_end=2403
+  _globals['_PUBLISHED']._serialized_start=2405
+  _globals['_PUBLISHED']._serialized_end=2454
+  _globals['_REFUSED']._serialized_start=2456
+  _globals['_REFUSED']._serialized_end=2564
+  _globals['_CREDIT']._serialized_start=2566
+  _globals['_CREDIT']._serialized_end=2607
+  _globals['_TASKASSIGNMENT']._serialized_start=2610
+  _globals['_TASKASSIGNMENT']._serialized_end=2771
+  _globals['_TASKCANCELLATION']._serialized_start=2774
+  _globals['_TASKCANCELLATION']._serialized_end=2941
+  _globals['_LEASESREVOKED']._serialized_start=2943
+  _globals['_LEASESREVOKED']._serialized_end=3002
+  _globals['_TASKREPORT']._serialized_start=3005
+  _globals['_TASKREPORT']._serialized_end=3283
+  _globals['_TASKSTARTED']._serialized_start=3285
+  _globals['_TASKSTARTED']._serialized_end=3355
+  _globals['_TASKPROGRESS']._serialized_start=3357
+  _globals['_TASKPROGRESS']._serialized_end=3432
+  _globals['_TASKOUTPUT']._serialized_start=3434
+  _globals['_TASKOUTPUT']._serialized_end=3492
+  _globals['_HEARTBEAT']._serialized_start=3495
+  _globals['_HEARTBEAT']._serialized_end=3661
+  _globals['_MOVE']._serialized_start=3663
+  _globals['_MOVE']._serialized_end=3731
+  _globals['_SESSIONSERVICE']._serialized_start=3733
+  _globals['_SESSIONSERVICE']._serialized_end=3839
 # @@protoc_insertion_point(module_scope)

@@ -296,6 +296,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_ATTEMPTS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol that is spoken from now on."""
     session_id: _builtins.str
@@ -304,6 +305,8 @@ class Welcome(_message.Message):
     """Everything of the sidecar's journal up to here is committed."""
     max_payload_bytes: _builtins.int
     """Largest payload of one message, in bytes."""
+    max_message_attempts: _builtins.int
+    """Agent processes that may be shown a message without acknowledging it; 0 means 5."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional abilities of the control plane, by name."""
@@ -331,10 +334,11 @@ class Welcome(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         credit: Global___Credit | None = ...,
         max_payload_bytes: _builtins.int = ...,
+        max_message_attempts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_sequence", b"committed_sequence", "credit", b"credit", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_payload_bytes", b"max_payload_bytes", "protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_sequence", b"committed_sequence", "credit", b"credit", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "max_message_attempts", b"max_message_attempts", "max_payload_bytes", b"max_payload_bytes", "protocol_version", b"protocol_version", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -399,6 +403,8 @@ class Receipt(_message.Message):
     TO_POSITION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
     mailbox: _builtins.str
     """The mailbox."""
     from_position: _builtins.int
@@ -406,9 +412,15 @@ class Receipt(_message.Message):
     to_position: _builtins.int
     """Last position, inclusive."""
     state: _message_pb2.MessageState.ValueType
-    """AT_SIDECAR, SEEN, ACKED or BOUNCED (refused by the agent)."""
+    """AT_SIDECAR, SEEN, ACKED, BOUNCED (refused by the agent), or DEAD (shown to as many agent processes as allowed)."""
     reason: _builtins.str
-    """Why, for BOUNCED."""
+    """Why, for BOUNCED and DEAD."""
+    attempt: _builtins.int
+    """For SEEN and DEAD: how many agent processes were shown them, this one included. Begins with DeliveryHeader.attempt; one more
+    for each further process. This is what attempts are: deliveries that only reached a sidecar count none.
+    """
+    last_error: _builtins.str
+    """For DEAD: how the last agent process that was shown them ended, in one sentence."""
     def __init__(
         self,
         *,
@@ -417,10 +429,12 @@ class Receipt(_message.Message):
         to_position: _builtins.int = ...,
         state: _message_pb2.MessageState.ValueType = ...,
         reason: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        last_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_position", b"from_position", "mailbox", b"mailbox", "reason", b"reason", "state", b"state", "to_position", b"to_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "from_position", b"from_position", "last_error", b"last_error", "mailbox", b"mailbox", "reason", b"reason", "state", b"state", "to_position", b"to_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

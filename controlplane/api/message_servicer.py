@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
 import grpc
@@ -17,10 +18,18 @@ from claude_conductor.errors import (
     PayloadTooLargeError,
 )
 from claude_conductor.ids import Mint
-from claude_conductor.v1 import message_pb2
+from claude_conductor.v1 import event_pb2, message_pb2, session_service_pb2
 from claude_conductor.v1 import message_service_pb2 as pb
 from claude_conductor.v1.message_service_pb2_grpc import MessageServiceServicer
-from controlplane.api.convert.message import answers_in, header_from_proto, received, record_to_proto, shape_of, states_from_proto
+from controlplane.api.convert.message import (
+    answers_in,
+    fate_to_proto,
+    header_from_proto,
+    received,
+    record_to_proto,
+    shape_of,
+    states_from_proto,
+)
 from controlplane.api.convert.values import duration, span_of
 from controlplane.api.guard.caller import current_caller
 from controlplane.api.paging import after_token, after_token_text, page_size, token_for
@@ -28,7 +37,8 @@ from controlplane.domain.message import Accepted, Duplicate
 from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.subscription_store import Subscription
-from controlplane.service.post import Post
+from controlplane.service.letters import Letters, Wish
+from controlplane.service.post import Gap, Moving, Post
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.subscribing import Subscribing
 
@@ -36,6 +46,9 @@ _LONGEST_WAIT = 60.0
 _MAX_POSITIONS = 1000
 _REQUEST_SECONDS = 30.0
 _LONGEST_REQUEST = 3600.0
+_MAX_LETTERS = 1000
+_MAX_REQUEST_ID = 128
+_LARGEST = (1 << 63) - 1
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
@@ -47,12 +60,14 @@ class MailServicer(MessageServiceServicer):
         store: MailboxStore,
         relay: Relay,
         post: Post,
+        letters: Letters,
         subscribing: Subscribing,
         mint: Mint,
         clock: Clock,
         payload_bytes: int,
     ) -> None:
         self._store = store
+        self._letters = letters
         self._relay = relay
         self._post = post
         self._subscribing = subscribing
@@ -194,3 +209,46 @@ class MailServicer(MessageServiceServicer):
             subscriptions=[pb.Subscription(topic=each.topic, mailbox=each.mailbox) for each in found[:size]],
             next_page_token=token_for(f"{last.topic} {last.mailbox}".encode()) if last is not None else "",
         )
+
+    async def ReceiveMessages(
+        self, request: pb.ReceiveMessagesRequest, context: Context
+    ) -> AsyncIterator[pb.ReceiveMessagesResponse]:
+        """Yield messages of the caller's mailbox from a cursor on, without end."""
+        after = request.after_position if request.HasField("after_position") else None
+        if after is not None and after > _LARGEST:
+            raise InvalidArgumentError("This is no cursor: positions end at 2^63 - 1.", field="after_position", value=after)
+        key = mailbox(current_caller().tenant_id, OPERATOR)
+        await context.send_initial_metadata(())
+        cursor = after or 0
+        async for item in self._post.receive(key, after):
+            match item:
+                case Gap(first=first, last=last):
+                    cursor = last if first > cursor else 0
+                    yield pb.ReceiveMessagesResponse(gap=event_pb2.Gap(**{"from": first, "to": last}), cursor=cursor)
+                case Moving():
+                    yield pb.ReceiveMessagesResponse(move=session_service_pb2.Move(), cursor=cursor)
+                case (position, frames):
+                    for message in (each for frame in frames for each in received(frame, position)):
+                        cursor = message.position
+                        yield pb.ReceiveMessagesResponse(message=message, cursor=cursor)
+
+    async def RedriveMessages(self, request: pb.RedriveMessagesRequest, context: Context) -> pb.RedriveMessagesResponse:
+        """Send dead letters again."""
+        del context
+        fates = await self._letters.redrive(_wish(request.request_id, request.message_ids, request.recipient))
+        return pb.RedriveMessagesResponse(outcomes=[fate_to_proto(fate) for fate in fates])
+
+    async def PurgeMessages(self, request: pb.PurgeMessagesRequest, context: Context) -> pb.PurgeMessagesResponse:
+        """Remove dead letters."""
+        del context
+        fates = await self._letters.purge(_wish(request.request_id, request.message_ids, request.recipient))
+        return pb.PurgeMessagesResponse(outcomes=[fate_to_proto(fate) for fate in fates])
+
+
+def _wish(request_id: str, message_ids: Sequence[str], recipient: str) -> Wish:
+    if not 0 < len(message_ids) <= _MAX_LETTERS:
+        raise InvalidArgumentError(f"1 to {_MAX_LETTERS} messages are named at once.", field="message_ids")
+    if len(request_id) > _MAX_REQUEST_ID:
+        raise InvalidArgumentError(f"A request id has at most {_MAX_REQUEST_ID} characters.", field="request_id")
+    caller = current_caller()
+    return Wish(caller.tenant_id, [ids.message_bytes(each) for each in message_ids], recipient, caller.name, request_id)

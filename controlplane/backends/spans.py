@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.domain.message import Receipt, State
+from controlplane.interfaces.mailbox_store import MOST_HOPS, dead_reason, shown
 
 _LETTERS = {
     State.ACCEPTED: "a",
@@ -34,6 +35,9 @@ class Span:
     """(state, milliseconds since the epoch), the present state last."""
     attempts: int = 0
     reason: str = ""
+    last_error: str = ""
+    gone: bool = False
+    """Removed, or sent again as a message of another frame: a place in the mailbox that shows nothing."""
 
     @property
     def state(self) -> State:
@@ -89,7 +93,7 @@ def _joined(pieces: Sequence[Span]) -> tuple[Span, ...]:
     joined = [pieces[0]]
     for piece in pieces[1:]:
         before = joined[-1]
-        if (before.hops, before.attempts, before.reason) == (piece.hops, piece.attempts, piece.reason):
+        if replace(before, first=piece.first, last=piece.last) == piece:
             joined[-1] = replace(before, last=piece.last)
         else:
             joined.append(piece)
@@ -97,23 +101,28 @@ def _joined(pieces: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def received(receipt: Receipt, now_ms: int) -> Update:
-    """Return the update a receipt means: forward only."""
+    """Return the update a receipt means: forward only, and attempts never fewer."""
 
     def update(span: Span) -> Span:
-        if receipt.state.rank <= span.state.rank:
+        attempts = shown(receipt, span.attempts)
+        if receipt.state.rank > span.state.rank:
+            after = span.moved(receipt.state, receipt.reason, now_ms)
+            return replace(after, attempts=attempts, last_error=receipt.last_error)
+        if attempts == span.attempts:
             return span
-        return span.moved(receipt.state, receipt.reason, now_ms)
+        again = receipt.state is span.state and len(span.hops) < MOST_HOPS
+        return replace(span.moved(span.state, span.reason, now_ms) if again else span, attempts=attempts)
 
     return update
 
 
-def delivered(allowed: int, dead_reason: Callable[[int], str], now_ms: int) -> Update:
-    """Return the update the beginning of a delivery means: one attempt more, or DEAD if there were as many as allowed."""
+def given_up(allowed: int, last_error: str, now_ms: int) -> Update:
+    """Return the update that ends what was shown to as many agent processes as allowed."""
 
     def update(span: Span) -> Span:
         if span.attempts < allowed:
-            return replace(span, attempts=span.attempts + 1)
-        return span.moved(State.DEAD, dead_reason(span.attempts), now_ms)
+            return span
+        return replace(span.moved(State.DEAD, dead_reason(span.attempts), now_ms), last_error=last_error)
 
     return update
 
@@ -123,13 +132,36 @@ def ended(state: State, reason: str, now_ms: int) -> Update:
     return lambda span: span.moved(state, reason, now_ms)
 
 
+def letters_of(states: frozenset[State]) -> list[str]:
+    """Return how the text of spans shows that one of them is in such a state: a part of it that nothing else has."""
+    return [f'{_LETTERS[state]}",[' for state in states]
+
+
 def open_count(spans: Sequence[Span]) -> int:
     """Return how many messages are not final."""
     return sum(span.count for span in spans if not span.state.final)
 
 
+def retired(spans: Sequence[Span], index: int) -> tuple[Span, ...]:
+    """Return the spans with one message gone."""
+    pieces: list[Span] = []
+    for span in spans:
+        if not span.first <= index <= span.last:
+            pieces.append(span)
+            continue
+        if span.first < index:
+            pieces.append(replace(span, last=index - 1))
+        pieces.append(replace(span, first=index, last=index, gone=True))
+        if index < span.last:
+            pieces.append(replace(span, first=index + 1))
+    return _joined(pieces)
+
+
 def to_text(spans: Sequence[Span]) -> str:
-    """Return the spans as compact JSON: [count, attempts, reason, letters of the states, times] each."""
+    """Return the spans as compact JSON: [count, attempts, reason, letters of the states, times] each.
+
+    Where there is something to say of them, the last error and whether they are gone follow.
+    """
     return json.dumps(
         [
             [
@@ -138,6 +170,7 @@ def to_text(spans: Sequence[Span]) -> str:
                 span.reason,
                 "".join(_LETTERS[state] for state, _ in span.hops),
                 [ms for _, ms in span.hops],
+                *((span.last_error, int(span.gone)) if span.last_error or span.gone else ()),
             ]
             for span in spans
         ],
@@ -149,8 +182,9 @@ def from_text(text: str) -> tuple[Span, ...]:
     """Return the spans `to_text` made the text of."""
     spans: list[Span] = []
     first = 0
-    for count, attempts, reason, letters, times in json.loads(text):
+    for count, attempts, reason, letters, times, *seldom in json.loads(text):
         hops = tuple((_STATES[letter], ms) for letter, ms in zip(letters, times, strict=True))
-        spans.append(Span(first, first + count - 1, hops, attempts, reason))
+        last_error, gone = seldom or ("", 0)
+        spans.append(Span(first, first + count - 1, hops, attempts, reason, last_error, bool(gone)))
         first += count
     return tuple(spans)

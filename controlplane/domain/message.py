@@ -96,14 +96,20 @@ class StoredFrame:
     first_position: int
     """Position of its first message; the others follow. Positions of a mailbox start at 1, have no gaps and never repeat."""
     attempt: int
-    """Deliveries begun before, plus one: what the next delivery shall say."""
+    """How often an agent process was shown it, plus one: what the next delivery shall say. The highest of its open messages."""
     settled: frozenset[int] = frozenset()
     """Positions within this frame that are final already and must not be shown again."""
+    attempts: tuple[int, ...] = ()
+    """The same for each message, where they are not all alike; else empty."""
 
     @property
     def last_position(self) -> int:
         """Position of its last message."""
         return self.first_position + len(self.message_ids) // 16 - 1
+
+    def attempt_of(self, position: int) -> int:
+        """Return what the next delivery of one of its messages shall say."""
+        return self.attempts[position - self.first_position] if self.attempts else self.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,10 @@ class Receipt:
     to_position: int
     state: State
     reason: str = ""
+    attempt: int = 0
+    """How many agent processes were shown it, the present one included; 0 if who reports does not count."""
+    last_error: str = ""
+    """Of a dead letter: how the last agent process that was shown it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +142,40 @@ class Record:
     expire_time_ms: int
     position: int
     hops: tuple[tuple[State, int], ...] = ()
-    """(state, time) in the order they were reached."""
+    """(state, time) in the order they were reached; SEEN for each process that was shown it, ACCEPTED each time it was sent."""
+    last_error: str = ""
+    """Of a dead letter: how the last agent process that was shown it ended."""
+
+    @property
+    def redrives(self) -> int:
+        """How often it was sent again after it was dead."""
+        return max(0, sum(state is State.ACCEPTED for state, _ in self.hops) - 1)
 
     @property
     def key(self) -> bytes:
         """Its place in lists, which go from the largest to the smallest: the id first, as several recipients share one."""
         return b"\0".join((self.message_id, self.sender.encode(), self.mailbox.encode()))
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Names one dead letter."""
+
+    message_id: bytes
+    mailbox: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """A dead letter that is to be sent again."""
+
+    letter: Letter
+    frame: bytes
+    """A serialised MessageFrame with this message alone."""
+    expire_time_ms: int
+    reason: str
+    """Why it is ACCEPTED again, for its record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +207,11 @@ class PartlyDuplicate:
 @dataclass(frozen=True, slots=True)
 class Full:
     """The mailbox is at its bound; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotDead:
+    """What should be sent again is no dead letter (any more); nothing was changed."""
 
 
 Outcome = Accepted | Duplicate | PartlyDuplicate | Full

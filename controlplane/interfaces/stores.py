@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
-from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.subscription_store import SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 
@@ -16,7 +16,7 @@ class Stores:
     """One backend's stores."""
 
     tasks: TaskStore
-    mailboxes: MailboxStore
+    mailboxes: LetterStore
     agents: AgentStore
     events: EventLog
     subscriptions: SubscriptionStore

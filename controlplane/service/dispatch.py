@@ -110,4 +110,6 @@ class Dispatch:
                 await self._tasks.try_change(leased, AgentLost(lease, why, self._clock.now()))
                 return
             connected.link.assign(leased, current.traceparent or task.traceparent)
-            self._mail.open(mailbox(task.tenant_id, task_mailbox_name(task.id)), connected.link, 0)
+            failure = task.attempts[-1].failure if task.attempts else None
+            name = mailbox(task.tenant_id, task_mailbox_name(task.id))
+            self._mail.open(name, connected.link, 0, failure.message if failure is not None else "")

@@ -24,5 +24,11 @@ class Envelopes(Protocol):
     def keep(self, frame: bytes, indexes: Sequence[int]) -> bytes:
         """Return the frame with only these of its messages, in order."""
 
-    def bounced(self, recipient: str, records: Sequence[Record], now_ms: int) -> Notice:
-        """Return a frame of type `conductor.bounced` with a message for each record, which answers the original by id."""
+    def only(self, frame: bytes, message_id: bytes) -> bytes:
+        """Return the frame with this message alone; empty if it is not in it."""
+
+    def bounced(self, recipient: str, records: Sequence[Record]) -> Notice:
+        """Return a frame of type `conductor.bounced` with a message for each record, which answers the original by id.
+
+        The id of a notice follows from its record, so that telling twice tells once.
+        """

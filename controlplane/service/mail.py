@@ -19,26 +19,23 @@ _log = logging.getLogger(__name__)
 _READ_BYTES = 256 << 10
 _STORE_PAUSE = 0.5
 _IDLE_WAIT = 3600.0
-_SETTLE_WAIT = 5.0
 
 
 class _Feed:
     """The deliveries of one mailbox to its present owner."""
 
-    def __init__(self, mailbox: str, link: Link, after_position: int) -> None:
+    def __init__(self, mailbox: str, link: Link, after_position: int, last_error: str) -> None:
         self.mailbox = mailbox
         self.link = link
         self.after_position = after_position
+        self.last_error = last_error
+        """How the agent process before ended; empty if nobody knows."""
         self.cursor = after_position
         """Everything up to here was handed to the link, or is final."""
         self.behind = True
         """There may be more in the store; False means that everything was handed over."""
-        self.uncounted: list[tuple[int, int]] = []
-        """First deliveries that are on their way already and still have to be counted."""
         self.news = asyncio.Event()
         self.closed = False
-        self.settled = asyncio.Event()
-        """Set once it is closed and everything it delivered is counted."""
 
 
 class Mail:
@@ -59,16 +56,18 @@ class Mail:
         self._news = news
         self._feeds: dict[str, _Feed] = {}
         self._by_link: dict[int, set[_Feed]] = {}
-        self._closing: dict[str, _Feed] = {}
         self.arrived = Pulse()
         """Beats with the mailbox's name when something was stored in it."""
 
-    def open(self, mailbox: str, link: Link, after_position: int) -> None:
-        """Deliver the mailbox to this link from now on, beginning after a position; an older owner gets no more."""
+    def open(self, mailbox: str, link: Link, after_position: int, last_error: str = "") -> None:
+        """Deliver the mailbox to this link from now on, beginning after a position; an older owner gets no more.
+
+        `last_error` says how the agent process before ended, for the records of messages that die with it.
+        """
         self.close(mailbox)
-        feed = self._feeds[mailbox] = _Feed(mailbox, link, after_position)
+        feed = self._feeds[mailbox] = _Feed(mailbox, link, after_position, last_error)
         self._by_link.setdefault(id(link), set()).add(feed)
-        self._work.start(self._run(feed, self._closing.get(mailbox)), name=f"mail {mailbox}")
+        self._work.start(self._run(feed), name=f"mail {mailbox}")
 
     def close(self, mailbox: str) -> None:
         """Deliver the mailbox to nobody."""
@@ -76,7 +75,6 @@ class Mail:
         if feed is not None:
             feed.closed = True
             feed.news.set()
-            self._closing[mailbox] = feed
             of_link = self._by_link[id(feed.link)]
             of_link.discard(feed)
             if not of_link:
@@ -112,6 +110,7 @@ class Mail:
 
     def look(self, mailbox: str) -> None:
         """Look whether something was stored that nobody told of."""
+        self.arrived.beat(mailbox)
         feed = self._feeds.get(mailbox)
         if feed is not None:
             feed.behind = True
@@ -120,46 +119,23 @@ class Mail:
     def _hand(self, feed: _Feed, frame: StoredFrame) -> None:
         feed.link.deliver(frame, feed.after_position)
         feed.cursor = frame.last_position
-        if frame.attempt == 1:
-            feed.uncounted.append((frame.first_position, frame.last_position))
 
-    async def _run(self, feed: _Feed, before: _Feed | None) -> None:
-        if before is not None:  # what it delivered counts before anything is delivered again
-            await wait(before.settled, _SETTLE_WAIT)
-        try:
-            while not feed.closed or feed.uncounted:
-                feed.news.clear()
-                if not await self._step(feed) and not feed.closed:
-                    await wait(feed.news, _IDLE_WAIT)
-        finally:
-            feed.settled.set()
-            if self._closing.get(feed.mailbox) is feed:
-                del self._closing[feed.mailbox]
+    async def _run(self, feed: _Feed) -> None:
+        while not feed.closed:
+            feed.news.clear()
+            if not await self._step(feed) and not feed.closed:
+                await wait(feed.news, _IDLE_WAIT)
 
     async def _step(self, feed: _Feed) -> bool:
-        """Count and deliver what can be; return whether there may be more to do at once."""
+        """Deliver what can be; return whether there may be more to do at once."""
+        if feed.closed or not feed.behind or feed.link.room <= 0:
+            return False
         try:
-            await self._count(feed)
-            if feed.closed or not feed.behind or feed.link.room <= 0:
-                return False
             await self._fetch(feed)
         except StoreUnavailableError as error:
             _log.warning("deliveries wait for the store", extra={"mailbox": feed.mailbox, "cause": str(error)})
             await asyncio.sleep(_STORE_PAUSE)
         return True
-
-    async def _count(self, feed: _Feed) -> None:
-        """Count first deliveries, many at once. They cannot be one too many, so the messages need not wait for this."""
-        ranges, feed.uncounted = feed.uncounted, []
-        while ranges:
-            first, last = ranges.pop(0)
-            while ranges and ranges[0][0] == last + 1:
-                last = ranges.pop(0)[1]
-            try:
-                await self._store.begin_delivery(feed.mailbox, first, last, self._now_ms())
-            except StoreUnavailableError:
-                feed.uncounted = [(first, last), *ranges, *feed.uncounted]
-                raise
 
     async def _fetch(self, feed: _Feed) -> None:
         feed.behind = False  # what is stored from here on sets it again
@@ -182,13 +158,14 @@ class Mail:
                 await self._redeliver(feed, frame)
 
     async def _redeliver(self, feed: _Feed, frame: StoredFrame) -> None:
-        """Count a repeated delivery before it happens, so that a message that kills its agent is caught."""
-        dead = await self._store.begin_delivery(feed.mailbox, frame.first_position, frame.last_position, self._now_ms())
+        """Deliver again what an agent process was shown before, unless it was too often: so what kills agents is caught."""
+        first, last = frame.first_position, frame.last_position
+        dead = await self._store.give_up(feed.mailbox, first, last, feed.last_error, self._now_ms())
         if dead:
             self._news.tell("message.dead", dead)
             frame = replace(frame, settled=frame.settled | {record.position for record in dead})
-        if len(frame.settled) > frame.last_position - frame.first_position:
-            feed.cursor = frame.last_position
+        if len(frame.settled) > last - first:
+            feed.cursor = last
         elif not feed.closed:
             self._hand(feed, frame)
 

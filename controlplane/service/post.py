@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import InvalidArgumentError
@@ -11,16 +13,37 @@ from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.service.pulse import Pulse, wait
 
 _READ_BYTES = 1 << 20
+_PAGE_BYTES = 256 << 10
+_IDLE_WAIT = 3600.0
 _LARGEST = (1 << 63) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Positions a receiver cannot get, inclusive.
+
+    Those right behind its cursor have ended meanwhile. If it ends with the cursor, the mailbox has not come as far: its
+    positions began anew, and so does the receiver.
+    """
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """This control plane stops; receive goes on elsewhere, or here once it is back."""
+
+
 class Post:
-    """Reads on request. People read the same messages often, so only the first reading counts as a delivery."""
+    """Reads on request. People read the same messages often, so only the first reading counts as an attempt."""
 
     def __init__(self, store: MailboxStore, arrived: Pulse, clock: Clock) -> None:
         self._store = store
         self._arrived = arrived
         self._clock = clock
+        self._receivers: set[asyncio.Event] = set()
+        self._draining = False
 
     async def fetch(self, mailbox: str, after_position: int, limit: int, seconds: float) -> Sequence[StoredFrame]:
         """Return frames with open messages behind a position, waiting for one for at most `seconds`."""
@@ -33,14 +56,59 @@ class Post:
                 if frames or left <= 0 or not await wait(news, left):
                     return frames
 
+    async def receive(
+        self, mailbox: str, after_position: int | None
+    ) -> AsyncGenerator[tuple[int, Sequence[StoredFrame]] | Gap | Moving, None]:
+        """Yield (position, frames with open messages behind it) as they come, without end; None begins with the oldest.
+
+        Nothing is read ahead: who takes slowly costs one page of memory here.
+        """
+        cursor = after_position or 0
+        if after_position is not None and (gap := await self._gap(mailbox, after_position)) is not None:
+            yield gap
+            cursor = gap.last if gap.first > cursor else 0
+        with self._arrived.listen(mailbox) as news:
+            self._receivers.add(news)
+            try:
+                while not self._draining:
+                    news.clear()
+                    found = await self._store.read(mailbox, cursor, _PAGE_BYTES)
+                    if found:
+                        yield cursor, await self._shown(mailbox, found)
+                        cursor = found[-1].last_position
+                    else:
+                        await wait(news, _IDLE_WAIT)
+                yield Moving()
+            finally:
+                self._receivers.discard(news)
+
+    def drain(self) -> None:
+        """Let everybody who receives know that this control plane stops."""
+        self._draining = True
+        for news in self._receivers:
+            news.set()
+
+    async def _gap(self, mailbox: str, cursor: int) -> Gap | None:
+        end = await self._store.end(mailbox)
+        if cursor > end:
+            return Gap(end + 1, cursor)
+        for frame in await self._store.read(mailbox, cursor, 1):
+            places = range(max(frame.first_position, cursor + 1), frame.last_position + 1)
+            end = min(place for place in places if place not in frame.settled) - 1
+        return Gap(cursor + 1, end) if end > cursor else None
+
     async def _read(self, mailbox: str, after_position: int, limit: int) -> Sequence[StoredFrame]:
-        now_ms = int(self._clock.now() * 1000)
         found = await self._store.read(mailbox, min(after_position, _LARGEST), _READ_BYTES)
+        return await self._shown(mailbox, found, limit)
+
+    async def _shown(self, mailbox: str, found: Sequence[StoredFrame], limit: int | None = None) -> Sequence[StoredFrame]:
+        """Return those that may be shown, noted as seen."""
+        now_ms = int(self._clock.now() * 1000)
         frames = [frame for frame in found if not 0 < frame.expire_time_ms <= now_ms][:limit]
-        for frame in frames:
-            if frame.attempt == 1:
-                await self._store.begin_delivery(mailbox, frame.first_position, frame.last_position, now_ms)
-                await self._store.record(mailbox, [Receipt(frame.first_position, frame.last_position, State.SEEN)], now_ms)
+        fresh = [frame for frame in frames if 1 in (frame.attempts or (frame.attempt,))]
+        if fresh:
+            receipts = [Receipt(frame.first_position, frame.last_position, State.SEEN) for frame in fresh]
+            await self._store.record(mailbox, receipts, now_ms)
         return frames
 
     async def answer(
@@ -73,8 +141,6 @@ class Post:
 
     async def _take(self, frame: StoredFrame, position: int) -> None:
         now_ms = int(self._clock.now() * 1000)
-        if frame.attempt == 1:
-            await self._store.begin_delivery(frame.mailbox, position, position, now_ms)
         await self._store.record(frame.mailbox, [Receipt(position, position, State.ACKED)], now_ms)
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from claude_conductor.errors import (
     ConductorError,
     MailboxFullError,
     PermissionDeniedError,
+    StoreUnavailableError,
 )
 from claude_conductor.ids import TenantId
 from controlplane.domain import routing
@@ -32,7 +33,8 @@ from controlplane.domain.message import (
     StoredFrame,
 )
 from controlplane.domain.routing import Bounds, Shape
-from controlplane.interfaces.mailbox_store import MailboxStore, tenant_of
+from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.mailbox_store import tenant_of
 from controlplane.service.directory import Directory
 from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
@@ -43,6 +45,9 @@ from controlplane.service.work import Work
 
 _log = logging.getLogger(__name__)
 _NO_EXPIRY_YET = 60_000
+_STORE_PAUSE = 0.5
+_NOTICES = 1000
+"""Notices of bounced messages sent at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Relay:
 
     def __init__(
         self,
-        store: MailboxStore,
+        store: LetterStore,
         mail: Mail,
         directory: Directory,
         envelopes: Envelopes,
@@ -238,27 +243,9 @@ class Relay:
 
     async def _receive(self, tenant_id: TenantId, mailbox_name: str, receipts: Sequence[Receipt]) -> None:
         key = routing.mailbox(tenant_id, mailbox_name)
-        refused = [receipt for receipt in receipts if receipt.state is State.BOUNCED]
-        origins = [origin for receipt in refused for origin in await self._origins(key, receipt)]
-        await self._store.record(key, receipts, self._now_ms())
-        await self._tell_senders(tenant_id, origins)
-
-    async def _origins(self, key: str, receipt: Receipt) -> list[Record]:
-        """Return records of the open messages a receipt refuses, so that their senders can be told."""
-        found: list[Record] = []
-        cursor = receipt.from_position - 1
-        while cursor < receipt.to_position:
-            frames = await self._store.read(key, cursor, 1)
-            if not frames or frames[0].first_position > receipt.to_position:
-                break
-            frame = frames[0]
-            found.extend(
-                _refused(frame, position, receipt.reason)
-                for position in range(max(frame.first_position, cursor + 1), min(frame.last_position, receipt.to_position) + 1)
-                if position not in frame.settled
-            )
-            cursor = frame.last_position
-        return found
+        ended = await self._store.record(key, [_with_reason(receipt) for receipt in receipts], self._now_ms())
+        self._news.tell("message.dead", [record for record in ended if record.state is State.DEAD])
+        await self._bounced([record for record in ended if record.state is State.BOUNCED])
 
     async def close(self, tenant_id: TenantId, mailbox_name: str, reason: str) -> None:
         """Bounce what is left in a mailbox, tell the senders, and end its subscriptions."""
@@ -266,47 +253,62 @@ class Relay:
         self._mail.close(key)
         bounced = await self._store.close(key, reason, self._now_ms())
         await self._publishing.end_subscriptions(tenant_id, mailbox_name)
-        await self._tell_senders(tenant_id, bounced)
+        await self._bounced(bounced)
 
-    async def _tell_senders(self, tenant_id: TenantId, bounced: Sequence[Record]) -> None:
-        by_mailbox: dict[str, list[Record]] = {}
+    async def _bounced(self, records: Sequence[Record]) -> None:
+        """Tell senders of what bounced; if the store fails now it still knows what is owed, and `expire` tries again."""
+        if not records:
+            return
+        self._news.tell("message.bounced", records)
+        try:
+            await self._tell_senders(records)
+        except StoreUnavailableError as error:
+            _log.warning("notices of bounced messages wait for the store", extra={"cause": str(error)})
+            self._timetable.expect_message(self._clock.now() + _STORE_PAUSE)
+
+    async def _tell_senders(self, bounced: Sequence[Record]) -> int:
+        """Send the notices bounced messages owe, and return how many still do, because the mailbox of a sender is full."""
+        by_mailbox: dict[tuple[str, str], list[Record]] = {}
         for record in bounced:
             name = routing.reply_name(record.sender)
             if name is not None:
-                by_mailbox.setdefault(name, []).append(record)
-        self._news.tell("message.bounced", bounced)
-        for name, records in by_mailbox.items():
-            now_ms = self._now_ms()
-            notice = self._envelopes.bounced(name, records, now_ms)
-            ids = notice.message_ids
-            header = Header(name, routing.BOUNCED_TYPE, Quality.DURABLE, 0, 0, ids)
-            offer = Offer(tenant_id, routing.CONDUCTOR, header, Shape(len(ids) // 16, 0), notice.frame)
-            (verdict,) = await self.accept([offer])
-            if isinstance(verdict, ConductorError):
-                _log.info("a sender could not be told of a bounce", extra={"mailbox": name, "reason": verdict.reason})
+                by_mailbox.setdefault((tenant_of(record.mailbox), name), []).append(record)
+        return sum([await self._notify(tenant_id, name, records) for (tenant_id, name), records in by_mailbox.items()])
+
+    async def _notify(self, tenant_id: str, name: str, records: Sequence[Record]) -> int:
+        """Send one sender its notices, as many as there is room for; return how many are left."""
+        notice = self._envelopes.bounced(name, records)
+        header = Header(name, routing.BOUNCED_TYPE, Quality.DURABLE, 0, 0, notice.message_ids)
+        offer = Offer(TenantId(tenant_id), routing.CONDUCTOR, header, Shape(len(records), 0), notice.frame)
+        (verdict,) = await self.accept([offer])
+        if isinstance(verdict, MailboxFullError):
+            half = len(records) // 2
+            if not half or await self._notify(tenant_id, name, records[:half]):
+                return len(records)
+            return await self._notify(tenant_id, name, records[half:])
+        if isinstance(verdict, ConductorError):
+            _log.info("a sender could not be told of a bounce", extra={"mailbox": name, "reason": verdict.reason})
+        await self._store.told(records)
+        return 0
+
+    async def _tell_owed(self) -> None:
+        """Send notices that an earlier life, a failing store or a full mailbox kept from being sent."""
+        while owed := await self._store.owed(_NOTICES):
+            if await self._tell_senders(owed):
+                return
 
     async def expire(self) -> None:
-        """End messages whose time is over."""
+        """End messages whose time is over, and send the notices that are still owed."""
         now_ms = self._now_ms()
         self._news.tell("message.expired", await self._store.expire(now_ms))
+        await self._tell_owed()
         self._timetable.expect_message((now_ms + _NO_EXPIRY_YET) / 1000)
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
 
 
-def _refused(frame: StoredFrame, position: int, reason: str) -> Record:
-    index = position - frame.first_position
-    return Record(
-        message_id=frame.message_ids[16 * index : 16 * index + 16],
-        sender=frame.sender,
-        mailbox=frame.mailbox,
-        type=frame.type,
-        state=State.BOUNCED,
-        reason=reason or "refused by its recipient",
-        attempts=frame.attempt - 1,
-        accept_time_ms=frame.accept_time_ms,
-        state_time_ms=frame.accept_time_ms,
-        expire_time_ms=frame.expire_time_ms,
-        position=position,
-    )
+def _with_reason(receipt: Receipt) -> Receipt:
+    if receipt.state is State.BOUNCED and not receipt.reason:
+        return replace(receipt, reason="refused by its recipient")
+    return receipt

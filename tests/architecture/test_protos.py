@@ -21,6 +21,7 @@ STREAMS = {
     "TaskService.WatchTask",
     "TaskService.ReadTaskOutput",
     "EventService.WatchEvents",
+    "MessageService.ReceiveMessages",
     "ArtefactService.WriteArtefact",
     "ArtefactService.ReadArtefact",
 }

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
-from controlplane.domain.message import Accepted, Duplicate, Full, IncomingFrame, PartlyDuplicate, Receipt, State, StoredFrame
-from controlplane.interfaces.mailbox_store import MailboxLimits, MailboxStore
+from controlplane.domain.message import (
+    Accepted,
+    Duplicate,
+    Full,
+    IncomingFrame,
+    Letter,
+    NotDead,
+    PartlyDuplicate,
+    Receipt,
+    Redrive,
+    State,
+    StoredFrame,
+)
+from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.mailbox_store import MOST_HOPS, MailboxLimits, MailboxStore
 from tests.contract.samples import BOX, DAY_MS, START_MS, frame, message_id
 
 LIMITS = MailboxLimits(messages=20, bytes=2000, attempts=5, kept=30)
@@ -31,6 +45,24 @@ async def states(mailboxes: MailboxStore, box: str = BOX) -> dict[int, State]:
 
 def acked(first: int, last: int) -> Receipt:
     return Receipt(first, last, State.ACKED)
+
+
+def seen(first: int, last: int, attempt: int = 1) -> Receipt:
+    return Receipt(first, last, State.SEEN, attempt=attempt)
+
+
+async def kill(mailboxes: MailboxStore, first: int, last: int, box: str = BOX, now_ms: int = NOW) -> None:
+    """Make dead letters of messages."""
+    await mailboxes.record(box, [seen(first, last, LIMITS.attempts)], now_ms)
+    assert len(await mailboxes.give_up(box, first, last, "it exploded", now_ms)) == last - first + 1
+
+
+def letter(number: int, position: int, box: str = BOX) -> Letter:
+    return Letter(message_id(number), box, position)
+
+
+def again(number: int, position: int, box: str = BOX, content: bytes = b"alone", expire_ms: int = 0) -> Redrive:
+    return Redrive(letter(number, position, box), content, expire_ms, "sent again")
 
 
 class AppendContract:
@@ -142,23 +174,60 @@ class ReadContract:
         await mailboxes.record(BOX, [acked(3, 3)], NOW)
         assert await mailboxes.read(BOX, 1, EVERYTHING) == []
 
-    async def test_the_attempt_counts_deliveries(self, mailboxes: MailboxStore) -> None:
+    async def test_the_attempt_counts_agent_processes_that_were_shown_it(self, mailboxes: MailboxStore) -> None:
         await accept(mailboxes, frame(1, 2), frame(3))
-        await mailboxes.begin_delivery(BOX, 1, 2, NOW)
-        await mailboxes.begin_delivery(BOX, 1, 1, NOW)
-        assert [one.attempt for one in await mailboxes.read(BOX, 0, EVERYTHING)] == [3, 1]
+        await mailboxes.record(BOX, [Receipt(1, 3, State.AT_SIDECAR)], NOW)
+        assert [one.attempt for one in await mailboxes.read(BOX, 0, EVERYTHING)] == [1, 1]
+        await mailboxes.record(BOX, [seen(1, 2), seen(1, 1, 2), seen(1, 2)], NOW)
+        both, last = await mailboxes.read(BOX, 0, EVERYTHING)
+        assert (both.attempt, both.attempt_of(1), both.attempt_of(2)) == (3, 3, 2)
+        assert (last.attempt, last.attempts) == (1, ())
 
-    async def test_a_message_delivered_five_times_without_an_answer_is_dead(self, mailboxes: MailboxStore) -> None:
-        await accept(mailboxes, frame(1, 2, 3))
-        for _ in range(5):
-            assert await mailboxes.begin_delivery(BOX, 1, 2, NOW) == []
-        await mailboxes.record(BOX, [acked(2, 2)], NOW)
-        (dead,) = await mailboxes.begin_delivery(BOX, 1, 3, NOW + 1)
+    async def test_a_receipt_that_is_repeated_counts_once_and_one_that_does_not_count_counts_as_one(
+        self, mailboxes: MailboxStore
+    ) -> None:
+        await accept(mailboxes, frame(1), frame(2), frame(3))
+        for _ in range(9):
+            await mailboxes.record(BOX, [seen(1, 1, 2), Receipt(2, 2, State.SEEN)], NOW)
+        await mailboxes.record(BOX, [acked(3, 3)], NOW)
+        records = await mailboxes.list("default", BOX, ANY, b"", 10)
+        assert {record.position: record.attempts for record in records} == {1: 2, 2: 1, 3: 1}
+        assert records[0].hops == ((State.ACCEPTED, START_MS), (State.ACKED, NOW))
+
+    async def test_each_process_that_was_shown_a_message_is_a_step_of_its_way(self, mailboxes: MailboxStore) -> None:
+        await accept(mailboxes, frame(1))
+        for attempt in (1, 2, 2, 3):
+            await mailboxes.record(BOX, [seen(1, 1, attempt)], NOW + attempt)
+        ((record, _),) = await mailboxes.find("default", message_id(1))
+        assert record.hops[1:] == tuple((State.SEEN, NOW + attempt) for attempt in (1, 2, 3))
+        for attempt in range(4, 100):
+            await mailboxes.record(BOX, [seen(1, 1, attempt)], NOW + attempt)
+        ((record, _),) = await mailboxes.find("default", message_id(1))
+        assert (record.attempts, len(record.hops)) == (99, MOST_HOPS)
+
+    async def test_a_message_shown_five_times_without_an_answer_is_dead(self, mailboxes: MailboxStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3, 4))
+        for attempt in range(1, 5):
+            await mailboxes.record(BOX, [seen(1, 2, attempt)], NOW)
+            assert await mailboxes.give_up(BOX, 1, 4, "", NOW) == []
+        await mailboxes.record(BOX, [seen(1, 2, 5), acked(2, 2), seen(4, 4, 5)], NOW)
+        (dead,) = await mailboxes.give_up(BOX, 1, 3, "killed by signal 9", NOW + 1)
         assert (dead.position, dead.state, dead.attempts, dead.state_time_ms) == (1, State.DEAD, 5, NOW + 1)
         assert "5 times" in dead.reason
-        assert await states(mailboxes) == {1: State.DEAD, 2: State.ACKED, 3: State.ACCEPTED}
-        assert await mailboxes.begin_delivery(BOX, 1, 1, NOW) == []
-        assert await mailboxes.begin_delivery("default/nobody", 1, 9, NOW) == []
+        assert dead.last_error == "killed by signal 9"
+        ((found, _),) = await mailboxes.find("default", message_id(1))
+        assert found == dead
+        assert await states(mailboxes) == {1: State.DEAD, 2: State.ACKED, 3: State.ACCEPTED, 4: State.SEEN}
+        assert await mailboxes.give_up(BOX, 1, 1, "", NOW) == []
+        assert await mailboxes.give_up("default/nobody", 1, 9, "", NOW) == []
+
+    async def test_the_end_of_a_mailbox_is_its_last_position_also_when_all_of_it_is_final(self, mailboxes: MailboxStore) -> None:
+        assert await mailboxes.end(BOX) == 0
+        await accept(mailboxes, frame(1, 2), frame(3))
+        assert await mailboxes.end(BOX) == 3
+        await mailboxes.close(BOX, "closed", NOW)
+        assert await mailboxes.end(BOX) == 3
+        assert await mailboxes.end("default/nobody") == 0
 
 
 class ReceiptContract:
@@ -200,9 +269,27 @@ class ReceiptContract:
 
     async def test_a_refused_message_keeps_the_reason(self, mailboxes: MailboxStore) -> None:
         await accept(mailboxes, frame(1))
-        await mailboxes.record(BOX, [Receipt(1, 1, State.BOUNCED, "no such topic")], NOW)
+        (ended,) = await mailboxes.record(BOX, [Receipt(1, 1, State.BOUNCED, "no such topic")], NOW)
         ((record, content),) = await mailboxes.find("default", message_id(1))
         assert (record.state, record.reason, content) == (State.BOUNCED, "no such topic", frame(1).frame)
+        assert record == ended
+
+    async def test_recording_returns_what_was_ended_without_being_acknowledged(self, mailboxes: MailboxStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3), frame(4))
+        receipts = [
+            seen(1, 4),
+            acked(1, 1),
+            Receipt(1, 2, State.BOUNCED, "no"),
+            Receipt(4, 4, State.DEAD, "given up", 5, "exit code 1"),
+            Receipt(2, 4, State.DEAD, "late"),
+        ]
+        ended = await mailboxes.record(BOX, receipts, NOW)
+        assert [(one.position, one.state, one.reason, one.attempts, one.last_error) for one in ended] == [
+            (2, State.BOUNCED, "no", 1, ""),
+            (4, State.DEAD, "given up", 5, "exit code 1"),
+            (3, State.DEAD, "late", 1, ""),
+        ]
+        assert await mailboxes.record(BOX, receipts, NOW) == []
 
     async def test_closing_bounces_what_is_left_and_positions_go_on(self, mailboxes: MailboxStore) -> None:
         await accept(mailboxes, frame(1, 2, 3), frame(4))
@@ -222,7 +309,7 @@ class ReceiptContract:
         bounced, *_ = await asyncio.gather(
             mailboxes.close(BOX, "closed", NOW),
             *(mailboxes.record(BOX, [acked(n, n + 1)], NOW) for n in range(1, 20)),
-            *(mailboxes.begin_delivery(BOX, 1, 20, NOW) for _ in range(3)),
+            *(mailboxes.record(BOX, [seen(1, 20, n)], NOW) for n in range(1, 4)),
         )
         final = await states(mailboxes)
         assert set(final) == set(range(1, 21))
@@ -269,8 +356,7 @@ class KeepingContract:
 
     async def test_a_dead_letter_keeps_its_frame(self, mailboxes: MailboxStore) -> None:
         await accept(mailboxes, frame(1, 2))
-        for _ in range(6):
-            await mailboxes.begin_delivery(BOX, 2, 2, NOW)
+        await kill(mailboxes, 2, 2)
         await mailboxes.record(BOX, [acked(1, 1)], NOW)
         ((record, content),) = await mailboxes.find("default", message_id(2))
         assert (record.state, content) == (State.DEAD, frame(1, 2).frame)
@@ -313,5 +399,146 @@ class KeepingContract:
         assert all(newer.message_id > older.message_id for newer, older in pairwise(records))
 
 
-class MailboxStoreContract(AppendContract, ReadContract, ReceiptContract, KeepingContract):
+class LetterContract:
+    """Dead letters, sent again or removed; and who is still to be told of a bounce."""
+
+    async def test_a_dead_letter_that_is_sent_again_begins_anew_at_the_end_with_its_history(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3), frame(4))
+        await kill(mailboxes, 2, 2)
+        assert list(await mailboxes.redrive([again(2, 2, expire_ms=NOW + 99)], NOW + 1)) == [Accepted(5)]
+        ((record, content),) = await mailboxes.find("default", message_id(2))
+        assert (record.state, record.position, record.attempts, record.redrives) == (State.ACCEPTED, 5, 0, 1)
+        assert (record.accept_time_ms, record.state_time_ms, record.expire_time_ms) == (START_MS, NOW + 1, NOW + 99)
+        assert (record.reason, record.last_error, record.sender, record.type) == ("sent again", "", "agent/sender", "note")
+        assert [state for state, _ in record.hops] == [State.ACCEPTED, State.SEEN, State.DEAD, State.ACCEPTED]
+        assert content == b"alone"
+        assert await states(mailboxes) == {1: State.ACCEPTED, 3: State.ACCEPTED, 4: State.ACCEPTED, 5: State.ACCEPTED}
+        *_, last = await mailboxes.read(BOX, 0, EVERYTHING)
+        assert (last.first_position, last.message_ids, last.frame, last.attempt) == (5, message_id(2), b"alone", 1)
+
+    async def test_a_redriven_message_lives_and_dies_like_any_other(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2))
+        await kill(mailboxes, 1, 1)
+        assert list(await mailboxes.redrive([again(1, 1)], NOW + 1)) == [Accepted(3)]
+        await kill(mailboxes, 3, 3, now_ms=NOW + 2)
+        assert list(await mailboxes.redrive([again(1, 1), again(1, 3)], NOW + 3)) == [NotDead(), Accepted(4)]
+        await mailboxes.record(BOX, [acked(1, 4)], NOW + 4)
+        ((record, _),) = await mailboxes.find("default", message_id(1))
+        assert (record.state, record.redrives, record.reason, record.attempts) == (State.ACKED, 2, "", 1)
+        assert list(await mailboxes.append([frame(1), frame(2)])) == [Duplicate(), Duplicate()]
+
+    async def test_only_a_dead_letter_is_sent_again_and_only_once(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2), frame(3, mailbox="default/agent-2"))
+        await kill(mailboxes, 1, 1)
+        wrong = [again(2, 2), again(2, 1), again(1, 2), again(1, 1, "default/agent-2"), again(9, 9), again(1, 1, "other/agent-1")]
+        assert list(await mailboxes.redrive(wrong, NOW)) == [NotDead()] * len(wrong)
+        outcomes = await asyncio.gather(*(mailboxes.redrive([again(1, 1), again(1, 1)], NOW) for _ in range(5)))
+        assert [one for outcome in outcomes for one in outcome].count(Accepted(3)) == 1
+        assert len(await mailboxes.find("default", message_id(1))) == 1
+
+    async def test_a_full_mailbox_takes_no_dead_letter_back(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, frame=b"x" * 500))
+        await kill(mailboxes, 1, 1)
+        await accept(mailboxes, frame(2, frame=b"x" * 1800))
+        assert list(await mailboxes.redrive([again(1, 1, content=b"x" * 500)], NOW)) == [Full()]
+        assert (await states(mailboxes))[1] is State.DEAD
+        await mailboxes.record(BOX, [acked(2, 2)], NOW)
+        await accept(mailboxes, frame(*range(10, 30)))
+        assert list(await mailboxes.redrive([again(1, 1)], NOW)) == [Full()]
+        await mailboxes.record(BOX, [acked(3, 3)], NOW)
+        assert list(await mailboxes.redrive([again(1, 1)], NOW)) == [Accepted(23)]
+        assert list(await mailboxes.append([frame(40)])) == [Full()]
+
+    async def test_a_purged_letter_is_gone_but_its_id_is_not_accepted_again(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3), frame(4))
+        await kill(mailboxes, 1, 2)
+        wrong = [letter(3, 3), letter(1, 2), letter(9, 9), letter(1, 1, "other/agent-1")]
+        removed = await mailboxes.purge([letter(1, 1), *wrong], NOW + 1)
+        assert [(one.position, one.state, one.message_id) for one in removed] == [(1, State.DEAD, message_id(1))]
+        assert await mailboxes.purge([letter(1, 1)], NOW + 1) == []
+        assert list(await mailboxes.redrive([again(1, 1)], NOW)) == [NotDead()]
+        assert await mailboxes.find("default", message_id(1)) == []
+        assert await states(mailboxes) == {2: State.DEAD, 3: State.ACCEPTED, 4: State.ACCEPTED}
+        assert list(await mailboxes.append([frame(1)])) == [Duplicate()]
+        (left, _) = await mailboxes.read(BOX, 0, EVERYTHING)
+        assert left.settled == frozenset({1, 2})
+        await mailboxes.record(BOX, [acked(3, 4)], NOW + 2)
+        await mailboxes.purge([letter(2, 2)], NOW + 3)
+        assert await states(mailboxes) == {3: State.ACKED, 4: State.ACKED}
+
+    async def test_what_was_redriven_or_purged_is_forgotten_in_its_time(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3))
+        await kill(mailboxes, 1, 3)
+        await mailboxes.redrive([again(1, 1)], NOW + 1)
+        await mailboxes.purge([letter(2, 2)], NOW + 1)
+        await mailboxes.expire(NOW + DAY_MS)
+        assert await states(mailboxes) == {4: State.ACCEPTED}
+        assert list(await mailboxes.append([frame(1), frame(2), frame(3)])) == [Duplicate(), Accepted(5), Accepted(6)]
+        await mailboxes.record(BOX, [acked(4, 4)], NOW + DAY_MS)
+        await mailboxes.expire(NOW + 2 * DAY_MS)
+        assert list(await mailboxes.append([frame(1)])) == [Accepted(7)]
+
+    async def test_only_dead_letters_are_listed_as_such(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3), frame(4, mailbox="default/agent-2"), frame(5))
+        await kill(mailboxes, 2, 2)
+        await kill(mailboxes, 1, 1, "default/agent-2")
+        await mailboxes.record(BOX, [acked(1, 1), Receipt(4, 4, State.BOUNCED, 'a reason like "d",[ that')], NOW)
+
+        async def listed(*wanted: State, box: str = "") -> list[bytes]:
+            return [record.message_id for record in await mailboxes.list("default", box, frozenset(wanted), b"", 9)]
+
+        assert await listed(State.DEAD) == [message_id(4), message_id(2)]
+        assert await listed(State.DEAD, box=BOX) == [message_id(2)]
+        assert await listed(State.ACKED, State.BOUNCED) == [message_id(5), message_id(1)]
+
+    async def test_the_senders_of_bounced_messages_are_owed_a_word_until_they_were_told(self, mailboxes: LetterStore) -> None:
+        await accept(mailboxes, frame(1, 2, 3), frame(4, sender="conductor"), frame(5, mailbox="default/agent-2"))
+        await mailboxes.record(BOX, [acked(1, 1), Receipt(2, 2, State.BOUNCED, "no")], NOW)
+        await kill(mailboxes, 3, 3)
+        await mailboxes.close(BOX, "closed", NOW + 1)
+        bounced = [*await mailboxes.close("default/agent-2", "the task ended", NOW + 2)]
+        owed = await mailboxes.owed(10)
+        assert [(one.message_id, one.state, one.reason) for one in owed] == [
+            (message_id(2), State.BOUNCED, "no"),
+            (message_id(5), State.BOUNCED, "the task ended"),
+        ]
+        assert owed[1:] == bounced
+        assert list(await mailboxes.owed(1)) == list(owed[:1])
+        await mailboxes.told(bounced)
+        await mailboxes.told(bounced)
+        assert list(await mailboxes.owed(10)) == list(owed[:1])
+        await mailboxes.expire(NOW + 2 * DAY_MS)
+        assert list(await mailboxes.owed(10)) == []
+
+
+class KeptContract:
+    """How long final messages are kept is a setting; the fixture `keeping` makes a store with such a one."""
+
+    async def test_final_messages_are_kept_as_long_as_set_and_their_ids_a_day_at_least(
+        self, keeping: Callable[[MailboxLimits], LetterStore]
+    ) -> None:
+        hour = 3600 * 1000
+        shorter = keeping(MailboxLimits(kept_ms=hour))
+        await accept(shorter, frame(1), frame(2))
+        await shorter.record(BOX, [acked(1, 1)], NOW)
+        await shorter.expire(NOW + hour - 1)
+        assert await states(shorter) == {1: State.ACKED, 2: State.ACCEPTED}
+        await shorter.expire(NOW + hour)
+        assert await states(shorter) == {2: State.ACCEPTED}
+        assert list(await shorter.append([frame(1)])) == [Duplicate()]
+        await shorter.expire(NOW + DAY_MS)
+        assert list(await shorter.append([frame(1)])) == [Accepted(3)]
+
+    async def test_they_may_be_kept_for_longer_than_a_day(self, keeping: Callable[[MailboxLimits], LetterStore]) -> None:
+        longer = keeping(MailboxLimits(kept_ms=2 * DAY_MS))
+        await accept(longer, frame(1))
+        await longer.record(BOX, [acked(1, 1)], NOW)
+        await longer.expire(NOW + 2 * DAY_MS - 1)
+        assert await states(longer) == {1: State.ACKED}
+        assert list(await longer.append([frame(1)])) == [Duplicate()]
+        await longer.expire(NOW + 2 * DAY_MS)
+        assert await states(longer) == {}
+
+
+class MailboxStoreContract(AppendContract, ReadContract, ReceiptContract, KeepingContract, LetterContract, KeptContract):
     """All of it."""

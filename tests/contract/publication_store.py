@@ -5,7 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from controlplane.domain.message import Accepted, Copy, Duplicate, Full, IncomingFrame, PartlyDuplicate, Receipt, State
+from controlplane.domain.message import (
+    Accepted,
+    Copy,
+    Duplicate,
+    Full,
+    IncomingFrame,
+    Letter,
+    PartlyDuplicate,
+    Receipt,
+    Redrive,
+    State,
+)
+from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.publication_store import FULL
 from tests.contract.mailbox_store import ANY, EVERYTHING, NOW, accept, acked
@@ -139,6 +151,25 @@ class CopyContract:
             BOXES[1]: (State.ACCEPTED, content),
             BOXES[2]: (State.ACCEPTED, content),
         }
+
+    async def test_a_copy_that_found_no_room_is_sent_again_alone_and_its_id_stays_the_publications(
+        self, mailboxes: LetterStore
+    ) -> None:
+        await accept(mailboxes, frame(*range(10, 29)))
+        await spread(mailboxes, await publish(mailboxes, 1, 2))
+        await mailboxes.record(BOXES[0], [acked(1, 19)], NOW)
+        first, second = (Letter(message_id(number), BOXES[0], 19 + number) for number in (1, 2))
+        assert list(await mailboxes.redrive([Redrive(first, b"alone", 0, "again")], NOW)) == [Accepted(22)]
+        assert [one.position for one in await mailboxes.purge([first, second], NOW)] == [21]
+        found = {
+            record.mailbox: (record.position, record.redrives) for record, _ in await mailboxes.find("default", message_id(1))
+        }
+        assert found == {BOXES[0]: (22, 1), BOXES[1]: (1, 0), BOXES[2]: (1, 0)}
+        for box in BOXES:
+            await mailboxes.record(box, [acked(1, 99)], NOW)
+        await mailboxes.expire(NOW + DAY_MS)
+        assert await mailboxes.find("default", message_id(1)) == []
+        assert list(await mailboxes.append([frame(1)])) == [Duplicate(3)]
 
     async def test_a_copy_is_found_until_a_day_after_its_own_end(self, mailboxes: MailboxStore) -> None:
         await spread(mailboxes, await publish(mailboxes, 1, expire_time_ms=0))

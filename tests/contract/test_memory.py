@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from controlplane.backends.memory.agent_store import MemoryAgentStore
@@ -10,6 +12,7 @@ from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.output_log import MemoryOutputLog
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.interfaces.mailbox_store import MailboxLimits
 from tests.contract import event_log, mailbox_store, output_log, subscription_store
 from tests.contract.agent_store import AgentStoreContract
 from tests.contract.publication_store import PublicationStoreContract
@@ -27,6 +30,10 @@ class TestMailboxes(mailbox_store.MailboxStoreContract):
     @pytest.fixture
     def mailboxes(self) -> MemoryMailboxStore:
         return MemoryMailboxStore(mailbox_store.LIMITS)
+
+    @pytest.fixture
+    def keeping(self) -> Callable[[MailboxLimits], MemoryMailboxStore]:
+        return MemoryMailboxStore
 
 
 class TestPublications(PublicationStoreContract):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from claude_conductor.errors import StoreUnavailableError
 from controlplane.backends.sqlite.stores import SqliteStores, open_sqlite
-from controlplane.domain.message import Accepted, Duplicate, Full
+from controlplane.domain.message import Accepted, Duplicate, Full, Receipt
 from controlplane.domain.message import State as MessageState
 from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
-from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 from tests.contract import event_log, mailbox_store, publication_store, subscription_store
@@ -40,13 +41,25 @@ class TestTasks(TaskStoreContract):
 
 class TestMailboxes(mailbox_store.MailboxStoreContract):
     @pytest.fixture
-    def mailboxes(self, stores: SqliteStores) -> MailboxStore:
+    def mailboxes(self, stores: SqliteStores) -> LetterStore:
         return stores.mailboxes
+
+    @pytest.fixture
+    async def keeping(self, tmp_path: Path, clock: HandClock) -> AsyncIterator[Callable[[MailboxLimits], LetterStore]]:
+        made: list[SqliteStores] = []
+
+        def make(limits: MailboxLimits) -> LetterStore:
+            made.append(open_sqlite(tmp_path / "keeping" / "conductor.db", clock, limits))
+            return made[-1].mailboxes
+
+        yield make
+        for each in made:
+            await each.close()
 
 
 class TestPublications(publication_store.PublicationStoreContract):
     @pytest.fixture
-    def mailboxes(self, stores: SqliteStores) -> MailboxStore:
+    def mailboxes(self, stores: SqliteStores) -> LetterStore:
         return stores.mailboxes
 
 
@@ -92,11 +105,28 @@ class TestRestart:
         assert not await again.tasks.save(task(4, version=2))
         await again.close()
 
+    async def test_dead_letters_and_what_senders_are_owed(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        await mailbox_store.accept(first.mailboxes, frame(1, 2, 3), frame(4))
+        await mailbox_store.kill(first.mailboxes, 1, 3)
+        await first.mailboxes.redrive([mailbox_store.again(1, 1)], 1)
+        await first.mailboxes.purge([mailbox_store.letter(2, 2)], 1)
+        await first.mailboxes.record(BOX, [Receipt(4, 4, MessageState.BOUNCED, "no")], 1)
+        before = await first.mailboxes.list("default", "", frozenset(), b"", 9)
+        owed = await first.mailboxes.owed(9)
+        await first.close()
+        again = self.opened(path, clock)
+        assert await again.mailboxes.list("default", "", frozenset(), b"", 9) == before
+        assert [(record.position, record.redrives) for record in before] == [(4, 0), (3, 0), (5, 1)]
+        assert await again.mailboxes.owed(9) == owed
+        assert len(owed) == 1
+        assert await again.mailboxes.end(BOX) == 5
+        await again.close()
+
     async def test_messages_their_states_positions_bounds_and_ids(self, path: Path, clock: HandClock) -> None:
         first = self.opened(path, clock)
         await mailbox_store.accept(first.mailboxes, frame(1, 2, 3), frame(*range(10, 25)))
-        await first.mailboxes.begin_delivery(BOX, 1, 3, 1)
-        await first.mailboxes.record(BOX, [mailbox_store.acked(2, 2)], 1)
+        await first.mailboxes.record(BOX, [mailbox_store.seen(1, 3), mailbox_store.acked(2, 2)], 1)
         before = await first.mailboxes.read(BOX, 0, 1 << 20)
         await first.close()
         again = self.opened(path, clock)

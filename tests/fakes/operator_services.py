@@ -31,6 +31,7 @@ from claude_conductor.v1 import (
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
+    session_service_pb2,
     task_pb2,
     task_service_pb2,
     task_service_pb2_grpc,
@@ -53,6 +54,13 @@ class World:
     mailbox: list[message_service_pb2.ReceivedMessage] = field(default_factory=list)
     asked: list[message_service_pb2.MessageServiceRequestRequest] = field(default_factory=list)
     subscriptions: list[message_service_pb2.Subscription] = field(default_factory=list)
+    dead: list[message_pb2.MessageRecord] = field(default_factory=list)
+    """Dead letters; sending one again or removing it takes it out."""
+    wishes: list[message_service_pb2.RedriveMessagesRequest | message_service_pb2.PurgeMessagesRequest] = field(
+        default_factory=list
+    )
+    gap: event_pb2.Gap | None = None
+    """What a receiver that comes with a cursor missed."""
     sent: list[message_service_pb2.SendMessageRequest] = field(default_factory=list)
     submitted: list[task_service_pb2.SubmitTaskRequest] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
@@ -66,6 +74,8 @@ class World:
     """The next calls fail with these."""
     finish: Callable[[Task], None] | None = None
     """What happens to a task that is watched; None: it stays as it is."""
+    moves: int = 0
+    """How often a receiver is asked to connect again."""
     page: int = 1000
 
 
@@ -217,8 +227,9 @@ class Servicers(
 
     async def GetMessage(self, request, context):  # noqa: N802
         await self._check(context)
-        record = message_pb2.MessageRecord(message_id=request.message_id, state=message_pb2.MESSAGE_STATE_ACKED)
-        return message_service_pb2.GetMessageResponse(records=[record])
+        records = [record for record in self.world.dead if record.message_id == request.message_id]
+        records = records or [message_pb2.MessageRecord(message_id=request.message_id, state=message_pb2.MESSAGE_STATE_ACKED)]
+        return message_service_pb2.GetMessageResponse(records=records)
 
     async def Request(self, request, context):  # noqa: N802
         await self._check(context)
@@ -248,10 +259,58 @@ class Servicers(
 
     async def ListMessages(self, request, context):  # noqa: N802
         await self._check(context)
+        if list(request.states) == [message_pb2.MESSAGE_STATE_DEAD]:
+            found = [record for record in self.world.dead if request.recipient in ("", record.recipient)]
+            return message_service_pb2.ListMessagesResponse(records=found)
         record = message_pb2.MessageRecord(
             message_id="msg_1", recipient=request.recipient, state=message_pb2.MESSAGE_STATE_ACCEPTED
         )
         return message_service_pb2.ListMessagesResponse(records=[record])
+
+    async def ReceiveMessages(self, request, context):  # noqa: N802
+        await self._check(context)
+        cursor = request.after_position
+        self.world.opened.append(f"receive {cursor}" if request.HasField("after_position") else "receive")
+        if self.world.gap is not None and request.HasField("after_position"):
+            yield message_service_pb2.ReceiveMessagesResponse(gap=self.world.gap, cursor=0)
+            self.world.gap, cursor = None, 0
+        sent = 0
+        for message in self.world.mailbox:
+            if message.position > cursor:
+                await self._broken(sent, context)
+                sent += 1
+                yield message_service_pb2.ReceiveMessagesResponse(message=message, cursor=message.position)
+        if self.world.moves:
+            self.world.moves -= 1
+            last = self.world.mailbox[-1].position
+            yield message_service_pb2.ReceiveMessagesResponse(move=session_service_pb2.Move(), cursor=last)
+            return
+        await asyncio.Event().wait()
+
+    async def RedriveMessages(self, request, context):  # noqa: N802
+        await self._check(context)
+        return message_service_pb2.RedriveMessagesResponse(outcomes=self._take_letters(request))
+
+    async def PurgeMessages(self, request, context):  # noqa: N802
+        await self._check(context)
+        return message_service_pb2.PurgeMessagesResponse(outcomes=self._take_letters(request))
+
+    def _take_letters(self, request):
+        self.world.wishes.append(request)
+        outcomes = []
+        for message_id in request.message_ids:
+            known = [record for record in self.world.dead if record.message_id == message_id]
+            error = None if known else errors.MessageNotDeadError()
+            outcomes.append(
+                message_service_pb2.LetterOutcome(
+                    message_id=message_id,
+                    reason=error.reason if error else "",
+                    message=error.message if error else "",
+                    next_step=error.next_step if error else "",
+                )
+            )
+            self.world.dead = [record for record in self.world.dead if record not in known]
+        return outcomes
 
     async def WatchEvents(self, request, context):  # noqa: N802
         await self._check(context)

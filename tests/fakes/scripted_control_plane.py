@@ -57,6 +57,7 @@ class Servicer(
                     lease_duration={"seconds": 1},
                     credit=pb.Credit(messages=plane.first_credit, bytes=1 << 24),
                     max_payload_bytes=plane.max_payload,
+                    max_message_attempts=plane.message_attempts,
                 )
             )
         )
@@ -146,6 +147,7 @@ class FakeControlPlane:
         self.commits = True
         self.first_credit = 1000
         self.max_payload = 1 << 20
+        self.message_attempts = 0
         self._server: grpc.aio.Server | None = None
         self._news = asyncio.Condition()
         self._positions = itertools.count(1)

@@ -83,7 +83,20 @@ def world(conductor: CommandLine) -> Iterator[World]:
 def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
     assert conductor("--version").stdout.startswith("conductor 0.")
     assert "Exit codes" in conductor("-h").stdout
-    for verb in ("start", "run", "tasks", "messages", "config", "doctor", "test", "explain", "grpcurl", "context"):
+    for verb in (
+        "start",
+        "run",
+        "tasks",
+        "messages",
+        "dlq",
+        "trace",
+        "config",
+        "doctor",
+        "test",
+        "explain",
+        "grpcurl",
+        "context",
+    ):
         assert "Usage" in conductor(verb, "-h").stdout, verb
 
 
@@ -261,6 +274,141 @@ def test_cancelling_says_the_state_and_repeating_it_on_an_ended_task_fails(condu
 
     assert "cancelled" in conductor("tasks", "cancel", first, "--reason", "enough").stdout
     assert "tasks show" in conductor("tasks", "cancel", second, code=1).stderr
+
+
+def dead_letters(world: World) -> None:
+    world.dead = [
+        message_pb2.MessageRecord(
+            message_id=f"msg_{number}",
+            sender="operator",
+            recipient=f"agent-{number}",
+            state=message_pb2.MESSAGE_STATE_DEAD,
+            attempts=5,
+            redrives=number - 1,
+            reason="delivered 5 times without an acknowledgement",
+            last_error="exit code 7\x1b[31m",
+        )
+        for number in (1, 2)
+    ]
+
+
+def test_dead_letters_are_listed_and_shown(conductor: CommandLine, world: World):
+    assert conductor("dlq", "list").stdout == "no dead letters\n"
+    dead_letters(world)
+    listed = conductor("dlq", "list").stdout
+    assert "msg_1" in listed
+    assert "exit code 7" in listed
+    assert "msg_1" not in conductor("dlq", "list", "--recipient", "agent-2").stdout
+    assert conductor("dlq", "list", "-o", "name").stdout.split() == ["msg_1", "msg_2"]
+    assert json.loads(conductor("dlq", "list", "-o", "json").stdout)[0]["last_error"].startswith("exit code 7")
+    shown = conductor("dlq", "show", "msg_2").stdout
+    assert "delivered 5 times" in shown
+    assert "sent again: once" in shown
+    assert "is acked" in conductor("dlq", "show", "msg_9", code=1).stderr
+    assert "cut by a table" in conductor("dlq", "show", "msg_9…", code=2).stderr
+
+
+def test_dead_letters_are_sent_again_and_removed(conductor: CommandLine, world: World):
+    assert "--all" in conductor("dlq", "redrive", code=2).stderr
+    assert "--all --recipient agent-1" in conductor("dlq", "purge", "--recipient", "agent-1", code=2).stderr
+    assert "--all" in conductor("dlq", "purge", "msg_1", "--all", code=2).stderr
+    assert "no dead letters" in conductor("dlq", "redrive", "--all").stdout
+    dead_letters(world)
+    assert "sent again" in conductor("dlq", "redrive", "msg_1").stdout
+    assert "no dead letter" in conductor("dlq", "redrive", "msg_1", code=1).stderr
+    assert "1 sent again, 1 not" in conductor("dlq", "redrive", "msg_1", "msg_2", code=1).stderr
+    dead_letters(world)
+    assert json.loads(conductor("dlq", "redrive", "--all", "-o", "json").stdout) == [
+        {"message_id": "msg_2"},
+        {"message_id": "msg_1"},
+    ]
+    dead_letters(world)
+    assert "--yes" in conductor("dlq", "purge", "--all", code=2).stderr
+    assert len(world.dead) == 2
+    assert "removed" in conductor("dlq", "purge", "--all", "--yes", "--to", "agent-1").stdout
+    assert [record.message_id for record in world.dead] == ["msg_2"]
+
+
+def test_a_purge_of_everything_asks_on_a_terminal(conductor: CommandLine, world: World):
+    for answer, code, left in (("n", 1, 2), ("y", 0, 0)):
+        dead_letters(world)
+        ours, theirs = os.openpty()
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "claude_conductor.cli.main", "dlq", "purge", "--all"],
+            env=conductor.environment,
+            cwd=conductor.home.parent,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        os.close(ours)
+        os.close(theirs)
+        assert (done.returncode, len(world.dead)) == (code, left), done
+        assert "Remove 2 dead letters for good?" in done.stderr
+
+
+def test_the_shell_offers_ids_of_dead_letters_only(conductor: CommandLine, world: World):
+    dead_letters(world)
+    conductor.environment |= {"_CONDUCTOR_COMPLETE": "complete_bash", "COMP_WORDS": "conductor dlq show msg_", "COMP_CWORD": "3"}
+    assert conductor().stdout.split() == ["msg_1", "msg_2"]
+
+
+def test_messages_are_watched_until_ctrl_c(conductor: CommandLine, world: World):
+    envelope = message_pb2.Envelope(id="msg_9", type="answer", data=b"fine\x1b[0m", data_content_type="text/plain")
+    world.mailbox = [message_service_pb2.ReceivedMessage(sender="agent/agent-1", position=9, envelope=envelope)]
+    world.gap = event_pb2.Gap(**{"from": 1, "to": 3})
+    with conductor.start("messages", "watch", "--after", "3", "--ack") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "9  agent/agent-1  answer  fine�[0m\n"
+        deadline = time.monotonic() + 20
+        while world.acknowledged != [9] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "positions 1 to 3" in err
+    assert "Traceback" not in err
+    assert world.acknowledged == [9]
+    assert "--after" in conductor("messages", "watch", "--after", "-1", code=2).stderr
+
+
+def test_a_trace_shows_every_step_and_how_long_it_took(conductor: CommandLine, world: World):
+    states = [message_pb2.MESSAGE_STATE_ACCEPTED, message_pb2.MESSAGE_STATE_SEEN, message_pb2.MESSAGE_STATE_SEEN]
+    hops = [
+        message_pb2.MessageHop(state=state, time={"seconds": 1_800_000_000 + 2 * number, "nanos": 500_000_000})  # type: ignore[arg-type]
+        for number, state in enumerate([*states, message_pb2.MESSAGE_STATE_DEAD])
+    ]
+    dead_letters(world)
+    world.dead[0].hops.extend(hops)
+    world.dead[0].envelope.correlation_id = "msg_question"
+    lines = conductor("trace", "msg_1").stdout.splitlines()
+    steps = [line.split()[2:5] for line in lines if ".500" in line]
+    assert steps == [
+        ["accepted", "stored"],
+        ["+2.0", "s", "seen"],
+        ["+2.0", "s", "seen"],
+        ["+2.0", "s", "dead"],
+    ]
+    assert "exit code 7" in lines[-1]
+    assert any("msg_question" in line for line in lines)
+    (traced,) = json.loads(conductor("trace", "msg_1", "-o", "json").stdout)
+    assert [step["after_seconds"] for step in traced["steps"]] == [None, 2.0, 2.0, 2.0]
+    assert "`msg_` or `task_`" in conductor("trace", "nonsense", code=2).stderr
+
+
+def test_a_task_is_traced_from_the_event_log(conductor: CommandLine, world: World):
+    task = conductor("run", "x", "--agent", "scripted", "-o", "name").stdout.strip()
+    assert "not" not in conductor("trace", task, "-o", "name").stdout
+    assert "event log" in conductor("trace", task).stdout
+    for cursor, kind in ((1, "task.queued"), (2, "task.running")):
+        moment = {"seconds": 1_800_000_000 + cursor}
+        world.events.append(event_pb2.Event(cursor=cursor, time=moment, type=kind, task_id=task, summary=kind))  # type: ignore[arg-type]
+    traced = conductor("trace", task).stdout
+    assert "task.queued" in traced
+    assert "+1.0 s" in traced
 
 
 def test_messages_are_sent_shown_fetched_and_acknowledged(conductor: CommandLine, world: World, place: Path):

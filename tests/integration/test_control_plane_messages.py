@@ -15,6 +15,7 @@ from tests.fakes.sidecar import Sidecar
 
 EPHEMERAL = message_pb2.QUALITY_EPHEMERAL
 ACKED = message_pb2.MESSAGE_STATE_ACKED
+SEEN = message_pb2.MESSAGE_STATE_SEEN
 
 
 async def state_of(control_plane: ControlPlane, message_id: bytes) -> message_pb2.MessageRecord:
@@ -189,6 +190,8 @@ async def test_messages_wait_for_an_agent_that_is_away_and_come_again_to_its_nex
     await receiver.connect()  # the same process: it has them, so they do not come again
     assert await sender.committed(await sender.say("agent-2", "c")) is None
     assert texts(await receive(receiver, 1)) == ["c"]
+    last = frame.header.first_position + 2
+    assert await receiver.committed(await receiver.receipt("agent-2", last - 1, last, SEEN)) is None
     receiver.die()
     await receiver.connect()  # a new process: what was not acknowledged comes again, visibly
     again = await receive(receiver, 2)

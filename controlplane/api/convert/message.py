@@ -11,6 +11,7 @@ from claude_conductor.v1 import message_service_pb2 as service_pb
 from controlplane.api.convert.values import timestamp_ms
 from controlplane.domain.message import Header, Quality, Record, State, StoredFrame
 from controlplane.domain.routing import CONDUCTOR, Shape, is_shared, local_name
+from controlplane.service.letters import Fate
 
 STATES: Final = {state: pb.MessageState.Value(f"MESSAGE_STATE_{state.name}") for state in State}
 STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
@@ -84,6 +85,21 @@ def record_to_proto(record: Record, frame: bytes = b"") -> pb.MessageRecord:
         envelope=_envelope_of(frame, record.message_id) if frame else None,
         position=record.position,
         hops=[pb.MessageHop(state=STATES[state], time=timestamp_ms(at)) for state, at in record.hops],
+        last_error=record.last_error,
+        redrives=record.redrives,
+    )
+
+
+def fate_to_proto(fate: Fate) -> service_pb.LetterOutcome:
+    """Return what became of a dead letter."""
+    error = fate.error
+    return service_pb.LetterOutcome(
+        message_id=ids.message_id(fate.message_id),
+        recipient=fate.mailbox,
+        reason=error.reason if error is not None else "",
+        message=error.message if error is not None else "",
+        next_step=error.next_step if error is not None else "",
+        position=fate.position,
     )
 
 
@@ -104,7 +120,7 @@ def received(frame: StoredFrame, after_position: int) -> list[service_pb.Receive
         service_pb.ReceivedMessage(
             sender=frame.sender,
             position=position,
-            attempt=frame.attempt,
+            attempt=frame.attempt_of(position),
             envelope=envelope,
             mailbox=local_name(frame.mailbox),
             addressed_to=addressed if is_shared(addressed) else "",

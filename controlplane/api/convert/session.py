@@ -20,7 +20,8 @@ from controlplane.service.sessions import Beat, Hello, Receipts
 _LARGEST = (1 << 63) - 1
 _OUTPUT_CHUNK = 64 << 10
 _PROGRESS = 1 << 10
-_RECEIPT_STATES = frozenset({State.AT_SIDECAR, State.SEEN, State.ACKED, State.BOUNCED})
+_RECEIPT_STATES = frozenset({State.AT_SIDECAR, State.SEEN, State.ACKED, State.BOUNCED, State.DEAD})
+_TEXT = 1 << 10
 
 
 def hello_from_proto(hello: pb.SidecarHello) -> Hello:
@@ -72,11 +73,12 @@ def receipts_from_proto(receipts: pb.Receipts) -> Receipts:
     for receipt in receipts.receipts:
         state = MESSAGE_STATES.get(receipt.state)
         if state is None or state not in _RECEIPT_STATES:
-            raise InvalidArgumentError("A sidecar reports AT_SIDECAR, SEEN, ACKED or BOUNCED.", field="receipts.state")
+            raise InvalidArgumentError("A sidecar reports AT_SIDECAR, SEEN, ACKED, BOUNCED or DEAD.", field="receipts.state")
         if not 0 < receipt.from_position <= receipt.to_position <= _LARGEST:
             raise InvalidArgumentError("Positions begin at 1, and the last is not before the first.", field="receipts")
         of_mailbox = by_mailbox.setdefault(receipt.mailbox, [])
-        of_mailbox.append(Receipt(receipt.from_position, receipt.to_position, state, receipt.reason))
+        reason, last_error = receipt.reason[:_TEXT], receipt.last_error[:_TEXT]
+        of_mailbox.append(Receipt(receipt.from_position, receipt.to_position, state, reason, receipt.attempt, last_error))
     return Receipts({name: tuple(of_mailbox) for name, of_mailbox in by_mailbox.items()})
 
 

@@ -30,11 +30,11 @@ def varint(value: int) -> bytes:
 
 
 def deliveries(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes]]:
-    """Return (messages, bytes of one entry of Delivery.frames) for each unbroken run of messages that are still open.
+    """Return (messages, bytes of one entry of Delivery.frames) for each unbroken run of open messages with as many attempts.
 
     Nearly always that is the whole frame, whose bytes are then not touched.
     """
-    if not frame.settled and frame.first_position > after_position:
+    if not (frame.settled or frame.attempts) and frame.first_position > after_position:
         return [(len(frame.message_ids) // 16, _entry(frame, frame.first_position, frame.frame))]
     out: list[tuple[int, bytes]] = []
     for run in _open_runs(frame, after_position):
@@ -46,11 +46,11 @@ def deliveries(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes
 def _open_runs(frame: StoredFrame, after_position: int) -> Iterable[Sequence[int]]:
     run: list[int] = []
     for position in range(frame.first_position, frame.last_position + 1):
-        if position in frame.settled or position <= after_position:
-            if run:
-                yield run
+        shown = position not in frame.settled and position > after_position
+        if run and not (shown and frame.attempt_of(position) == frame.attempt_of(run[0])):
+            yield run
             run = []
-        else:
+        if shown:
             run.append(position)
     if run:
         yield run
@@ -61,7 +61,7 @@ def _entry(frame: StoredFrame, first_position: int, body: bytes) -> bytes:
         mailbox=local_name(frame.mailbox),
         sender=frame.sender,
         first_position=first_position,
-        attempt=frame.attempt,
+        attempt=frame.attempt_of(first_position),
         accept_time_ms=frame.accept_time_ms,
     ).SerializeToString()
     prefix = b"".join((_HEADER_TAG, varint(len(header)), header, _FRAME_TAG, varint(len(body))))

@@ -38,6 +38,7 @@ class Terms:
     lease_seconds: float
     heartbeat_seconds: float
     payload_bytes: int
+    message_attempts: int = 5
 
 
 @dataclass(slots=True)
@@ -133,6 +134,7 @@ class SessionServicer:
             heartbeat_interval=duration(self._terms.heartbeat_seconds),
             credit=pb.Credit(messages=CREDIT_MESSAGES, bytes=CREDIT_BYTES),
             max_payload_bytes=self._terms.payload_bytes,
+            max_message_attempts=self._terms.message_attempts,
         )
         return pb.ConnectResponse(welcome=welcome).SerializeToString()
 

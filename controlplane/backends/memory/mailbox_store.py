@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controlplane.backends.memory.publications import MemoryPublications, seen_keys
-from controlplane.domain.message import Accepted, Copy, Full, IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
-from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, dead_reason, tenant_of
+from controlplane.domain.message import (
+    Accepted,
+    Copy,
+    Full,
+    IncomingFrame,
+    Letter,
+    NotDead,
+    Outcome,
+    Receipt,
+    Record,
+    Redrive,
+    State,
+    StoredFrame,
+)
+from controlplane.domain.routing import CONDUCTOR
+from controlplane.interfaces.mailbox_store import KEPT_MS, MOST_HOPS, MailboxLimits, dead_reason, shown, tenant_of
 from controlplane.interfaces.publication_store import FULL
 
 
@@ -19,6 +33,11 @@ class _Message:
     hops: list[tuple[State, int]]
     reason: str = ""
     attempts: int = 0
+    last_error: str = ""
+    gone: bool = False
+    """Removed, or sent again as a message of another frame."""
+    moved: bool = False
+    """Sent again: the other frame keeps its id."""
 
     @property
     def state(self) -> State:
@@ -60,10 +79,13 @@ class _Frame:
             expire_time_ms=origin.expire_time_ms,
             position=message.position,
             hops=tuple(message.hops),
+            last_error=message.last_error,
         )
 
     def stored(self) -> StoredFrame:
         origin = self.origin
+        attempts = tuple(message.attempts + 1 for message in self.messages)
+        open_ones = {message.attempts + 1 for message in self.messages if not message.state.final}
         return StoredFrame(
             mailbox=origin.mailbox,
             sender=origin.sender,
@@ -73,8 +95,9 @@ class _Frame:
             frame=origin.frame,
             accept_time_ms=origin.accept_time_ms,
             first_position=self.messages[0].position,
-            attempt=max(message.attempts for message in self.messages if not message.state.final) + 1,
+            attempt=max(open_ones),
             settled=frozenset(message.position for message in self.messages if message.state.final),
+            attempts=attempts if len(open_ones) > 1 else (),
         )
 
 
@@ -96,13 +119,14 @@ class _Mailbox:
 
 
 class MemoryMailboxStore(MemoryPublications):
-    """A MailboxStore in dictionaries. No method waits, so each is atomic."""
+    """A LetterStore in dictionaries. No method waits, so each is atomic."""
 
     def __init__(self, limits: MailboxLimits) -> None:
         super().__init__()
         self._limits = limits
         self._mailboxes: dict[str, _Mailbox] = {}
         self._frames: dict[str, dict[int, _Frame]] = {}
+        self._owed: dict[tuple[str, int], tuple[_Frame, _Message]] = {}
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
         """See MailboxStore."""
@@ -151,23 +175,29 @@ class MemoryMailboxStore(MemoryPublications):
             found.append(frame.stored())
         return found
 
-    async def begin_delivery(self, mailbox: str, from_position: int, to_position: int, now_ms: int) -> Sequence[Record]:
+    async def give_up(self, mailbox: str, from_position: int, to_position: int, last_error: str, now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
         dead: list[Record] = []
         for frame, message in list(self._mailboxes.get(mailbox, _Mailbox()).touched(from_position, to_position)):
-            if message.attempts < self._limits.attempts:
-                message.attempts += 1
-            else:
-                dead.append(self._move(frame, message, State.DEAD, dead_reason(message.attempts), now_ms))
+            if message.attempts >= self._limits.attempts:
+                dead.append(self._move(frame, message, State.DEAD, dead_reason(message.attempts), now_ms, last_error))
         return dead
 
-    async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> None:
+    async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
         box = self._mailboxes.get(mailbox, _Mailbox())
+        ended: list[Record] = []
         for receipt in receipts:
             for frame, message in list(box.touched(receipt.from_position, receipt.to_position)):
+                before, message.attempts = message.attempts, shown(receipt, message.attempts)
+                further = receipt.state is message.state and before < message.attempts and len(message.hops) < MOST_HOPS
+                if further:
+                    message.hops.append((message.state, now_ms))
                 if message.state.rank < receipt.state.rank:
-                    self._move(frame, message, receipt.state, receipt.reason, now_ms)
+                    moved = self._move(frame, message, receipt.state, receipt.reason, now_ms, receipt.last_error)
+                    if moved.state.final and moved.state is not State.ACKED:
+                        ended.append(moved)
+        return ended
 
     async def close(self, mailbox: str, reason: str, now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
@@ -189,17 +219,23 @@ class MemoryMailboxStore(MemoryPublications):
         self._forget_publications(now_ms)
         return expired
 
+    async def end(self, mailbox: str) -> int:
+        """See MailboxStore."""
+        return self._mailboxes.get(mailbox, _Mailbox()).next_position - 1
+
     def _forget(self, frames: dict[int, _Frame], now_ms: int) -> None:
         ended = sorted((frame for frame in frames.values() if frame.ended), key=lambda frame: frame.end_ms)
         surplus = sum(len(frame.messages) for frame in ended if not frame.forgotten) - self._limits.kept
         for frame in ended:
-            if not frame.forgotten and surplus > 0:
+            if not frame.forgotten and (surplus > 0 or frame.end_ms <= now_ms - self._limits.kept_ms):
                 frame.forgotten = True
                 surplus -= len(frame.messages)
-            if frame.end_ms <= now_ms - KEPT_MS:
+            if frame.end_ms <= now_ms - max(KEPT_MS, self._limits.kept_ms):
                 del frames[id(frame)]
-                for key in () if frame.copy else seen_keys(frame.origin):
-                    del self._seen[key]
+                for message, key in zip(frame.messages, seen_keys(frame.origin), strict=True):
+                    self._owed.pop((frame.origin.mailbox, message.position), None)
+                    if not (frame.copy or message.moved):
+                        del self._seen[key]
 
     async def find(self, tenant_id: str, message_id: bytes) -> Sequence[tuple[Record, bytes]]:
         """See MailboxStore."""
@@ -223,12 +259,61 @@ class MemoryMailboxStore(MemoryPublications):
     def _records(self, tenant: str, wanted: Callable[[_Frame, _Message], bool]) -> Iterator[tuple[_Frame, _Message]]:
         for frame in self._frames.get(tenant, {}).values():
             for message in frame.messages:
-                if not frame.forgotten and wanted(frame, message):
+                if not (frame.forgotten or message.gone) and wanted(frame, message):
                     yield frame, message
 
-    def _move(self, frame: _Frame, message: _Message, state: State, reason: str, now_ms: int) -> Record:
+    async def redrive(self, letters: Sequence[Redrive], now_ms: int) -> Sequence[Accepted | Full | NotDead]:
+        """See LetterStore."""
+        found = self._find_letters({again.letter for again in letters})
+        return [self._redrive(again, found.get(again.letter), now_ms) for again in letters]
+
+    def _redrive(self, again: Redrive, found: tuple[_Frame, _Message] | None, now_ms: int) -> Accepted | Full | NotDead:
+        if found is None or found[1].gone:
+            return NotDead()
+        frame, old = found
+        origin = replace(frame.origin, message_ids=old.id, frame=again.frame, expire_time_ms=again.expire_time_ms)
+        if not self._room(origin):
+            return Full()
+        old.gone = old.moved = True
+        (new,) = self._put(origin, copy=frame.copy).messages
+        new.hops, new.reason = [*old.hops, (State.ACCEPTED, now_ms)], again.reason
+        return Accepted(new.position)
+
+    async def purge(self, letters: Sequence[Letter], now_ms: int) -> Sequence[Record]:
+        """See LetterStore."""
+        del now_ms
+        removed: list[Record] = []
+        for frame, message in self._find_letters(set(letters)).values():
+            removed.append(frame.record(message))
+            message.gone = True
+        return removed
+
+    def _find_letters(self, letters: set[Letter]) -> dict[Letter, tuple[_Frame, _Message]]:
+        """Return those that are dead letters, in one look at everything."""
+        found: dict[Letter, tuple[_Frame, _Message]] = {}
+        for tenant in {tenant_of(letter.mailbox) for letter in letters}:
+            for frame, message in self._records(tenant, lambda _, message: message.state is State.DEAD):
+                letter = Letter(message.id, frame.origin.mailbox, message.position)
+                if letter in letters:
+                    found[letter] = frame, message
+        return found
+
+    async def owed(self, limit: int) -> Sequence[Record]:
+        """See LetterStore."""
+        oldest = sorted(self._owed.values(), key=lambda pair: (pair[1].hops[-1][1], pair[0].origin.mailbox, pair[1].position))
+        return [frame.record(message) for frame, message in oldest[:limit]]
+
+    async def told(self, records: Sequence[Record]) -> None:
+        """See LetterStore."""
+        for record in records:
+            self._owed.pop((record.mailbox, record.position), None)
+
+    def _move(self, frame: _Frame, message: _Message, state: State, reason: str, now_ms: int, last_error: str = "") -> Record:
         message.hops.append((state, now_ms))
         message.reason = reason
+        message.last_error = last_error
+        if state is State.BOUNCED and frame.origin.sender != CONDUCTOR:
+            self._owed[frame.origin.mailbox, message.position] = (frame, message)
         if state.final:
             mailbox = self._mailboxes[frame.origin.mailbox]
             mailbox.messages -= 1

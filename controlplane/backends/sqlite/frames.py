@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from controlplane.backends.spans import Span, Update, change, fresh, from_text, open_count, to_text
 from controlplane.domain.message import Accepted, Copy, Duplicate, Full, IncomingFrame, Outcome, PartlyDuplicate, Record, State
+from controlplane.domain.routing import CONDUCTOR
 from controlplane.interfaces.mailbox_store import MailboxLimits, tenant_of
 from controlplane.interfaces.publication_store import FULL
 
@@ -40,8 +41,10 @@ class FrameRow:
         return from_text(self.spans_text) if self.spans_text else fresh(self.last - self.first + 1, self.accept_ms)
 
     def records(self, spans: Iterable[Span], ids: bytes) -> Iterator[Record]:
-        """Yield a record for each message of these spans; `ids` are those of the whole frame."""
+        """Yield a record for each message of these spans that is not gone; `ids` are those of the whole frame."""
         for span in spans:
+            if span.gone:
+                continue
             for index in range(span.first, span.last + 1):
                 yield Record(
                     message_id=ids[16 * index : 16 * index + 16],
@@ -56,6 +59,7 @@ class FrameRow:
                     expire_time_ms=self.expire_ms,
                     position=self.first + index,
                     hops=span.hops,
+                    last_error=span.last_error,
                 )
 
 
@@ -91,6 +95,22 @@ class Accepting:
         mailbox.next_position += len(ids)
         mailbox.messages += len(ids)
         mailbox.bytes += len(frame.frame)
+        return Accepted(first)
+
+    def accept_again(self, frame: IncomingFrame, before: int, history: Span) -> Accepted | Full:
+        """Store a frame of one message that was in frame number `before` of this mailbox, with its history, if there is room."""
+        mailbox = self._mailbox(frame.mailbox)
+        if not self._room(frame, mailbox):
+            return Full()
+        first, number = mailbox.next_position, self._next_number
+        self._store(frame, [frame.message_ids], mailbox, self._sender(tenant_of(frame.mailbox), frame.sender))
+        mailbox.next_position += 1
+        mailbox.messages += 1
+        mailbox.bytes += len(frame.frame)
+        self._db.execute("UPDATE frames SET spans = ? WHERE number = ?", (to_text([history]), number))
+        for table in ("seen", "copied"):
+            sql = f"UPDATE {table} SET frame = ? WHERE id = ? AND frame = ?"  # noqa: S608 - constants
+            self._db.execute(sql, (number, frame.message_ids, before))
         return Accepted(first)
 
     def remember_publication(self, frame: IncomingFrame, number: int) -> Outcome | None:
@@ -242,4 +262,9 @@ def move(db: sqlite3.Connection, frame: FrameRow, first: int, last: int, update:
     if not final:
         return []
     (ids,) = db.execute("SELECT ids FROM contents WHERE number = ?", (frame.number,)).fetchone()
+    if frame.sender != CONDUCTOR:
+        bounced = [span for span in final if span.state is State.BOUNCED]
+        places = [(frame.first + index, span) for span in bounced for index in range(span.first, span.last + 1)]
+        rows = [(frame.mailbox, position, frame.number, span.hops[-1][1]) for position, span in places]
+        db.executemany("INSERT OR REPLACE INTO owed VALUES (?, ?, ?, ?)", rows)
     return list(frame.records(final, ids))

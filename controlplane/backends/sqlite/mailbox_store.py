@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from controlplane.backends.spans import delivered, ended, received
+from controlplane.backends.spans import ended, given_up, letters_of, received
 from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames, split_ids
+from controlplane.backends.sqlite.letters import SqliteLetters
 from controlplane.backends.sqlite.publications import SqlitePublications, forget_publications
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
-from controlplane.interfaces.mailbox_store import KEPT_MS, dead_reason
+from controlplane.interfaces.mailbox_store import KEPT_MS
 
 LAST = (1 << 62) - 1
 """A position after every other."""
@@ -17,8 +18,8 @@ FORGOTTEN_AT_ONCE = 5000
 """Frames one call of `expire` forgets; the rest waits for the next, so that it never holds up the writer for long."""
 
 
-class SqliteMailboxStore(SqlitePublications):
-    """A MailboxStore whose unit is the frame."""
+class SqliteMailboxStore(SqlitePublications, SqliteLetters):
+    """A LetterStore whose unit is the frame."""
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
         """See MailboxStore."""
@@ -51,9 +52,9 @@ class SqliteMailboxStore(SqlitePublications):
 
         return await self._database.read(query)
 
-    async def begin_delivery(self, mailbox: str, from_position: int, to_position: int, now_ms: int) -> Sequence[Record]:
+    async def give_up(self, mailbox: str, from_position: int, to_position: int, last_error: str, now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
-        update = delivered(self._limits.attempts, dead_reason, now_ms)
+        update = given_up(self._limits.attempts, last_error, now_ms)
 
         def change(db: sqlite3.Connection) -> Sequence[Record]:
             frames = open_frames(db, mailbox, from_position, to_position)
@@ -61,15 +62,17 @@ class SqliteMailboxStore(SqlitePublications):
 
         return await self._database.write(change)
 
-    async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> None:
+    async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Connection) -> Sequence[Record]:
+            ended: list[Record] = []
             for receipt in receipts:
                 for frame in open_frames(db, mailbox, receipt.from_position, receipt.to_position):
-                    move(db, frame, receipt.from_position, receipt.to_position, received(receipt, now_ms))
+                    ended += move(db, frame, receipt.from_position, receipt.to_position, received(receipt, now_ms))
+            return ended
 
-        await self._database.write(change)
+        return await self._database.write(change)
 
     async def close(self, mailbox: str, reason: str, now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
@@ -90,11 +93,22 @@ class SqliteMailboxStore(SqlitePublications):
             over = [FrameRow(*row) for row in db.execute(sql, (now_ms,)).fetchall()]
             expired = [record for frame in over for record in move(db, frame, 0, LAST, update)]
             _forget_surplus(db, self._limits.kept)
-            _forget_old(db, now_ms - KEPT_MS)
-            forget_publications(db, now_ms - KEPT_MS, FORGOTTEN_AT_ONCE)
+            if self._limits.kept_ms < KEPT_MS:
+                _forget_early(db, now_ms - self._limits.kept_ms)
+            _forget_old(db, now_ms - max(KEPT_MS, self._limits.kept_ms))
+            forget_publications(db, now_ms - max(KEPT_MS, self._limits.kept_ms), FORGOTTEN_AT_ONCE)
             return expired
 
         return await self._database.write(change)
+
+    async def end(self, mailbox: str) -> int:
+        """See MailboxStore."""
+
+        def query(db: sqlite3.Connection) -> int:
+            row = db.execute("SELECT next_position FROM mailboxes WHERE name = ?", (mailbox,)).fetchone()
+            return int(row[0]) - 1 if row else 0
+
+        return await self._database.read(query)
 
     async def find(self, tenant_id: str, message_id: bytes) -> Sequence[tuple[Record, bytes]]:
         """See MailboxStore."""
@@ -125,6 +139,9 @@ class SqliteMailboxStore(SqlitePublications):
             arguments.append(after[:16])
         if states and not any(state.final for state in states):
             sql += " AND frames.open > 0"
+        elif states and all(state.final for state in states):
+            sql += f" AND ({' OR '.join(['instr(frames.spans, ?) > 0'] * len(states))})"
+            arguments.extend(letters_of(states))
 
         def query(db: sqlite3.Connection) -> Sequence[Record]:
             found: list[Record] = []
@@ -146,6 +163,8 @@ class SqliteMailboxStore(SqlitePublications):
 def _stored(db: sqlite3.Connection, frame: FrameRow) -> StoredFrame:
     ids, content = db.execute("SELECT ids, frame FROM contents WHERE number = ?", (frame.number,)).fetchone()
     spans = frame.spans
+    open_ones = {span.attempts + 1 for span in spans if not span.state.final}
+    attempts = tuple(span.attempts + 1 for span in spans for _ in range(span.count))
     return StoredFrame(
         mailbox=frame.mailbox_name,
         sender=frame.sender,
@@ -155,10 +174,11 @@ def _stored(db: sqlite3.Connection, frame: FrameRow) -> StoredFrame:
         frame=content,
         accept_time_ms=frame.accept_ms,
         first_position=frame.first,
-        attempt=max(span.attempts for span in spans if not span.state.final) + 1,
+        attempt=max(open_ones),
         settled=frozenset(
             frame.first + index for span in spans if span.state.final for index in range(span.first, span.last + 1)
         ),
+        attempts=attempts if len(open_ones) > 1 else (),
     )
 
 
@@ -179,6 +199,16 @@ def _forget_surplus(db: sqlite3.Connection, kept: int) -> None:
         db.executemany("UPDATE contents SET frame = x'' WHERE number = ?", numbers)
 
 
+def _forget_early(db: sqlite3.Connection, horizon_ms: int) -> None:
+    """Forget frames that ended at or before the horizon, but not their ids."""
+    numbers = db.execute(
+        "SELECT number FROM frames WHERE open = 0 AND kept = 1 AND end_ms <= ? ORDER BY end_ms LIMIT ?",
+        (horizon_ms, FORGOTTEN_AT_ONCE),
+    ).fetchall()
+    db.executemany("UPDATE frames SET kept = 0 WHERE number = ?", numbers)
+    db.executemany("UPDATE contents SET frame = x'' WHERE number = ?", numbers)
+
+
 def _forget_old(db: sqlite3.Connection, horizon_ms: int) -> None:
     """Forget frames that ended at or before the horizon, and their ids."""
     sql = """SELECT frames.number, frames.sender, contents.ids FROM frames JOIN contents USING (number)
@@ -189,3 +219,4 @@ def _forget_old(db: sqlite3.Connection, horizon_ms: int) -> None:
         db.executemany("DELETE FROM copied WHERE id = ? AND frame = ?", [(key, number) for key in keys])
         db.execute("DELETE FROM frames WHERE number = ?", (number,))
         db.execute("DELETE FROM contents WHERE number = ?", (number,))
+    db.execute("DELETE FROM owed WHERE frame NOT IN (SELECT number FROM frames)")

@@ -65,7 +65,14 @@ _TOPICS = (
     "CREATE TABLE copied (id BLOB NOT NULL, frame INTEGER NOT NULL, PRIMARY KEY (id, frame)) WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS)
+_OWED = (
+    # Bounced messages whose senders are still to be told.
+    """CREATE TABLE owed (
+        mailbox INTEGER NOT NULL, position INTEGER NOT NULL, frame INTEGER NOT NULL, time_ms INTEGER NOT NULL,
+        PRIMARY KEY (mailbox, position)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED)
 """Statements that lead from version n to n + 1."""
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.sqlite.stores import open_sqlite
-from controlplane.domain.message import IncomingFrame, Receipt, State
-from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, MailboxStore
+from controlplane.domain.message import IncomingFrame, Letter, Receipt, Redrive, State
+from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits
 from tests.contract.samples import START_MS, HandClock, frame, message_id
 
 LIMITS = MailboxLimits(messages=25, bytes=4000, attempts=2, kept=12)
@@ -56,17 +57,38 @@ class Step:
     """One call, and whether it lets time pass before."""
 
     name: str
-    call: Callable[[MailboxStore, int], Awaitable[object]]
+    call: Callable[[LetterStore, int], Awaitable[object]]
     pause_ms: int = 1
 
 
 receipts = st.builds(
-    lambda first, length, state, reason: Receipt(first, first + length, state, reason),
+    lambda first, length, state, reason, attempt: Receipt(first, first + length, state, reason, attempt, reason),
     positions,
     st.integers(0, 12),
     st.sampled_from([state for state in State if state is not State.ACCEPTED]),
     st.sampled_from(("", "why")),
+    st.integers(0, 3),
 )
+
+
+async def letters(store: LetterStore, box: str, most: int) -> list[Letter]:
+    found = await store.list("default", box, frozenset({State.DEAD}), b"", most)
+    return [Letter(record.message_id, record.mailbox, record.position) for record in found]
+
+
+async def redrive(store: LetterStore, box: str, most: int, now: int) -> object:
+    return await store.redrive([Redrive(each, b"alone", now + 50, "again") for each in await letters(store, box, most)], now)
+
+
+async def purge(store: LetterStore, box: str, most: int, now: int) -> object:
+    return sorted(await store.purge(await letters(store, box, most), now), key=lambda record: record.position)
+
+
+async def tell(store: LetterStore, _: int) -> None:
+    """Tell the oldest."""
+    await store.told(await store.owed(2))
+
+
 steps = st.one_of(
     st.builds(
         lambda some: Step(f"append {some}", lambda store, _: store.append(some)), st.lists(frames(), min_size=1, max_size=3)
@@ -78,8 +100,8 @@ steps = st.one_of(
     ),
     st.builds(
         lambda box, first, length: Step(
-            f"begin_delivery {box} {first} {first + length}",
-            lambda store, now: store.begin_delivery(box, first, first + length, now),
+            f"give_up {box} {first} {first + length}",
+            lambda store, now: store.give_up(box, first, first + length, "why it ended", now),
         ),
         boxes,
         positions,
@@ -87,6 +109,19 @@ steps = st.one_of(
     ),
     st.builds(lambda some: Step(f"publish {some}", lambda store, _: store.publish(some)), publications()),
     st.builds(lambda most: Step(f"copy {most}", lambda store, now: copy_next(store, most, now)), st.integers(1, 2)),
+    st.builds(
+        lambda box, most: Step(f"redrive {box} {most}", lambda store, now: redrive(store, box, most, now)),
+        boxes,
+        st.integers(1, 4),
+    ),
+    st.builds(
+        lambda box, most: Step(f"purge {box} {most}", lambda store, now: purge(store, box, most, now)),
+        boxes,
+        st.integers(1, 4),
+    ),
+    st.builds(lambda box: Step(f"end {box}", lambda store, _: store.end(box)), boxes),
+    st.just(Step("owed", lambda store, _: store.owed(5))),
+    st.just(Step("told", tell)),
     st.builds(lambda box: Step(f"close {box}", lambda store, now: store.close(box, "closed", now)), boxes),
     st.builds(
         lambda pause: Step(f"expire after {pause}", lambda store, now: store.expire(now), pause),

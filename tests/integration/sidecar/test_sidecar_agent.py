@@ -290,6 +290,23 @@ async def test_what_a_dead_agent_saw_is_offered_to_the_next_with_a_higher_attemp
     await idle(plane)
     plane.assign("task_2", long_running("read"))
     assert (await plane.result(2)).summary == 'did [["agent-1", 2, "msg_00000000000000000000000000000000"]]'
+    assert [receipt.attempt for receipt in plane.receipts(message_pb2.MESSAGE_STATE_SEEN)] == [1, 2]
+
+
+async def test_what_as_many_processes_saw_as_the_control_plane_allows_is_given_up_with_how_the_last_one_ended(
+    plane: FakeControlPlane, start_sidecar
+):
+    plane.message_attempts = 1
+    await start_agent(start_sidecar)
+    await idle(plane)
+    plane.deliver("agent-1", "for the agent")
+    plane.assign("task_1", long_running("read"))
+    assert "agent-1" in (await plane.result()).summary
+    plane.assign("task_2", long_running("crash"))
+    await plane.until(lambda: plane.receipts(message_pb2.MESSAGE_STATE_DEAD), 20)
+    (dead,) = plane.receipts(message_pb2.MESSAGE_STATE_DEAD)
+    assert (dead.attempt, dead.reason) == (1, "delivered once without an acknowledgement")
+    assert dead.last_error == "its program ended: exit code 9"
 
 
 async def test_a_long_running_agent_that_falls_silent_is_stalled_until_it_speaks(

@@ -176,6 +176,8 @@ def test_a_key_changes_what_a_sidecar_gets(text: str, field: str, value: object)
         ("limits: {hops: 2}", "limits.hops", 2),
         ("limits: {message_attempts: 2}", "limits.message_attempts", 2),
         ("limits: {message_seconds: 1h}", "limits.message_seconds", 3600.0),
+        ("limits: {kept_messages: 7}", "limits.kept_messages", 7),
+        ("limits: {kept_seconds: 1h}", "limits.kept_seconds", 3600.0),
         ("limits: {prompt_bytes: 1k}", "limits.prompt_bytes", 1024),
         ("limits: {output_bytes: 1m}", "limits.output_bytes", 1 << 20),
     ],

@@ -21,6 +21,7 @@ STATES = {
     message_pb2.MESSAGE_STATE_SEEN: "seen",
     message_pb2.MESSAGE_STATE_ACKED: "acked",
     message_pb2.MESSAGE_STATE_BOUNCED: "bounced",
+    message_pb2.MESSAGE_STATE_DEAD: "dead",
 }
 
 
@@ -64,7 +65,9 @@ async def test_a_message_says_what_it_was_addressed_to_also_after_a_restart(boxe
     assert [message.addressed_to for message in fetched] == ["topic/news", "", "broadcast"]
     again = await boxes.restart()
     await again.inbox.new_process("agent-1")
-    assert [message.addressed_to for message in await again.inbox.fetch(10, 0)] == ["topic/news", ""]
+    assert [message.addressed_to for message in await again.inbox.fetch(10, 0)] == ["topic/news"]
+    await again.inbox.acknowledge("agent-1", [1])
+    assert [message.addressed_to for message in await again.inbox.fetch(10, 0)] == [""]
     await again.close()
 
 
@@ -90,15 +93,61 @@ async def test_who_waits_is_woken_by_a_delivery(boxes: Boxes):
         assert len(await waiting) == 1
 
 
-async def test_what_a_process_saw_is_offered_five_times_and_then_refused(boxes: Boxes):
+async def test_what_a_process_saw_is_offered_five_times_and_is_then_a_dead_letter(boxes: Boxes):
     await boxes.inbox.deliver(delivery("agent-1", 1, "poison", "later"))
     for attempt in range(1, 6):
         (message,) = await boxes.inbox.fetch(1, 0)
         assert (message.position, message.attempt) == (1, attempt)
-        await boxes.inbox.new_process("agent-1")
+        await boxes.inbox.new_process("agent-1", "exit code 7")
     (message,) = await boxes.inbox.fetch(1, 0)
     assert (message.position, message.attempt) == (2, 1)
-    assert ("bounced", "agent-1", 1, 1) in await told(boxes)
+    told_of = [receipt for request in await boxes.wire() for receipt in request.receipts.receipts if receipt.to_position == 1]
+    assert [(STATES[receipt.state], receipt.attempt) for receipt in told_of] == [
+        *(("seen", attempt) for attempt in range(1, 6)),
+        ("dead", 5),
+    ]
+    assert (told_of[-1].reason, told_of[-1].last_error) == ("delivered 5 times without an acknowledgement", "exit code 7")
+
+
+async def test_the_control_plane_says_how_often_a_message_is_offered(boxes: Boxes):
+    boxes.inbox.begin_session(lambda *_: None, 2)
+    await boxes.inbox.deliver(delivery("agent-1", 1, "poison"))
+    for _ in range(2):
+        assert await boxes.inbox.fetch(1, 0)
+        await boxes.inbox.new_process("agent-1")
+    assert await boxes.inbox.fetch(1, 0) == []
+
+
+async def test_a_failed_head_holds_up_its_pair_and_only_its_pair(boxes: Boxes):
+    first = delivery("agent-1", 1, "poison", "behind it", "and behind")
+    other = delivery("agent-1", 4, "of somebody else", "and more")
+    other.frames[0].header.sender = "agent/y"
+    await boxes.inbox.deliver(first)
+    await boxes.inbox.deliver(other)
+    assert [message.position for message in await boxes.inbox.fetch(10, 0)] == [1, 2, 3, 4, 5]
+    await boxes.inbox.acknowledge("agent-1", [4])
+    await boxes.inbox.new_process("agent-1")
+    assert [message.position for message in await boxes.inbox.fetch(10, 0)] == [1, 5]
+    assert await boxes.inbox.fetch(10, 0) == []
+    waiting = asyncio.create_task(boxes.inbox.fetch(10, 10))
+    await asyncio.sleep(0)
+    await boxes.inbox.acknowledge("agent-1", [1])
+    async with asyncio.timeout(5):
+        assert [message.position for message in await waiting] == [2]
+
+
+async def test_a_message_that_ends_its_reader_takes_nothing_with_it(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "poison", "innocent", "innocent too"))
+    assert len(await boxes.inbox.fetch(10, 0)) == 3
+    for _ in range(4):
+        await boxes.inbox.new_process("agent-1")
+        assert [message.position for message in await boxes.inbox.fetch(10, 0)] == [1]
+    await boxes.inbox.new_process("agent-1")
+    shown: list[tuple[int, int]] = []
+    while messages := await boxes.inbox.fetch(10, 0):
+        shown += [(message.position, message.attempt) for message in messages]
+        await boxes.inbox.acknowledge("agent-1", [message.position for message in messages])
+    assert shown == [(2, 2), (3, 2)]
 
 
 async def test_attempts_are_counted_across_a_restart_of_the_sidecar(boxes: Boxes):
@@ -296,9 +345,19 @@ async def play(steps: list[tuple[str, int, int]], path: Path) -> None:
             await boxes.inbox.new_process("agent-1")
             seen_now.clear()
     assert boxes.inbox.positions().get("agent-1", 0) == cursor
-    left = {message.position for message in await boxes.inbox.fetch(1000, 0)} | seen_now | acked
+    left = seen_now | acked | await drained(boxes, seen_now)
     given_up = {p for p in range(1, cursor + 1) if attempts.get(p, 0) >= 5}
     assert left | given_up == set(range(1, cursor + 1))
     final = await boxes.wire()
     assert [request.sequence for request in final] == list(range(1, len(final) + 1))
     await boxes.close()
+
+
+async def drained(boxes: Boxes, positions: set[int]) -> set[int]:
+    """Acknowledge what was seen, then take and acknowledge the rest: what failed before is shown one after the other."""
+    taken: set[int] = set()
+    await boxes.inbox.acknowledge("agent-1", sorted(positions))
+    while more := {message.position for message in await boxes.inbox.fetch(1000, 0)}:
+        taken |= more
+        await boxes.inbox.acknowledge("agent-1", sorted(more))
+    return taken

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from claude_conductor.errors import ControlPlaneUnavailableError, MailboxFullError
 from claude_conductor.ids import TaskId
 from claude_conductor.v1 import message_pb2, session_service_pb2
+from controlplane.api.session.encode import deliveries
 from controlplane.api.session.writer import BATCH_BYTES, CREDIT_MESSAGES, QUEUE_BYTES, Writer
 from controlplane.domain.message import StoredFrame
 from controlplane.domain.task import Lease
@@ -139,3 +141,12 @@ async def test_an_ended_session_takes_nothing_more_and_says_why() -> None:
     assert writer.room == 0
     with pytest.raises(ControlPlaneUnavailableError, match="a newer session"):
         await writer.run(transport.write)
+
+
+async def test_messages_of_a_frame_that_were_shown_differently_often_leave_with_their_own_attempts() -> None:
+    mixed = replace(frame(1, ["a", "b", "c", "d"], frozenset({3})), attempt=3, attempts=(3, 1, 9, 1))
+    sent = session_service_pb2.Delivery.FromString(b"".join(entry for _, entry in deliveries(mixed, 0)))
+    assert [
+        (each.header.first_position, each.header.attempt, [envelope.data for envelope in each.frame.envelopes])
+        for each in sent.frames
+    ] == [(1, 3, [b"a"]), (2, 1, [b"b"]), (4, 1, [b"d"])]

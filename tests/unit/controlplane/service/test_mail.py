@@ -142,7 +142,7 @@ async def test_a_new_owner_gets_what_is_not_acknowledged_again_and_the_old_one_n
     post.mail.open(BOX, old, 0)
     await post.send(3)
     await old.until(3)
-    await post.store.record(BOX, [Receipt(2, 2, State.ACKED)], 1)
+    await post.store.record(BOX, [Receipt(1, 3, State.SEEN), Receipt(2, 2, State.ACKED)], 1)
     post.mail.open(BOX, new, 0)
     assert await new.until(2) == [1, 3]
     assert [frame.attempt for frame in new.delivered] == [2, 2]
@@ -160,19 +160,31 @@ async def test_an_owner_that_resumes_gets_only_what_it_has_not(post: Post) -> No
     assert await same.until(1) == [3]
 
 
-async def test_a_message_that_was_delivered_too_often_is_a_dead_letter_and_holds_up_nothing(post: Post) -> None:
+async def test_sessions_that_break_count_no_attempts(post: Post) -> None:
     await post.send(1)
-    for _ in range(2):
+    for _ in range(10):
         link = Link()
         post.mail.open(BOX, link, 0)
         await link.until(1)
+        await post.store.record(BOX, [Receipt(1, 1, State.AT_SIDECAR)], 1)
+        assert link.delivered[0].attempt == 1
+
+
+async def test_a_message_that_was_shown_too_often_is_a_dead_letter_and_holds_up_nothing(post: Post) -> None:
+    await post.send(1)
+    for attempt in (1, 2):
+        link = Link()
+        post.mail.open(BOX, link, 0)
+        await link.until(1)
+        assert link.delivered[0].attempt == attempt
+        await post.store.record(BOX, [Receipt(1, 1, State.SEEN, attempt=attempt)], 1)
         post.mail.close(BOX)
     await post.send(1)
     last = Link()
-    post.mail.open(BOX, last, 0)
+    post.mail.open(BOX, last, 0, "killed by signal 9")
     assert await last.until(1) == [2]
     (record, _), *_ = await post.store.find("default", (1).to_bytes(16, "big"))
-    assert record.state is State.DEAD
+    assert (record.state, record.last_error) == (State.DEAD, "killed by signal 9")
     assert [event.type for event in post.watch._pending] == ["message.dead"]
 
 
