@@ -19,19 +19,11 @@ function client(target) {
   return clients.get(target);
 }
 
-// The library knows durations as {seconds, nanos}; protobuf's JSON writes them as "1.5s".
-function plain(value) {
-  if (typeof value === "string" && /^\d+(\.\d+)?s$/.test(value)) {
-    const seconds = parseFloat(value);
-    return { seconds: Math.trunc(seconds), nanos: Math.round((seconds % 1) * 1e9) };
-  }
-  if (Array.isArray(value)) return value.map(plain);
-  if (value && typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, DURATIONS.has(key) || typeof inner === "object" ? plain(inner) : inner]));
-  }
-  return value;
-}
-const DURATIONS = new Set(["wait", "timeToLive"]);
+// protobuf's JSON writes durations as "1.5s" and times as "2026-09-21T13:33:20.123456789Z"; the library wants {seconds, nanos}.
+const duration = (text) => ({ seconds: Math.trunc(parseFloat(text)), nanos: Math.round((parseFloat(text) % 1) * 1e9) });
+const time = (text) => ({ seconds: Math.floor(Date.parse(text) / 1000), nanos: Number((/\.(\d+)/.exec(text)?.[1] ?? "").padEnd(9, "0")) });
+const convert = { wait: duration, timeToLive: duration, time };
+const parse = (line) => JSON.parse(line, (key, value) => (typeof value === "string" && convert[key] ? convert[key](value) : value));
 
 function failure(error) {
   const told = { code: names[error.code], message: error.details };
@@ -51,7 +43,7 @@ function perform({ target, token, method, request, raw, requests, raws, until, s
   const metadata = new grpc.Metadata();
   if (token) metadata.set("authorization", `Bearer ${token}`);
   const bytes = (raw ?? raws) !== undefined;
-  const write = bytes ? (value) => Buffer.from(value, "base64") : (value) => requestSerialize(plain(value));
+  const write = bytes ? (value) => Buffer.from(value, "base64") : requestSerialize;
   const read = bytes ? (value) => value : responseDeserialize;
   const [path, options] = [`/${method}`, { deadline: Date.now() + seconds * 1000 }];
   return new Promise((resolve) => {
@@ -74,7 +66,7 @@ function perform({ target, token, method, request, raw, requests, raws, until, s
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const step = JSON.parse(line);
+  const step = parse(line);
   const tell = (outcome) => process.stdout.write(JSON.stringify({ id: step.id, ...outcome }) + "\n");
   perform(step).then(tell, (fault) => tell({ fault: String(fault) }));
 }
