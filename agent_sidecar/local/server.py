@@ -49,7 +49,8 @@ class LocalServer:
         address = rpc_server.claim_socket(path)
         self._folder.chmod(0o700)
         server = grpc.aio.server(
-            options=rpc_server.options(4 * self._payload_bytes + _FRAME_BYTES), maximum_concurrent_rpcs=_CALLS_AT_ONCE
+            options=rpc_server.options(4 * self._payload_bytes + _FRAME_BYTES, pings=False),
+            maximum_concurrent_rpcs=_CALLS_AT_ONCE,
         )
         local_service_pb2_grpc.add_LocalServiceServicer_to_server(self._servicer, server)
         healthy = health.aio.HealthServicer()

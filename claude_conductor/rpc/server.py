@@ -5,20 +5,31 @@ from __future__ import annotations
 import contextlib
 import socket
 from pathlib import Path
+from typing import Final
 
 from claude_conductor.errors import AddressInUseError, HomeUnusableError, SocketPathTooLongError
 from claude_conductor.rpc.channel import UNIX_SOCKET_LIMIT
 
+_PINGS: Final = [
+    ("grpc.keepalive_time_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.ping_timeout_ms", 1000),
+]
 
-def options(max_message_bytes: int = 4 << 20) -> list[tuple[str, int]]:
-    """Return the options of every server; docs/design/security.md has the attack each value answers."""
+
+def options(max_message_bytes: int = 4 << 20, *, pings: bool = True) -> list[tuple[str, int]]:
+    """Return the options of every server; docs/design/security.md has the attack each value answers.
+
+    Args:
+        max_message_bytes: The largest message either way.
+        pings: Whether to end connections whose peer stands still for about 2 s. An agent may: whoever computes in a runtime with
+            one thread answers no ping meanwhile, and the kernel tells when the process behind a Unix socket is gone.
+    """
     return [
+        *(_PINGS if pings else []),
         ("grpc.max_concurrent_streams", 100),
         ("grpc.server_handshake_timeout_ms", 5000),
-        ("grpc.keepalive_time_ms", 1000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.ping_timeout_ms", 1000),
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.max_receive_message_length", max_message_bytes),

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,15 @@ class Runner:
             outcome = await answer
         assert "fault" not in outcome, f"the {self.language} runner: {outcome['fault']}"
         return outcome
+
+    async def freeze(self, seconds: float) -> None:
+        """Stop the process as a debugger does, or a scheduler with better things to do, and let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """End the process; it ends by itself when its input does."""

@@ -67,6 +67,8 @@ async def perform(case: Case, fleet: Fleet, runner: Callable[[str], Runner]) -> 
                 elif "end of" in step:
                     begun, task = later.pop(step["end of"])
                     check(begun, await task, names)
+                elif "freeze" in step:
+                    await asyncio.gather(*(runner(role).freeze(step["seconds"]) for role in step["freeze"]))
                 elif "do" in step:
                     await fleet.act(step["do"])
                 else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -59,7 +61,13 @@ def perform(step: dict[str, Any], channel: grpc.Channel) -> dict[str, Any]:
 
 def stream(step: dict[str, Any], method: grpc.StreamStreamMultiCallable, options: dict[str, Any]) -> dict[str, Any]:
     responses: list[dict[str, Any]] = []
-    call = method(iter(step.get("raws") or step["requests"]), **options)
+    ended = threading.Event()
+
+    def requests() -> Iterator[object]:  # the other side takes an end of the requests for the end of the stream
+        yield from step.get("raws") or step["requests"]
+        ended.wait(options["timeout"])
+
+    call = method(requests(), **options)
     try:
         for answer in call:
             responses.append(json_format.MessageToDict(answer))
@@ -68,6 +76,8 @@ def stream(step: dict[str, Any], method: grpc.StreamStreamMultiCallable, options
                 break
     except grpc.RpcError as error:
         return {"error": failure(error), "responses": responses}
+    finally:
+        ended.set()
     return {"responses": responses}
 
 
