@@ -19,6 +19,8 @@ AGENTS = {"first": "agent-1", "second": "agent-2"}
 AWAY = "agent-away"
 RAW = "agent-raw"
 """An agent whose sidecar is played by a case."""
+EXAMPLES = {"node": "agent-node", "go": "agent-go"}
+"""The agents of examples/agents."""
 LIMITS = {"mailbox_messages": 20}
 
 
@@ -27,7 +29,7 @@ class Fleet:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.plane = ControlPlane(home, (*AGENTS.values(), AWAY, RAW), limits=LIMITS)
+        self.plane = ControlPlane(home, (*AGENTS.values(), AWAY, RAW, *EXAMPLES.values()), limits=LIMITS)
         self.sidecars: dict[str, SidecarProcess] = {}
         self._stack = AsyncExitStack()
 
