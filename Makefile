@@ -31,8 +31,9 @@ demo: $(VENV)/.demo ## start Conductor, run real agents on a real repository, sh
 test: setup-dev ## everything CI runs, servers and system packages included
 	@tools/install_test_packages.sh
 	@tools/install_claude_code.sh || echo "the tests with the real Claude Code are skipped"
+	@for language in node go; do tools/build_conformance.sh $$language || echo "the tests with an agent in $$language are skipped"; done
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests/contract tests/integration tests/escape tests/e2e
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/conformance tests/escape tests/e2e
 
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root
 	@$(BIN)/ruff format --check --quiet .
@@ -58,4 +59,4 @@ bench: setup ## measure the numbers of docs/benchmarks.md on this machine
 	@$(BIN)/conductor bench all
 
 clean: ## remove what the verbs above made in this folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache/conformance .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
@@ -14,6 +14,7 @@ from claude_conductor.settings.secret import Secret
 from claude_conductor.v1 import agent_pb2, agent_service_pb2
 from tests.fakes.control_plane import OPERATOR_TOKEN, ControlPlane, sidecar_token
 from tests.fakes.sidecar_process import SidecarProcess, settings
+from tests.fakes.waiting import eventually
 
 AGENTS = {"first": "agent-1", "second": "agent-2"}
 AWAY = "agent-away"
@@ -43,7 +44,7 @@ class Fleet:
         await self.sidecars[AWAY].stop()
         return self
 
-    async def __aexit__(self, *exit_details: Any) -> None:
+    async def __aexit__(self, *exit_details: object) -> None:
         await self._stack.__aexit__(*exit_details)
 
     async def start_sidecar(self, agent_id: str, command: tuple[str, ...], **environment: str) -> SidecarProcess:
@@ -98,12 +99,12 @@ class Fleet:
     async def _restart_agent(self, agent_id: str) -> None:
         process = self.sidecars[agent_id].process
         assert process is not None
-        before = [child for child in psutil.Process(process.pid).children() if child.name() == "sleep"]
+        before = _sleepers(process.pid)
         assert before, "the agent's process was not found"
         for child in before:
             child.kill()
-        async with asyncio.timeout(15):
-            while not [  # noqa: ASYNC110 - nothing announces it
-                child for child in psutil.Process(process.pid).children() if child.name() == "sleep" and child not in before
-            ]:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: set(_sleepers(process.pid)) - set(before), 15)
+
+
+def _sleepers(sidecar: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(sidecar).children() if child.name() == "sleep"]

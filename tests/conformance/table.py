@@ -37,7 +37,7 @@ def cases() -> tuple[Case, ...]:
     return tuple(Case(name, tuple(steps)) for name, steps in found.items())
 
 
-class Mismatch(AssertionError):
+class MismatchError(AssertionError):
     """An answer is not what a step expects."""
 
 
@@ -67,7 +67,7 @@ class Names:
         """Check an answer; a name nobody knows yet becomes what stands in its place.
 
         Raises:
-            Mismatch: With the place that does not fit.
+            MismatchError: With the place that does not fit.
         """
         if isinstance(expected, dict) and set(expected) == {"$some"}:
             self._some(expected["$some"], actual, place)
@@ -90,7 +90,7 @@ class Names:
             attempt = Names(dict(self.values))
             try:
                 attempt.fit(expected, inner, place)
-            except Mismatch:
+            except MismatchError:
                 continue
             self.values = attempt.values
             return
@@ -99,7 +99,7 @@ class Names:
 
 def _demand(fits: bool, place: str, expected: Any, actual: Any) -> None:
     if not fits:
-        raise Mismatch(f"{place}: expected {_short(expected)}, got {_short(actual)}")
+        raise MismatchError(f"{place}: expected {_short(expected)}, got {_short(actual)}")
 
 
 def _short(value: Any) -> str:

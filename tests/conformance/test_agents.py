@@ -66,7 +66,7 @@ async def ended(fleet: Fleet, task_id: str) -> task_pb2.Task:
 async def test_an_agent_takes_a_task_and_answers_what_it_is_asked(language: str, agents: Fleet):
     agent_id, operator = EXAMPLES[language], agents.plane.operator()
     question = await ask(agents, agent_id, "größe?".encode())
-    task = await operator.submit(driver="grpc_agent", agent_id=agent_id, prompt="serve")
+    task = await operator.submit(driver="grpc_agent", agent_id=agent_id, prompt="answer 1")
     answer = await answer_to(agents, question)
     assert (answer.sender, answer.envelope.data.decode()) == (f"agent/{agent_id}", f"{language} heard: größe?")
     result = await ended(agents, task.task_id)
@@ -78,7 +78,7 @@ async def test_an_agent_takes_a_task_and_answers_what_it_is_asked(language: str,
 
 async def test_an_agent_of_one_language_asks_one_of_the_other(agents: Fleet):
     operator = agents.plane.operator()
-    serving = await operator.submit(driver="grpc_agent", agent_id=EXAMPLES["go"], prompt="serve")
+    serving = await operator.submit(driver="grpc_agent", agent_id=EXAMPLES["go"], prompt="answer 1")
     asking = await operator.submit(driver="grpc_agent", agent_id=EXAMPLES["node"], prompt=f"ask {EXAMPLES['go']} how are you")
     assert (await ended(agents, asking.task_id)).result.summary == "answer: go heard: how are you"
     assert (await ended(agents, serving.task_id)).result.summary == "answered 1"
@@ -86,7 +86,9 @@ async def test_an_agent_of_one_language_asks_one_of_the_other(agents: Fleet):
 
 async def test_an_agent_that_cannot_reach_whom_it_asks_says_so(agents: Fleet):
     operator = agents.plane.operator()
-    task = await operator.submit(driver="grpc_agent", agent_id=EXAMPLES["node"], prompt="ask nobody anything", retry={"max_attempts": 1})
+    task = await operator.submit(
+        driver="grpc_agent", agent_id=EXAMPLES["node"], prompt="ask nobody anything", retry={"max_attempts": 1}
+    )
     failed = await operator.until(task.task_id, task_pb2.TASK_STATE_FAILED)
     assert failed.result.failure.kind == task_pb2.FAILURE_KIND_AGENT_REPORTED
     assert "No agent with this id is known" in failed.result.failure.message
@@ -99,7 +101,7 @@ async def test_agents_live_through_the_death_of_the_control_plane(agents: Fleet)
 
     before = processes()
     operator = agents.plane.operator()
-    task = await operator.submit(driver="grpc_agent", agent_id=EXAMPLES["go"], prompt="serve")
+    task = await operator.submit(driver="grpc_agent", agent_id=EXAMPLES["go"], prompt="answer 1")
     await operator.until(task.task_id, task_pb2.TASK_STATE_RUNNING)
     await agents.act("kill the control plane")
     await agents.act("start the control plane")

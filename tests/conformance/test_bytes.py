@@ -1,4 +1,4 @@
-"""What one language wrote the other reads, byte for byte, whatever the order of fields, and with fields this version does not know."""
+"""What one language wrote the other reads byte for byte, in any order of fields, and with fields this version does not know."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def base64_of(raw: bytes) -> str:
 
 
 def has_unknown(message: Message) -> bool:
-    return {(field.field_number, field.data) for field in unknown_fields.UnknownFieldSet(message)} == {(2047, b"later"), (2046, 42)}
+    return {(field.field_number, field.data) for field in unknown_fields.UnknownFieldSet(message)} == {
+        (2047, b"later"),
+        (2046, 42),
+    }
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=list(product(LANGUAGES, LANGUAGES)), ids="-".join)
@@ -124,9 +127,14 @@ async def test_a_frame_of_another_encoder_passes_the_session_stream(written: str
     writer, reader = pair
     said = envelope()
     hello = session_service_pb2.SidecarHello(protocol_version=1000, incarnation=uuid.uuid4().hex, long_running=True)
-    header = message_pb2.FrameHeader(recipient=AGENTS["second"], type="note", message_ids=bytes.fromhex(said.id.removeprefix("msg_")))
+    header = message_pb2.FrameHeader(
+        recipient=AGENTS["second"], type="note", message_ids=bytes.fromhex(said.id.removeprefix("msg_"))
+    )
     frame = message_pb2.MessageFrame(header=header, envelopes=[said])
-    requests = [session_service_pb2.ConnectRequest(hello=hello), session_service_pb2.ConnectRequest(sequence=1, message_frame=frame)]
+    requests = [
+        session_service_pb2.ConnectRequest(hello=hello),
+        session_service_pb2.ConnectRequest(sequence=1, message_frame=frame),
+    ]
     told: dict[str, Any] = {**fleet.target("sidecar"), "method": V1 + "SessionService/Connect", "until": "committed"}
     if written == "backwards":
         inner = UNKNOWN + b"\x12" + varint(len(backwards(said))) + backwards(said)

@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.conftest import RunnerOf
 from tests.conformance.fleet import AGENTS, Fleet
 from tests.conformance.runner_process import LANGUAGES, Runner
-from tests.conformance.table import Case, Mismatch, Names, cases
+from tests.conformance.table import Case, MismatchError, Names, cases
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900, func_only=True)]
 PATIENCE = 10.0
@@ -74,7 +74,7 @@ async def perform(case: Case, fleet: Fleet, runner: Callable[[str], Runner]) -> 
                 else:
                     for _ in range(step.get("times", 1)):
                         await until_it_fits(step, runner(step["by"]), fleet, names)
-            except Mismatch as mismatch:
+            except MismatchError as mismatch:
                 raise AssertionError(f"step {number}, {step.get('call', step)}: {mismatch}") from mismatch
         assert not later
     finally:
@@ -98,7 +98,7 @@ async def until_it_fits(step: dict[str, Any], runner: Runner, fleet: Fleet, name
         outcome = await runner.call(message(step, fleet, names))
         try:
             check(step, outcome, names)
-        except Mismatch:
+        except MismatchError:
             if time.monotonic() >= deadline:
                 raise
             await asyncio.sleep(0.05)
@@ -111,5 +111,5 @@ def check(step: dict[str, Any], outcome: dict[str, Any], names: Names) -> None:
         names.fit({"error": step["fails"]}, outcome)
         return
     if "error" in outcome:
-        raise Mismatch(f"the call failed: {outcome['error']}")
+        raise MismatchError(f"the call failed: {outcome['error']}")
     names.fit(step.get("gives", {}), outcome["responses"] if "stream" in step else outcome["response"])

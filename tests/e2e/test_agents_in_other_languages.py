@@ -1,4 +1,4 @@
-"""The agents of examples/agents in strict isolation, as an operator configures them: only their own folder is added to what they see."""
+"""The agents of examples/agents in strict isolation: only their own folders are added to what they see."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_node_agent_asks_a_go_agent_across_two_strict_sandboxes(installation: 
         eventually(
             lambda: all(agent.state == agent_pb2.AGENT_STATE_IDLE for agent in client.agents.list()), 30, "both agents called"
         )
-        serving = client.tasks.submit(TaskSpec(driver="grpc_agent", agent_id="go", prompt="serve"))
+        serving = client.tasks.submit(TaskSpec(driver="grpc_agent", agent_id="go", prompt="answer 1"))
         asking = client.tasks.submit(TaskSpec(driver="grpc_agent", agent_id="node", prompt="ask go how are you"))
         asking, serving = (client.tasks.wait(task.task_id, timeout=40) for task in (asking, serving))
         assert asking.state == task_pb2.TASK_STATE_SUCCEEDED, asking.reason + installation.logs()

@@ -24,29 +24,29 @@ import (
 const calls = `{"methodConfig": [{"name": [{"service": "claude_conductor.v1.LocalService"}], "timeout": "70s", "waitForReady": true,
 	"retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.5s", "maxBackoff": "5s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
-// work answers questions until nothing came for 3 seconds.
-func work(ctx context.Context, sidecar pb.LocalServiceClient) (string, error) {
-	for answered := 0; ; {
-		mail, err := sidecar.Fetch(ctx, &pb.FetchRequest{MaxMessages: 1, Wait: durationpb.New(3 * time.Second)})
-		if err != nil || len(mail.Messages) == 0 {
-			return fmt.Sprint("answered ", answered), err
+// The prompt is `answer N`: so many questions are answered, however long they take to come; the task's time-out bounds it.
+func work(ctx context.Context, sidecar pb.LocalServiceClient, prompt string) (summary string, err error) {
+	answered, wanted := 0, 1
+	for fmt.Sscanf(prompt, "answer %d", &wanted); err == nil && answered < wanted; {
+		var mail *pb.FetchResponse
+		mail, err = sidecar.Fetch(ctx, &pb.FetchRequest{MaxMessages: 1, Wait: durationpb.New(60 * time.Second)})
+		if len(mail.GetMessages()) == 0 {
+			continue
 		}
 		message, said := mail.Messages[0], mail.Messages[0].Envelope
 		if said.Type == "question" {
 			// An id made from the question's: a process that comes after this one does not answer twice.
 			id := fmt.Sprintf("msg_%x", sha256.Sum256([]byte("answer to "+said.Id)))[:36]
 			answer := &pb.Envelope{Id: id, Type: "answer", CorrelationId: said.Id, Data: append([]byte("go heard: "), said.Data...)}
-			if _, err = sidecar.Send(ctx, &pb.SendRequest{Recipient: strings.TrimPrefix(message.Sender, "agent/"), Envelope: answer}); err != nil {
-				return "", err
-			}
+			_, err = sidecar.Send(ctx, &pb.SendRequest{Recipient: strings.TrimPrefix(message.Sender, "agent/"), Envelope: answer})
 			answered++
 			sidecar.ReportProgress(ctx, &pb.ReportProgressRequest{Text: fmt.Sprint("answered ", answered)})
 		}
-		// Last: what is not acknowledged comes to the next process.
-		if _, err = sidecar.Acknowledge(ctx, &pb.AcknowledgeRequest{Mailbox: message.Mailbox, Positions: []uint64{message.Position}}); err != nil {
-			return "", err
+		if err == nil { // last: what is not acknowledged comes to the next process
+			_, err = sidecar.Acknowledge(ctx, &pb.AcknowledgeRequest{Mailbox: message.Mailbox, Positions: []uint64{message.Position}})
 		}
 	}
+	return fmt.Sprint("answered ", answered), err
 }
 
 func main() {
@@ -60,7 +60,7 @@ func main() {
 			break
 		}
 		end := &pb.CompleteTaskRequest{TaskId: task.TaskId}
-		if end.Summary, failed = work(ctx, sidecar); failed != nil {
+		if end.Summary, failed = work(ctx, sidecar, task.Spec.Prompt); failed != nil {
 			end.Failure = &pb.TaskFailure{Message: failed.Error()}
 		}
 		if _, err = sidecar.CompleteTask(ctx, end); status.Code(err) == codes.FailedPrecondition {
