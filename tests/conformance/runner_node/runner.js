@@ -22,7 +22,7 @@ function client(target) {
 // protobuf's JSON writes durations as "1.5s" and times as "2026-09-21T13:33:20.123456789Z"; the library wants {seconds, nanos}.
 const duration = (text) => ({ seconds: Math.trunc(parseFloat(text)), nanos: Math.round((parseFloat(text) % 1) * 1e9) });
 const time = (text) => ({ seconds: Math.floor(Date.parse(text) / 1000), nanos: Number((/\.(\d+)/.exec(text)?.[1] ?? "").padEnd(9, "0")) });
-const convert = { wait: duration, timeToLive: duration, time };
+const convert = { wait: duration, timeToLive: duration, timeout: duration, time };
 const parse = (line) => JSON.parse(line, (key, value) => (typeof value === "string" && convert[key] ? convert[key](value) : value));
 
 function failure(error) {
