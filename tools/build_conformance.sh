@@ -7,22 +7,23 @@ umask 022 # the uid of an agent has to be able to read and run what is built
 language="${1:?node or go}"
 root="$(cd "$(dirname "$0")/.." && pwd)"
 folder="${2:-$root/.cache/conformance}"
+mkdir -p "$folder/$language"
+folder="$(cd "$folder" && pwd -P)" # npm takes a folder behind a link for another project
 here="$folder/$language"
 log="$folder/$language.log"
-mkdir -p "$here" && : >"$log"
+: >"$log"
 
 fail() {
   echo "$1" >&2
   exit "${2:-1}"
 }
 
-changed() { # changed STAMP FILE...: whether the files are others than at the last success
-  sha256sum "${@:2}" | sha256sum | cmp -s - "$here/$1" && return 1
-  return 0
+changed() { # changed STAMP FILE...: whether the files say something else than at the last success
+  ! cat "${@:2}" | sha256sum | cmp -s - "$here/$1"
 }
 
 stamp() {
-  sha256sum "${@:2}" | sha256sum >"$here/$1"
+  cat "${@:2}" | sha256sum >"$here/$1"
 }
 
 build_node() {
@@ -31,8 +32,11 @@ build_node() {
   [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node.js 20 or later is needed, this is $(node --version)"
   cp "$root"/examples/agents/node/{package.json,package-lock.json,agent.js} "$root/tests/conformance/runner_node/runner.js" "$here"
   if changed packages "$here/package-lock.json"; then
-    npm ci --prefix "$here" --cache "$folder/npm" --ignore-scripts --no-audit --no-fund --fetch-retries 1 --fetch-timeout 60000 \
-      >"$log" 2>&1 || fail "npm could not install the packages ($(grep -m1 -E 'npm (error|ERR!)' "$log" || tail -n1 "$log")); see $log"
+    cd "$here"
+    npm ci --cache "$folder/npm" --ignore-scripts --no-audit --no-fund --fetch-retries 1 --fetch-timeout 60000 >"$log" 2>&1 || {
+      grep -q EUSAGE "$log" && fail "package.json and package-lock.json do not fit each other; see $log" 2
+      fail "npm could not install the packages ($(grep -m1 -E 'npm (error|ERR!)' "$log" || tail -n1 "$log")); see $log"
+    }
     stamp packages "$here/package-lock.json"
   fi
 }
