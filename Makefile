@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test test-long check format stubs lock bench clean
+.PHONY: help setup setup-dev demo test test-long check format stubs lock bench bench-peers clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -58,5 +58,8 @@ lock: setup-dev ## resolve the lock files again from pyproject.toml
 bench: setup ## measure the numbers of docs/benchmarks.md on this machine
 	@$(BIN)/conductor bench all
 
+bench-peers: ## install what `conductor bench relay --against` compares with, into build/peers
+	@tools/install_bench_peers.sh "$(PYTHON)"
+
 clean: ## remove what the verbs above made in this folder
-	rm -rf $(VENV) .cache/conformance .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache/conformance build/peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -3,32 +3,118 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.figures import Figure, machine, save, show
+from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
+
+WHAT = ("all", "standalone", "relay", "idle", "plot")
+PEERS = ("echo", "nats", "autogen", "slim")
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a list with commas."""
+    return [int(each) for each in text.split(",")]
+
+
+def words(*allowed: str) -> type[argparse.Action]:
+    """Return what takes a list with commas of these words."""
+
+    class Words(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, *_: object) -> None:
+            given = str(values).split(",")
+            unknown = [each for each in given if each not in allowed]
+            if unknown:
+                parser.error(f"argument --{self.dest}: {unknown[0]} is none of {', '.join(allowed)}")
+            setattr(namespace, self.dest, given)
+
+    return Words
+
+
+def read(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="conductor bench", description=__doc__)
+    parser.add_argument("what", choices=WHAT, nargs="?", default="all")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions; tables show median, min and max (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine, figures and verdicts to FILE; `plot` reads it")
+    relay = parser.add_argument_group("relay")
+    relay.add_argument("--size", type=numbers, default=[256, 65536], help="bytes of a payload (default: 256,65536)")
+    relay.add_argument("--pairs", type=numbers, default=[1, 64], help="senders, each with a receiver (default: 1,64)")
+    relay.add_argument(
+        "--paced", type=float, default=1000.0, metavar="RATE", help="messages a second of all pairs (default: 1000)"
+    )
+    relay.add_argument("--quality", action=words("ephemeral", "durable"), default=["ephemeral", "durable"])
+    relay.add_argument("--store", action=words("memory", "sqlite"), default=["memory", "sqlite"])
+    relay.add_argument(
+        "--against", action=words(*PEERS), default=["echo"], help=f"any of {','.join(PEERS)}; echo is always there"
+    )
+    idle = parser.add_argument_group("idle")
+    idle.add_argument("--agents", type=numbers, default=[1, 10, 100, 1000], help="(default: 1,10,100,1000)")
+    plot = parser.add_argument_group("plot")
+    plot.add_argument("--folder", type=Path, default=Path("docs/benchmarks"), help="where pictures go (default: docs/benchmarks)")
+    return parser.parse_args(arguments)
+
+
+def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
+    """Measure the relay, beside the peers that are installed."""
+    from bench import goals, systems  # noqa: PLC0415 - each bench imports what it measures
+    from bench import relay as bench  # noqa: PLC0415 - see above
+
+    wanted = [system for name in given.against if name != "echo" for system in systems.AGAINST[name]]
+    skipped = {system.name: why for system in wanted if (why := _why_not(system))}
+    for name, why in skipped.items():
+        print(f"skipped: {name}: {why}", file=sys.stderr)
+    chosen = [system for (quality, store), system in systems.OURS.items() if quality in given.quality and store in given.store]
+    chosen = [
+        systems.ECHO,
+        *chosen,
+        *(system for system in wanted if system.name not in skipped and system.quality in given.quality),
+    ]
+    paced = [number for number in given.pairs if number > 1]
+    wish = bench.Wish(bench.cells(given.size, given.pairs, given.paced, paced), chosen, given.rounds)
+    results = bench.measure(wish)
+    return bench.figures(results, chosen), goals.judge(results, skipped)
+
+
+def _why_not(system: object) -> str:
+    from bench import loopback, systems  # noqa: PLC0415 - see above
+
+    assert isinstance(system, systems.System)
+    return system.missing() or ("" if loopback.is_inside() else "it may only run where there is no network; see above")
 
 
 def main() -> None:
     """Measure what was asked for."""
-    parser = argparse.ArgumentParser(prog="conductor bench", description=__doc__)
-    parser.add_argument("what", choices=["all", "standalone", "relay"], nargs="?", default="all")
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions; the table shows median, min and max (default: 3)")
-    parser.add_argument("--size", type=int, default=256, help="payload of a message in bytes (default: 256)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine and figures to FILE")
-    given = parser.parse_args()
+    given = read(sys.argv[1:])
+    if given.what == "relay" and given.against != ["echo"]:
+        from bench import loopback  # noqa: PLC0415 - see above
+
+        if loopback.entered():
+            loopback.bring_up()
+        else:
+            print(f"the peers are skipped: {loopback.enter(sys.argv[1:])}", file=sys.stderr)
     figures: list[Figure] = []
+    verdicts: list[Verdict] = []
     if given.what in ("all", "standalone"):
-        from bench import standalone  # noqa: PLC0415 - each bench imports what it measures
+        from bench import standalone  # noqa: PLC0415 - see above
 
         figures += standalone.measure(given.rounds)
     if given.what in ("all", "relay"):
-        from bench import relay  # noqa: PLC0415 - see above
+        found, judged = relay(given)
+        figures, verdicts = [*figures, *found], [*verdicts, *judged]
+    if given.what in ("all", "idle"):
+        from bench import idle  # noqa: PLC0415 - see above
 
-        figures += relay.measure(given.rounds, given.size)
+        of_idle, verdict = idle.measure(given.agents)
+        figures, verdicts = [*figures, *of_idle], [*verdicts, verdict]
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     show(figures)
+    if verdicts:
+        print()
+        show_verdicts(verdicts)
     if given.json:
-        save(figures, given.json)
+        save(figures, verdicts, given.json)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,17 @@ class Figure:
     facts: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One line of the design's table of goals (docs/design/performance.md)."""
+
+    what: str
+    must: str
+    goal: str
+    measured: str
+    verdict: str
+
+
 def of_rounds(bench: str, what: str, unit: str, values: Sequence[float], goal: str = "", **facts: object) -> Figure:
     """Return the figure of one value a round."""
     named = {name: str(fact) for name, fact in facts.items()}
@@ -64,22 +75,46 @@ def machine() -> dict[str, str]:
     }
 
 
+def number(value: float) -> str:
+    """Return a number with three digits that say something."""
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
 def show(figures: Sequence[Figure]) -> None:
-    """Print a table."""
-    rows = [("bench", "what", "median", "min", "max", "unit", "goal")]
+    """Print a table, with the facts that differ from line to line behind it."""
+    rows = [("bench", "what", "median", "min", "max", "unit", "goal", "")]
     rows += [
-        (f.bench, f.what, *(f"{x:,.3g}" if x < 100 else f"{x:,.0f}" for x in (f.median, f.low, f.high)), f.unit, f.goal)
+        (
+            *(f.bench, f.what, *(number(x) for x in (f.median, f.low, f.high)), f.unit, f.goal),
+            ", ".join(f"{name} {fact}" for name, fact in f.facts.items()),
+        )
         for f in figures
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    _print(rows, right={2, 3, 4})
+
+
+def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """Print the table of goals."""
+    rows = [("what", "must", "goal", "measured", "verdict")]
+    rows += [(v.what, v.must, v.goal, v.measured, v.verdict) for v in verdicts]
+    _print(rows, right=set())
+
+
+def _print(rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [
-            cell.rjust(width) if 2 <= column <= 4 else cell.ljust(width)
+            cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
 
 
-def save(figures: Sequence[Figure], path: Path) -> None:
-    """Write machine and figures as JSON."""
-    path.write_text(json.dumps({"machine": machine(), "figures": [asdict(figure) for figure in figures]}, indent=2) + "\n")
+def save(figures: Sequence[Figure], verdicts: Sequence[Verdict], path: Path) -> None:
+    """Write machine, figures and verdicts as JSON."""
+    everything = {
+        "machine": machine(),
+        "figures": [asdict(figure) for figure in figures],
+        "goals": [asdict(verdict) for verdict in verdicts],
+    }
+    path.write_text(json.dumps(everything, indent=2) + "\n")

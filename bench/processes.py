@@ -6,16 +6,23 @@ import contextlib
 import hashlib
 import json
 import os
+import selectors
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from claude_conductor.settings.handover import to_plain
 from controlplane.settings import Settings
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
+"""Generous: a thousand sessions connect in it, on a busy machine."""
+
+
+class RunFailedError(Exception):
+    """A process of one measurement did not do its part; the measurement has no result."""
 
 
 def token_of(who: str) -> str:
@@ -38,25 +45,41 @@ def control_plane(home: Path, agents: Sequence[str], store: str) -> Iterator[sub
         sidecar_tokens={agent: digest(token_of(agent)) for agent in agents},
         log_level="warning",
     )
-    reading, writing = os.pipe()
-    os.write(writing, json.dumps(to_plain(settings)).encode())
-    os.close(writing)
-    process = subprocess.Popen([sys.executable, "-m", "controlplane", "--settings-fd", str(reading)], pass_fds=[reading])
-    os.close(reading)
+    handed = os.memfd_create("settings")  # a pipe would hold only so many agents
+    os.write(handed, json.dumps(to_plain(settings)).encode())
+    os.lseek(handed, 0, os.SEEK_SET)
+    process = subprocess.Popen([sys.executable, "-m", "controlplane", "--settings-fd", str(handed)], pass_fds=[handed])
+    os.close(handed)
     try:
-        wait_for_socket(process, settings.socket_path)
+        wait_until(process, settings.socket_path.is_socket)
         yield process
     finally:
         end(process)
 
 
-def wait_for_socket(process: subprocess.Popen[bytes], path: Path) -> None:
-    """Wait until the process listens on its socket."""
+def wait_until(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    """Wait until the process is ready.
+
+    Raises:
+        RunFailedError: It ended, or takes too long.
+    """
     deadline = time.monotonic() + START_SECONDS
-    while not path.is_socket():
+    while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"the control plane did not start (exit code {process.poll()}); its message is above")
+            raise RunFailedError(f"did not start (exit code {process.poll()}); its message is above")
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    """Return whether somebody listens on a port of the loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -67,6 +90,50 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+class End:
+    """A process at one end of a relay: started, told to begin, asked for its result."""
+
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        """Start it in a folder; its first line is `ready`."""
+        self.process = subprocess.Popen(command, stdin=-1, stdout=-1, cwd=folder)
+
+    def __enter__(self) -> End:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(self.process)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def line(self, seconds: float) -> str:
+        """Return the next line it prints.
+
+        Raises:
+            RunFailedError: There is none within this time.
+        """
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                raise RunFailedError(f"no answer within {seconds:.0f} s")
+        said = self.process.stdout.readline().decode()
+        if not said:
+            raise RunFailedError(f"ended too early (exit code {self.process.wait(10)}); its message is above")
+        return said
+
+    def ready(self) -> None:
+        """Wait until it is connected."""
+        self.line(START_SECONDS)
+
+    def begin(self) -> None:
+        """Let it begin; the second time, let it end."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,101 +1,197 @@
-"""The relay: messages a second one way, and the time of a round trip, between two sessions through a real control plane."""
+"""The relay: how many messages a second, at which cost, how quickly there and back, beside other systems in the same run."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import echo
-from bench.figures import Figure, of_rounds, of_samples, percentile
-from bench.processes import control_plane, cpu_seconds
+from bench.ends.parts import LONGEST
+from bench.figures import Figure, of_rounds, percentile
+from bench.processes import End, RunFailedError, cpu_seconds
+from bench.systems import ECHO, TREE, System
 
-PEER_SECONDS = 120
-SPREAD_LIMIT = 2.0
-
-
-class Peer:
-    """A peer process: started, told to begin, asked for its result."""
-
-    def __init__(self, part: str, socket: Path, agent: str, to: str, size: int, count: int, quality: str) -> None:
-        options = {"socket": socket, "agent": agent, "to": to, "size": size, "count": count, "quality": quality}
-        arguments = [f"--{name}={value}" for name, value in options.items()]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.relay_peer", part, *arguments], stdin=-1, stdout=-1, text=True
-        )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            sys.exit("a peer of the benchmark did not start; its message is above")
-
-    def begin(self) -> None:
-        """Let it begin."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-    def result(self) -> dict[str, object]:
-        """Wait for its result."""
-        output, _ = self._process.communicate(timeout=PEER_SECONDS)
-        if self._process.returncode:
-            sys.exit("a peer of the benchmark failed; its message is above")
-        return dict(json.loads(output))
+ROUND_TRIPS = 500
+ROUND_TRIP_BYTES = 64 << 20
+PACED_SECONDS = 4.0
+PARTS = {"flood": ("flood", "sink"), "round trip": ("ping", "pong"), "paced": ("pace", "hear")}
+"""Which parts the two processes of a measurement play, by its kind."""
 
 
-def one_way(quality: str, store: str, size: int, count: int) -> tuple[float, float]:
-    """Return (messages a second, control plane microseconds per message) of one pair."""
-    with tempfile.TemporaryDirectory(prefix="cb") as place, control_plane(Path(place), ["a", "b"], store) as server:
-        socket = Path(place) / "run/control.sock"
-        sink = Peer("sink", socket, "b", "", size, count, quality)
-        flood = Peer("flood", socket, "a", "b", size, count, quality)
-        before = cpu_seconds(server.pid)
-        sink.begin()
-        flood.begin()
-        seconds = float(str(sink.result()["seconds"]))
-        flood.result()
-        return count / seconds, (cpu_seconds(server.pid) - before) / count * 1e6
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing that is measured on every system."""
+
+    kind: str
+    size: int
+    """Bytes of a payload."""
+    pairs: int
+    rate: float = 0.0
+    """Messages a second of all pairs together, if paced."""
+
+    def __str__(self) -> str:
+        paced = f", {self.rate:g} msg/s" if self.rate else ""
+        return f"{self.kind} {self.size} B, {self.pairs} pair{'s' if self.pairs > 1 else ''}{paced}"
+
+    def count(self, system: System) -> int:
+        """Return how many messages each pair sends; 0 if that would be less than one."""
+        if self.kind == "round trip":
+            return max(20, min(ROUND_TRIPS, ROUND_TRIP_BYTES // self.size))
+        if self.kind == "paced":
+            return int(self.rate * PACED_SECONDS / self.pairs)
+        messages, size = system.most
+        return min(messages, size // self.size) // self.pairs
 
 
-def round_trip(quality: str, store: str, size: int, count: int) -> list[float]:
-    """Return the seconds of each round trip of one pair."""
-    with tempfile.TemporaryDirectory(prefix="cb") as place, control_plane(Path(place), ["a", "b"], store):
-        socket = Path(place) / "run/control.sock"
-        pong = Peer("pong", socket, "b", "a", size, count, quality)
-        ping = Peer("ping", socket, "a", "b", size, count, quality)
-        pong.begin()
-        ping.begin()
-        times = ping.result()["seconds"]
-        pong.result()
-        assert isinstance(times, list)
-        return times
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one measurement gave."""
+
+    messages: int
+    """Round trips, for that kind."""
+    seconds: float
+    """From the first message being sent to the last one being received."""
+    broker_seconds: float
+    """Processor time of the broker."""
+    times: tuple[float, ...]
+    """Seconds of each round trip, or of each message from send to receive."""
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return self.messages / self.seconds
+
+    @property
+    def cpu(self) -> float:
+        """Processor microseconds of the broker per message."""
+        return self.broker_seconds / self.messages * 1e6
+
+    @property
+    def p50(self) -> float:
+        """Median time in milliseconds."""
+        return percentile(self.times, 0.5) * 1e3
 
 
-def measure(rounds: int, size: int) -> list[Figure]:
-    """Measure every variant, interleaved, with the bare grpcio echo as the yardstick of the run."""
-    rates: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    trips: dict[tuple[str, str], list[float]] = {}
-    floor: list[list[float]] = []
-    variants = [("ephemeral", "memory"), ("durable", "memory"), ("durable", "sqlite")]
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="cb") as place:
-            floor.append(echo.run(Path(place), size, 500))
-        for variant in variants:
-            rates.setdefault(variant, []).append(one_way(*variant, size, 20_000))
-            trips.setdefault(variant, []).extend(round_trip(*variant, size, 500))
-    medians = [percentile(times, 0.5) for times in floor]
-    yardstick = percentile([time for times in floor for time in times], 0.5)
-    steady = max(medians) / min(medians) <= SPREAD_LIMIT
-    figures = of_samples("relay", f"grpcio stream echo (floor) {size} B", "ms", [t * 1e3 for times in floor for t in times])
-    for quality, store in variants:
-        name = f"{quality} {store} {size} B"
-        figures.append(of_rounds("relay", f"one way {name}", "msg/s", [rate for rate, _ in rates[quality, store]]))
-        figures.append(of_rounds("relay", f"control plane CPU {name}", "us/msg", [cpu for _, cpu in rates[quality, store]]))
-        figures += of_samples("relay", f"round trip {name}", "ms", [t * 1e3 for t in trips[quality, store]])
-        ratio = percentile(trips[quality, store], 0.5) / yardstick
-        goal = "<= 3.5" if quality == "ephemeral" and steady else "" if steady else "no verdict: the echo itself spread over 2x"
-        figures.append(of_rounds("relay", f"round trip p50 / echo, {quality} {store}", "ratio", [ratio], goal))
-    fastest = [rate for rate, _ in rates["ephemeral", "memory"]]
-    ratios = [rate / other for (rate, _), other in zip(rates["durable", "sqlite"], fastest, strict=True)]
-    figures.append(of_rounds("relay", f"durable sqlite / ephemeral, one way {size} B", "ratio", ratios, ">= 0.25"))
-    return figures
+Results = dict[tuple[str, Cell], list[Sample]]
+"""By the system's name; the samples in the order of the rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be measured."""
+
+    cells: Sequence[Cell]
+    systems: Sequence[System]
+    rounds: int
+
+
+def cells(sizes: Sequence[int], pairs: Sequence[int], rate: float, paced_pairs: Sequence[int]) -> list[Cell]:
+    """Return the cells of a run: floods of each size and number of pairs, round trips of each size, paced ones of the first."""
+    return [
+        *(Cell("flood", size, number) for size in sizes for number in pairs),
+        *(Cell("round trip", size, 1) for size in sizes),
+        *(Cell("paced", sizes[0], number, rate) for number in paced_pairs if rate),
+    ]
+
+
+def measure(wish: Wish) -> Results:
+    """Measure every cell on every system, interleaved round by round."""
+    results: Results = {}
+    failed: set[tuple[str, Cell]] = set()
+    for turn in range(wish.rounds):
+        for cell in wish.cells:
+            for system in _who_runs(cell, wish.systems):
+                key = (system.name, cell)
+                if key in failed:
+                    continue
+                try:
+                    results.setdefault(key, []).append(sample(system, cell))
+                except RunFailedError as error:
+                    failed.add(key)
+                    print(f"{cell}: {system.name}: no result: {error}", file=sys.stderr)
+        print(f"round {turn + 1} of {wish.rounds} is done", file=sys.stderr)
+    return {key: found for key, found in results.items() if found and key not in failed}
+
+
+def _who_runs(cell: Cell, systems: Sequence[System]) -> list[System]:
+    return [system for system in systems if (system is not ECHO or cell.kind == "round trip") and cell.count(system)]
+
+
+def sample(system: System, cell: Cell) -> Sample:
+    """Measure one cell on one system once.
+
+    Raises:
+        RunFailedError: A process failed, or took too long.
+    """
+    count = cell.count(system)
+    with tempfile.TemporaryDirectory(prefix="cb") as place, ExitStack() as stack:
+        broker = stack.enter_context(system.start(Path(place), cell.pairs))
+        begins, answers = (_command(system, part, broker.address, cell, count) for part in PARTS[cell.kind])
+        other = stack.enter_context(End(answers, TREE)) if system.answers else None
+        if other is not None:
+            other.ready()
+        sender = stack.enter_context(End(begins, TREE))
+        sender.ready()
+        before = cpu_seconds(broker.pid)
+        for end in filter(None, (other, sender)):
+            end.begin()
+        sent = json.loads(sender.line(LONGEST + 10))
+        received = json.loads(other.line(LONGEST + 10)) if other is not None else sent
+        used = cpu_seconds(broker.pid) - before
+        times = (received if cell.kind == "paced" else sent)["times"]
+        for end in filter(None, (other, sender)):
+            end.begin()  # it may go
+        return Sample(count * cell.pairs, received["ended"] - sent["began"], used, tuple(times))
+
+
+def _command(system: System, part: str, address: str, cell: Cell, count: int) -> list[str]:
+    options = {
+        "address": address,
+        "pairs": cell.pairs,
+        "size": cell.size,
+        "count": count,
+        "rate": cell.rate or 1.0,
+        "quality": system.quality,
+    }
+    return [system.python, "-m", system.ends, part, *(f"--{name}={value}" for name, value in options.items())]
+
+
+def ratios(results: Results, cell: Cell, ours: str, theirs: str, value: Callable[[Sample], float]) -> list[float]:
+    """Return ours / theirs of each round that has both."""
+    pairs = zip(results.get((ours, cell), []), results.get((theirs, cell), []), strict=False)
+    return [value(mine) / value(other) for mine, other in pairs if value(other)]
+
+
+def echo_spread(results: Results, cell: Cell) -> float:
+    """Return the largest of the rounds' echo medians over the smallest: how unsteady this machine was during the run."""
+    medians = [each.p50 for each in results.get((ECHO.name, cell), [])]
+    return max(medians) / min(medians) if medians else float("inf")
+
+
+def figures(results: Results, systems: Sequence[System]) -> list[Figure]:
+    """Return what was measured, cell by cell, with the ratio of ours to each peer's."""
+    found = []
+    qualities = {system.name: system.quality for system in systems}
+    ours = {"ephemeral": "ephemeral memory", "durable": "durable sqlite"}
+    for name, cell in sorted(results, key=lambda key: (key[1].kind, key[1].size, key[1].pairs)):
+        of_cell = results[name, cell]
+        value, unit = (_rate, "msg/s") if cell.kind == "flood" else (_p50, "ms p50")
+        compared = ratios(results, cell, ours[qualities[name]], name, value)
+        facts = {"cpu_us": f"{statistics.median(each.cpu for each in of_cell):.1f}"}
+        if compared and name != ours[qualities[name]]:
+            facts["ours_to_this"] = f"{statistics.median(compared):.2f}"
+        found.append(of_rounds("relay", f"{cell}: {name}", unit, [value(each) for each in of_cell], **facts))
+    return found
+
+
+def _rate(one: Sample) -> float:
+    return one.rate
+
+
+def _p50(one: Sample) -> float:
+    return one.p50

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what `conductor bench relay --against` compares with, each peer in a virtual environment of its own, pinned in bench/peers/.
+#   tools/install_bench_peers.sh PYTHON [PEER ...]      default: nats autogen slim; into build/peers of this checkout
+# Exit codes: 0 all installed (or there already), 1 at least one is not; the others are.
+set -uo pipefail
+python=$1
+shift
+tree=$(cd "$(dirname "$0")/.." && pwd)
+failed=0
+
+install() { # PEER
+  local peer=$1 pins="$tree/bench/peers/$1.txt" folder="$tree/build/peers/$1"
+  if cmp -s "$pins" "$folder/installed"; then return 0; fi
+  rm -rf "$folder" && mkdir -p "$folder" && "$python" -m venv "$folder" || return 1
+  "$folder/bin/pip" install --quiet --no-deps --requirement "$pins" || return 1
+  if [ "$peer" = nats ]; then
+    command -v go >/dev/null || { echo "the server of NATS is built with Go, which is not on PATH" >&2 && return 1; }
+    GOBIN="$folder/bin" go install "$(cat "$tree/bench/peers/nats-server.txt")" || return 1
+  fi
+  cp "$pins" "$folder/installed"
+}
+
+[ $# -gt 0 ] || set -- nats autogen slim
+for one in "$@"; do
+  if install "$one"; then echo "$one is installed"; else echo "$one could not be installed; the reason is above" >&2 && failed=1; fi
+done
+exit $failed
