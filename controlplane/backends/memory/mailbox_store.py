@@ -51,6 +51,11 @@ class _Frame:
     copy: bool = False
     """It is a publication's, which has the ids."""
     forgotten: bool = False
+    left: int = field(init=False)
+    """How many are not final; counted, because asking each message for each receipt costs the square of a frame."""
+
+    def __post_init__(self) -> None:
+        self.left = len(self.messages)
 
     @property
     def last_position(self) -> int:
@@ -58,7 +63,7 @@ class _Frame:
 
     @property
     def ended(self) -> bool:
-        return all(message.state.final for message in self.messages)
+        return self.left == 0
 
     @property
     def end_ms(self) -> int:
@@ -110,7 +115,9 @@ class _Mailbox:
 
     def touched(self, first: int, last: int) -> Iterator[tuple[_Frame, _Message]]:
         """Yield the messages between two positions that are not final."""
-        for frame in self.open[bisect_left(self.open, first, key=lambda frame: frame.last_position) :]:
+        start = bisect_left(self.open, first, key=lambda frame: frame.last_position)
+        for index in range(start, len(self.open)):
+            frame = self.open[index]
             if frame.messages[0].position > last:
                 return
             for message in frame.messages:
@@ -317,6 +324,7 @@ class MemoryMailboxStore(MemoryPublications):
         if state.final:
             mailbox = self._mailboxes[frame.origin.mailbox]
             mailbox.messages -= 1
+            frame.left -= 1
             if frame.ended:
                 mailbox.bytes -= len(frame.origin.frame)
                 mailbox.open.remove(frame)
