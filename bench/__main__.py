@@ -53,7 +53,10 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
     idle.add_argument("--agents", type=numbers, default=[1, 10, 100, 1000], help="(default: 1,10,100,1000)")
     plot = parser.add_argument_group("plot")
     plot.add_argument("--folder", type=Path, default=Path("docs/benchmarks"), help="where pictures go (default: docs/benchmarks)")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.what == "plot" and given.json is None:
+        parser.error("plot reads what --json FILE wrote")
+    return given
 
 
 def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
@@ -65,7 +68,11 @@ def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
     skipped = {system.name: why for system in wanted if (why := _why_not(system))}
     for name, why in skipped.items():
         print(f"skipped: {name}: {why}", file=sys.stderr)
-    chosen = [system for (quality, store), system in systems.OURS.items() if quality in given.quality and store in given.store]
+    chosen = [
+        system
+        for (quality, store), system in systems.OURS.items()
+        if quality in given.quality and (quality == "ephemeral" or store in given.store)  # ephemeral ones are in no store
+    ]
     chosen = [
         systems.ECHO,
         *chosen,
@@ -94,6 +101,11 @@ def main() -> None:
             loopback.bring_up()
         else:
             print(f"the peers are skipped: {loopback.enter(sys.argv[1:])}", file=sys.stderr)
+    if given.what == "plot":
+        from bench import plot  # noqa: PLC0415 - see above
+
+        print(*plot.draw(given.json, given.folder), sep="\n")
+        return
     figures: list[Figure] = []
     verdicts: list[Verdict] = []
     if given.what in ("all", "standalone"):

@@ -82,7 +82,7 @@ def number(value: float) -> str:
 
 def show(figures: Sequence[Figure]) -> None:
     """Print a table, with the facts that differ from line to line behind it."""
-    rows = [("bench", "what", "median", "min", "max", "unit", "goal", "")]
+    rows: list[tuple[str, ...]] = [("bench", "what", "median", "min", "max", "unit", "goal", "")]
     rows += [
         (
             *(f.bench, f.what, *(number(x) for x in (f.median, f.low, f.high)), f.unit, f.goal),

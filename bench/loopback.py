@@ -1,4 +1,4 @@
-"""How does a benchmark run where there is no network but the loopback? Other people's programs are started, and some listen anywhere."""
+"""How does a benchmark run where there is only the loopback? Some peers listen on every interface, whatever they are told."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def enter(arguments: Sequence[str]) -> str:
         tried = subprocess.run([unshare, *way, "true"], capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             os.environ[_INSIDE] = "1"
-            os.execv(unshare, [unshare, *way, sys.executable, "-m", "bench", *arguments])
+            os.execv(  # noqa: S606 - ourselves, with what we were given
+                unshare, [unshare, *way, sys.executable, "-m", "bench", *arguments]
+            )
         said = tried.stderr.strip()
     return f"a network namespace cannot be made here ({said}); run it as root, or allow user namespaces"
 

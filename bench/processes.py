@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from claude_conductor.settings.handover import to_plain
 from controlplane.settings import Settings
@@ -99,7 +100,7 @@ class End:
         """Start it in a folder; its first line is `ready`."""
         self.process = subprocess.Popen(command, stdin=-1, stdout=-1, cwd=folder)
 
-    def __enter__(self) -> End:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from bench.ends.parts import LONGEST
@@ -180,18 +181,12 @@ def figures(results: Results, systems: Sequence[System]) -> list[Figure]:
     ours = {"ephemeral": "ephemeral memory", "durable": "durable sqlite"}
     for name, cell in sorted(results, key=lambda key: (key[1].kind, key[1].size, key[1].pairs)):
         of_cell = results[name, cell]
-        value, unit = (_rate, "msg/s") if cell.kind == "flood" else (_p50, "ms p50")
+        value, unit = (attrgetter("rate"), "msg/s") if cell.kind == "flood" else (attrgetter("p50"), "ms p50")
         compared = ratios(results, cell, ours[qualities[name]], name, value)
-        facts = {"cpu_us": f"{statistics.median(each.cpu for each in of_cell):.1f}"}
+        facts = {"CPU us": f"{statistics.median(each.cpu for each in of_cell):.1f}"}
         if compared and name != ours[qualities[name]]:
-            facts["ours_to_this"] = f"{statistics.median(compared):.2f}"
+            costs = ratios(results, cell, ours[qualities[name]], name, attrgetter("cpu"))
+            facts["ours / this"] = f"{statistics.median(compared):.2f}"
+            facts["in CPU"] = f"{statistics.median(costs):.2f}" if costs else "?"
         found.append(of_rounds("relay", f"{cell}: {name}", unit, [value(each) for each in of_cell], **facts))
     return found
-
-
-def _rate(one: Sample) -> float:
-    return one.rate
-
-
-def _p50(one: Sample) -> float:
-    return one.p50

@@ -89,7 +89,7 @@ def _served(module: str, peer: str, address: Callable[[Path], str]) -> Start:
 
 
 def _nats(sync: str) -> Start:
-    """Return what starts a server whose JetStream syncs its files so often; what it confirms survives a crash only if `always`."""
+    """Return what starts a server whose JetStream syncs its files so often; only with `always` before it confirms."""
 
     @contextlib.contextmanager
     def start(place: Path, pairs: int) -> Iterator[Broker]:

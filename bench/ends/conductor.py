@@ -53,7 +53,7 @@ class Session:
     async def _read(self) -> Sequence[message_pb2.DeliveredFrame]:
         """Read one frame; return what it delivers."""
         raw = await self._stream.read()
-        if raw is grpc.aio.EOF:
+        if not isinstance(raw, bytes):
             raise ConnectionError(await self._stream.details())
         frame = session_service_pb2.ConnectResponse.FromString(raw)
         kind = frame.WhichOneof("frame")
@@ -142,7 +142,7 @@ async def open_session(part: parts.Part, number: int, stack: AsyncExitStack) -> 
     """Open the session of one pair's end."""
     agent, recipient = (f"s{number}", f"r{number}") if part.sends else (f"r{number}", f"s{number}")
     channel = await stack.enter_async_context(open_channel(part.address))
-    stream = channel.stream_stream(CONNECT)(metadata=bearer(token_of(agent)))
+    stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(CONNECT)(metadata=bearer(token_of(agent)))
     stack.callback(stream.cancel)
     session = Session(stream, recipient, part.quality)
     await session.hello(agent)

@@ -25,7 +25,7 @@ async def serve(address: str) -> None:
     """Echo until ended."""
 
     async def echo(_: object, context: Context) -> None:
-        while (message := await context.read()) is not grpc.aio.EOF:
+        while isinstance(message := await context.read(), bytes):
             await context.write(message)
 
     server = grpc.aio.server()
@@ -54,7 +54,8 @@ class Stream:
 
     async def receive(self) -> Sequence[bytes]:
         """See Line."""
-        return [await self._call.read()]
+        answer = await self._call.read()
+        return [answer] if isinstance(answer, bytes) else []
 
     async def ask(self, payload: bytes) -> None:
         """See Line."""
@@ -66,7 +67,7 @@ async def open_stream(part: parts.Part, number: int, stack: AsyncExitStack) -> S
     """Open the stream of one pair."""
     del number
     channel = await stack.enter_async_context(open_channel(part.address))
-    call = channel.stream_stream(METHOD)()
+    call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(METHOD)()
     stack.callback(call.cancel)
     return Stream(call)
 

@@ -1,7 +1,7 @@
 """A client of NATS, one connection an agent: core NATS for ephemeral messages, JetStream for durable ones.
 
-As its documentation recommends: `publish` collects what is written together (its flusher), JetStream is published to without waiting
-for each confirmation (`publish_async`), and a push consumer acknowledges everything up to the last message at once.
+As its documentation recommends: `publish` collects what is written together (its flusher), JetStream is published to without
+waiting for each confirmation (`publish_async`), and a push consumer acknowledges everything up to the last message at once.
 """
 
 from __future__ import annotations

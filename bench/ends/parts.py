@@ -1,4 +1,4 @@
-"""What do senders and receivers do, whatever they are connected to? Standard library only: it runs in every peer's environment."""
+"""What do senders and receivers do, whatever they are connected to? Standard library only, as peers have their own Pythons."""
 
 from __future__ import annotations
 

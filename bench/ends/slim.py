@@ -16,7 +16,7 @@ import slim_bindings
 
 from bench.ends import parts
 
-SECRET = "a secret both apps of a benchmark know, 32 bytes or more"
+SECRET = "a secret both apps of a benchmark know, 32 bytes or more"  # noqa: S105 - it guards nothing
 _PATIENCE = timedelta(seconds=parts.LONGEST)
 _connection: list[asyncio.Task[int]] = []
 

@@ -1,0 +1,45 @@
+"""The benchmarks measure something: a small run of each, on real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+def bench(*arguments: str, into: Path) -> tuple[str, dict[str, list[dict[str, object]]]]:
+    command = [sys.executable, "-m", "bench", *arguments, "--json", str(into)]
+    run = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout, json.loads(into.read_text())
+
+
+@pytest.mark.timeout(120)
+def test_the_relay_is_measured_with_the_echo_as_its_yardstick(tmp_path: Path) -> None:
+    said, saved = bench(
+        "relay",
+        "--pairs=1,2",
+        "--size=256",
+        "--paced=200",
+        "--rounds=1",
+        "--quality=durable",
+        "--store=sqlite",
+        into=tmp_path / "x.json",
+    )
+    what = [figure["what"] for figure in saved["figures"]]
+    assert "round trip 256 B, 1 pair: echo" in what
+    assert "flood 256 B, 2 pairs: durable sqlite" in what
+    assert "paced 256 B, 2 pairs, 200 msg/s: durable sqlite" in what
+    assert "skipped: not asked for" in said
+
+
+@pytest.mark.timeout(120)
+def test_idle_agents_are_measured(tmp_path: Path) -> None:
+    _, saved = bench("idle", "--agents=3", into=tmp_path / "x.json")
+    assert "control plane RSS, 3 agents" in [figure["what"] for figure in saved["figures"]]
+    assert saved["goals"][0]["verdict"] == "skipped: not asked for"
