@@ -18,7 +18,6 @@ from bench.processes import End, RunFailedError, cpu_seconds
 from bench.systems import ECHO, TREE, System
 
 ROUND_TRIPS = 500
-ROUND_TRIP_BYTES = 64 << 20
 PACED_SECONDS = 4.0
 PARTS = {"flood": ("flood", "sink"), "round trip": ("ping", "pong"), "paced": ("pace", "hear")}
 """Which parts the two processes of a measurement play, by its kind."""
@@ -41,11 +40,11 @@ class Cell:
 
     def count(self, system: System) -> int:
         """Return how many messages each pair sends; 0 if that would be less than one."""
+        messages, size = system.most
         if self.kind == "round trip":
-            return max(20, min(ROUND_TRIPS, ROUND_TRIP_BYTES // self.size))
+            return max(20, min(ROUND_TRIPS, size // self.size))
         if self.kind == "paced":
             return int(self.rate * PACED_SECONDS / self.pairs)
-        messages, size = system.most
         return min(messages, size // self.size) // self.pairs
 
 

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-LONGEST = 60.0
+LONGEST = 40.0
 """Seconds one part may take, connecting included."""
 SENDING = frozenset({"flood", "ping", "pace"})
 _STAMP = struct.Struct("<d")
