@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ def _why_not(system: object) -> str:
 
 def main() -> None:
     """Measure what was asked for."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     given = read(sys.argv[1:])
     if given.what == "relay" and given.against != ["echo"]:
         from bench import loopback  # noqa: PLC0415 - see above
