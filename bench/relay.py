@@ -110,7 +110,7 @@ def measure(wish: Wish) -> Results:
                 if key in failed:
                     continue
                 try:
-                    results.setdefault(key, []).append(sample(system, cell))
+                    results.setdefault(key, []).append(_sample_or_again(system, cell))
                 except RunFailedError as error:
                     failed.add(key)
                     print(f"{cell}: {system.name}: no result: {error}", file=sys.stderr)
@@ -120,6 +120,14 @@ def measure(wish: Wish) -> Results:
 
 def _who_runs(cell: Cell, systems: Sequence[System]) -> list[System]:
     return [system for system in systems if (system is not ECHO or cell.kind == "round trip") and cell.count(system)]
+
+
+def _sample_or_again(system: System, cell: Cell) -> Sample:
+    try:
+        return sample(system, cell)
+    except RunFailedError as error:  # on a busy machine a stream may end for a ping that came too late
+        print(f"{cell}: {system.name}: once more: {error}", file=sys.stderr)
+        return sample(system, cell)
 
 
 def sample(system: System, cell: Cell) -> Sample:
