@@ -21,6 +21,7 @@ from agent_sidecar.drivers.toolchain import python_toolchain, running_interprete
 from agent_sidecar.gateway.door import Door, Owner, open_gateway
 from agent_sidecar.gateway.provider import provider_at
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
+from agent_sidecar.local import agent_tools
 from agent_sidecar.local.calls import ControlPlane
 from agent_sidecar.local.local_servicer import LocalServicer, Reach
 from agent_sidecar.local.server import LocalServer
@@ -73,6 +74,7 @@ class Sidecar:
         self._isolation = isolation
         self._environment = environment
         self._folders = Folders.of(settings)
+        self._tools = agent_tools.find()
         self._clock = SystemClock()
         self._mint = SystemMint(self._clock)
         self._incarnation = self._mint("life_")
@@ -91,6 +93,7 @@ class Sidecar:
         """
         settings = self._settings
         self._folders.prepare()
+        agent_tools.install(self._tools, self._folders.sockets)
         swept = await self._isolation.sweep()
         if swept:
             _log.warning("removed what an earlier life left behind", extra={"found": swept[:20], "count": len(swept)})
@@ -159,7 +162,7 @@ class Sidecar:
                 isolation=self._isolation,
                 home=folders.home,
                 sockets=folders.sockets,
-                toolchains=settings.agent_toolchains,
+                toolchains=(*settings.agent_toolchains, *self._tools.shown),
                 environment=settings.agent_environment,
             )
             return LongRunningSlot(bounds, program, self._workspace_hook(git, surroundings), surroundings, random.random)
@@ -196,7 +199,7 @@ class Sidecar:
         return IsolationHook(
             self._isolation,
             sockets=self._folders.sockets,
-            toolchains=self._settings.agent_toolchains,
+            toolchains=(*self._settings.agent_toolchains, *self._tools.shown),
             agent_id=self._settings.agent_id,
             reports=surroundings.reports,
             tracer=surroundings.tracer,
@@ -209,6 +212,7 @@ class Sidecar:
             toolchains=settings.agent_toolchains,
             grpc_program=settings.agent_command,
             claude_program=Path(settings.claude_binary) if settings.claude_binary else None,
+            tools_program=agent_tools.PROGRAM if settings.mcp_tools else "",
         )
         return catalog.build(described, finder, python_toolchain(running_interpreter(), finder))
 

@@ -64,5 +64,7 @@ class Settings:
     provider: Provider = Provider()
     claude_binary: str = ""
     """Path of Claude Code; empty: `claude` on PATH."""
+    mcp_tools: bool = True
+    """Claude Code is given the tools of `conductor-agent mcp`."""
     log_level: str = "info"
     log_style: str = "json"

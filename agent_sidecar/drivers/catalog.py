@@ -30,13 +30,21 @@ class DriverSettings:
     """None: look for `claude` on PATH."""
     claude_model: str = ""
     gateway_port: int = GATEWAY_PORT
+    tools_program: str = ""
+    """The command on every agent's PATH that serves Conductor's tools over MCP; empty: Claude Code is given none."""
 
 
 def build(settings: DriverSettings, finder: Finder, python: Toolchain) -> dict[str, AgentDriver]:
     """Return every driver by its name."""
     drivers: tuple[AgentDriver, ...] = (
         CommandDriver(settings.toolchains, settings.search_path),
-        ClaudeCodeDriver(finder, program=settings.claude_program, port=settings.gateway_port, model=settings.claude_model),
+        ClaudeCodeDriver(
+            finder,
+            program=settings.claude_program,
+            port=settings.gateway_port,
+            model=settings.claude_model,
+            tools=settings.tools_program,
+        ),
         GrpcAgentDriver(settings.grpc_program, settings.toolchains, settings.search_path),
         ScriptedDriver(python),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -17,6 +18,9 @@ GATEWAY_PORT = 8787
 GATEWAY_SOCKET = "model.sock"
 PLACEHOLDER_KEY = "held-by-the-sidecar"
 """Claude Code does not start without a key; the gateway puts the real one in its place."""
+
+MCP_SERVER = "conductor"
+"""Name of the server: its tools are `mcp__conductor__send_message` and so on."""
 
 _SCOPE = "@anthropic-ai"
 _PACKAGE = "claude-code"
@@ -37,18 +41,27 @@ class ClaudeCodeDriver:
         port: Loopback port inside the sandbox that leads to the gateway.
         model: Used where the task names none; empty leaves the choice to Claude Code.
         machine: Processor of the host as in uname(2); chooses the platform package.
+        tools: The command on its PATH that serves Conductor's tools over MCP; empty: it is given none.
     """
 
     name = "claude_code"
 
     def __init__(
-        self, finder: Finder, *, program: Path | None = None, port: int = GATEWAY_PORT, model: str = "", machine: str = ""
+        self,
+        finder: Finder,
+        *,
+        program: Path | None = None,
+        port: int = GATEWAY_PORT,
+        model: str = "",
+        machine: str = "",
+        tools: str = "",
     ) -> None:
         self._finder = finder
         self._program = program
         self._port = port
         self._model = model
         self._machine = machine or os.uname().machine
+        self._tools = tools
 
     @property
     def capabilities(self) -> Capabilities:
@@ -97,6 +110,7 @@ class ClaudeCodeDriver:
             *("--output-format", "stream-json"),
             "--verbose",
             "--dangerously-skip-permissions",
+            *(("--mcp-config", mcp_config(self._tools), "--strict-mcp-config") if self._tools else ()),
             *(("--max-turns", str(order.max_turns)) if order.max_turns > 0 else ()),
             *(("--model", model) if model else ()),
         )
@@ -108,6 +122,13 @@ class ClaudeCodeDriver:
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
         }
+
+
+def mcp_config(program: str) -> str:
+    """Return the configuration that gives Claude Code our tools; as text, for a file could be changed by the agent."""
+    # The client expands ${...}; at the minimal level the socket is where the variable says.
+    server = {"command": program, "args": ["mcp"], "env": {"CONDUCTOR_SOCKET": "${CONDUCTOR_SOCKET}"}}
+    return json.dumps({"mcpServers": {MCP_SERVER: server}})
 
 
 def find_claude_code(finder: Finder, program: Path | None, machine: str) -> Path:

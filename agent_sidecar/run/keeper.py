@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from agent_sidecar.drivers.driver import AgentDriver, TaskOrder
+from agent_sidecar.drivers.toolchain import outermost
 from agent_sidecar.isolation.interface import Cause, Exit, Handle, IsolationDriver, Level, Spec, Stats
 from agent_sidecar.run.files import tree
-from agent_sidecar.run.hooks.environment import SOCKET, environment
+from agent_sidecar.run.hooks.environment import SOCKETS, environment
 from agent_sidecar.run.hooks.isolation import in_force, planned
 from agent_sidecar.run.runner import Bounds, Surroundings
 from agent_sidecar.run.task import InForce
@@ -140,17 +141,17 @@ class Keeper:
     def _spec(self) -> Spec:
         program = self._program
         command = program.driver.command(TaskOrder(task_id="", type="", prompt="", environment=program.environment))
-        socket = str(program.sockets / "agent.sock") if self._bounds.level is Level.MINIMAL else SOCKET
+        sockets = str(program.sockets) if self._bounds.level is Level.MINIMAL else SOCKETS
         return Spec(
             agent_id=program.agent_id,
             run_id=self._with.mint("run_"),
             argv=command.argv,
-            environment={**environment(program.agent_id, "", "", socket), **command.environment},
+            environment=environment(program.agent_id, "", "", command.environment, sockets),
             workspace=program.home,
             socket_directory=program.sockets,
             level=self._bounds.level,
             limits=self._bounds.limits,
-            toolchains=tuple(dict.fromkeys((*program.toolchains, *command.toolchains))),
+            toolchains=outermost((*program.toolchains, *command.toolchains)),
         )
 
     def _make_home(self) -> None:

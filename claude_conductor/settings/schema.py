@@ -133,6 +133,8 @@ class AgentBlock(Block):
     """Leave the workspace of a failed task for a look."""
     drivers: tuple[Driver, ...] = ("command", "claude_code", "scripted")
     labels: dict[str, str] = {}
+    mcp_tools: bool = True
+    """Claude Code is given Conductor's tools (`conductor-agent mcp`): messages, tasks, questions to you."""
 
 
 class NamedAgent(Block):

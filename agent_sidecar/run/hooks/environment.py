@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -9,18 +10,28 @@ from agent_sidecar.isolation.interface import Level
 from agent_sidecar.run.hook import Run
 from claude_conductor.telemetry.traces import Span, Tracer
 
-SOCKET: Final = "/run/conductor/agent.sock"
+SOCKETS: Final = "/run/conductor"
 _BASE: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
 
 
-def environment(agent_id: str, task_id: str, traceparent: str, socket: str = SOCKET) -> dict[str, str]:
-    """Return the base environment. HOME is set by the isolation driver, which knows where the private home is."""
-    ours = {**_BASE, "CONDUCTOR_AGENT_ID": agent_id, "CONDUCTOR_SOCKET": socket}
-    if task_id:
-        ours["CONDUCTOR_TASK_ID"] = task_id
-    if traceparent:
-        ours["TRACEPARENT"] = traceparent
-    return ours
+def environment(
+    agent_id: str, task_id: str, traceparent: str, asked: Mapping[str, str], sockets: str = SOCKETS
+) -> dict[str, str]:
+    """Return the whole environment. HOME is set by the isolation driver, which knows where the private home is.
+
+    Args:
+        agent_id: Who the agent is.
+        task_id: What it works on; empty for a long-running agent.
+        traceparent: W3C trace context; empty if there is none.
+        asked: What its kind and its task ask for: goes over the base. Our own names go over everything, and whatever PATH it has,
+            our command is at the end of it.
+        sockets: Folder of its sockets, as it sees it.
+    """
+    names = {"CONDUCTOR_AGENT_ID": agent_id, "CONDUCTOR_SOCKET": f"{sockets}/agent.sock", "CONDUCTOR_TASK_ID": task_id}
+    ours = {name: text for name, text in names.items() if text}
+    traced = {"TRACEPARENT": traceparent} if traceparent else {}
+    whole = {**_BASE, **traced, **asked, **ours}
+    return {**whole, "PATH": ":".join(part for part in (whole["PATH"], f"{sockets}/bin") if part)}
 
 
 class EnvironmentHook:
@@ -44,10 +55,9 @@ class EnvironmentHook:
         """Fill it in; what the agent's kind asks for goes over the base, and our own names over everything."""
         self._span = self._tracer.start("agent run", parent=run.task_traceparent)
         run.traceparent = self._span.traceparent
-        socket = str(self._sockets / "agent.sock") if run.level is Level.MINIMAL else SOCKET
-        ours = environment(self._agent_id, run.assignment.lease.task_id, run.traceparent, socket)
-        asked = dict(run.command.environment) if run.command is not None else {}
-        run.environment = {**ours, **asked, **{name: text for name, text in ours.items() if name.startswith("CONDUCTOR_")}}
+        sockets = str(self._sockets) if run.level is Level.MINIMAL else SOCKETS
+        asked = run.command.environment if run.command is not None else {}
+        run.environment = environment(self._agent_id, run.assignment.lease.task_id, run.traceparent, asked, sockets)
         run.bridges = dict(run.command.bridges) if run.command is not None else {}
 
     async def during(self, run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from agent_sidecar.drivers.toolchain import outermost
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Plan, Refusal, Spec
 from agent_sidecar.run.hook import Run
 from agent_sidecar.run.reports import Reports
@@ -78,7 +79,7 @@ class IsolationHook:
             socket_directory=self._sockets,
             level=run.level,
             limits=run.limits,
-            toolchains=tuple(dict.fromkeys((*self._toolchains, *run.command.toolchains))),
+            toolchains=outermost((*self._toolchains, *run.command.toolchains)),
             bridges=run.bridges,
         )
         plan = planned(self._driver, spec)

@@ -1,0 +1,135 @@
+"""Which messages were fetched and shown to nobody yet? None is lost when a reader goes away, and none overtakes another."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeAlias
+
+from claude_conductor.client.agent import AgentClient
+from claude_conductor.clock import Clock
+from claude_conductor.errors import MailboxFullError
+from claude_conductor.v1.message_service_pb2 import ReceivedMessage
+
+Heard: TypeAlias = Callable[[float, float, str], Awaitable[None]]
+"""Told during a long wait: seconds waited, seconds at most, and what for."""
+
+MOST_HELD: Final = 1000
+"""Messages kept here while something else is waited for; the rest stays with the sidecar."""
+SLICE: Final = 10.0
+"""Seconds of one call; longer waits are made of several, and tell of themselves in between."""
+_AT_ONCE: Final = 100
+
+
+async def nobody_listens(waited: float, longest: float, what: str) -> None:
+    """Take no notice."""
+
+
+class Mail:
+    """The agent's mailbox as one process reads it. All methods belong to one event loop.
+
+    The sidecar hands a message to an agent once. So a fetch that was begun is never cancelled: what it brings is held for the
+    next reader.
+
+    Args:
+        agent: The connection.
+        clock: Tells the time.
+    """
+
+    def __init__(self, agent: AgentClient, clock: Clock) -> None:
+        self._agent = agent
+        self._clock = clock
+        self._held: deque[ReceivedMessage] = deque()
+        self._awaited: set[str] = set()
+        """Questions somebody waits for the answer of: it is not for other readers."""
+        self._fetching: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> int:
+        """Messages that were fetched and wait here."""
+        return len(self._held)
+
+    async def take(
+        self, most: int, wait: float, fits: Callable[[ReceivedMessage], bool], heard: Heard = nobody_listens
+    ) -> list[ReceivedMessage]:
+        """Return messages in order; empty after `wait` seconds without any.
+
+        Args:
+            most: At most this many.
+            wait: Seconds to wait for the first; 0: not at all.
+            fits: Asked for each further message; the first that does not fit and all behind it stay here.
+            heard: Told how long it has waited.
+
+        Raises:
+            ConductorError: The sidecar cannot be asked.
+        """
+        began = self._clock.monotonic()
+        while not (free := self._free()):
+            waited = self._clock.monotonic() - began
+            await self._fetch(max(0.0, min(SLICE, wait - waited)))
+            waited = self._clock.monotonic() - began
+            if not self._free():
+                if waited >= wait:
+                    return []
+                await heard(waited, wait, "waiting for a message")
+        taken = free[:1] + list(itertools.takewhile(fits, free[1:most]))
+        gone = {id(message) for message in taken}
+        self._held = deque(message for message in self._held if id(message) not in gone)
+        return taken
+
+    def _free(self) -> list[ReceivedMessage]:
+        return [message for message in self._held if message.envelope.correlation_id not in self._awaited]
+
+    async def answer(self, message_id: str, wait: float, heard: Heard = nobody_listens) -> ReceivedMessage | None:
+        """Return the message that answers `message_id`; None after `wait` seconds without it. Others are held, in their order.
+
+        Raises:
+            MailboxFullError: So much else came that it has to be read first.
+            ConductorError: The sidecar cannot be asked.
+        """
+        self._awaited.add(message_id)
+        try:
+            return await self._answer(message_id, wait, heard)
+        finally:
+            self._awaited.discard(message_id)
+
+    async def _answer(self, message_id: str, wait: float, heard: Heard) -> ReceivedMessage | None:
+        began = self._clock.monotonic()
+        while True:
+            for index, message in enumerate(self._held):
+                if message.envelope.correlation_id == message_id:
+                    del self._held[index]
+                    return message
+            waited = self._clock.monotonic() - began
+            if waited >= wait:
+                return None
+            await heard(waited, wait, "waiting for an answer")
+            if len(self._held) >= MOST_HELD:
+                raise MailboxFullError(
+                    "So many other messages came meanwhile that they have to be read first.",
+                    next_step="read your inbox; the answer is among what comes after",
+                    messages=len(self._held),
+                )
+            await self._fetch(max(0.0, min(SLICE, wait - waited)))
+
+    def put_back(self, messages: Iterable[ReceivedMessage]) -> None:
+        """Hold messages again, before all others: their reader went away without having seen them."""
+        self._held.extendleft(reversed(list(messages)))
+
+    async def _fetch(self, wait: float) -> None:
+        """Have one fetch under way and wait for it; the others wait for the same one."""
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.create_task(self._fetch_once(wait), name="fetch messages")
+            self._fetching.add_done_callback(_looked_at)
+        await asyncio.shield(self._fetching)
+
+    async def _fetch_once(self, wait: float) -> None:
+        self._held.extend(await self._agent.fetch(limit=_AT_ONCE, wait=wait))
+
+
+def _looked_at(done: asyncio.Task[None]) -> None:
+    """Look at a failure also where everybody who waited for it has gone."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,173 @@
+"""What does each tool do? Arguments that fit its schema in, text for the model out; an error is a text too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from claude_conductor.agent_tools import actions, described
+from claude_conductor.agent_tools.actions import Desk, Letter, Order
+from claude_conductor.agent_tools.described import Plain
+from claude_conductor.agent_tools.mail import Heard
+from claude_conductor.agent_tools.mcp import shape
+from claude_conductor.agent_tools.mcp.catalogue import TOOLS
+from claude_conductor.v1.message_service_pb2 import ReceivedMessage
+
+LONGEST_TEXT: Final = 16_000
+"""Characters of one message that a model is shown; the whole of a longer one is in a file."""
+LONGEST_ANSWER: Final = 48_000
+"""Characters of messages in one answer: clients refuse answers that are much longer, and their messages would be lost."""
+_SHOWN_OF_LONG: Final = 2_000
+
+Arguments: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to."""
+
+    value: object
+    taken: list[ReceivedMessage] = field(default_factory=list)
+    """Messages in it: to be held again if nobody got the answer."""
+    acknowledge: bool = False
+    """Acknowledge them once the answer is written."""
+
+    @property
+    def text(self) -> str:
+        """The answer as the model reads it."""
+        return json.dumps(self.value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the tools work with."""
+
+    desk: Desk
+    folder: str
+    """For messages that are too long to show."""
+
+
+Tool: TypeAlias = Callable[[Bench, Arguments, Heard], Awaitable[Outcome]]
+
+
+async def call(bench: Bench, name: str, arguments: Arguments, heard: Heard) -> Outcome:
+    """Call a tool.
+
+    Args:
+        bench: What it works with.
+        name: Of a tool of `CALLS`.
+        arguments: As they came.
+        heard: Told during long waits.
+
+    Raises:
+        ConductorError: It did not work; says what to do.
+    """
+    return await CALLS[name](bench, shape.fitted(_SCHEMAS[name], arguments), heard)
+
+
+async def _send_message(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    del heard
+    letter = Letter(given["to"], given["text"].encode(), type=given["type"], reply_to=given["reply_to"], subject=given["subject"])
+    return Outcome(await actions.send(bench.desk, letter))
+
+
+async def _read_inbox(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    desk = bench.desk
+    if given["acknowledge_positions"]:
+        await desk.agent.acknowledge(given["acknowledge_positions"])
+    room = _Room(LONGEST_ANSWER)
+    messages = await desk.mail.take(given["max_messages"], float(given["wait_seconds"]), room.takes, heard)
+    try:
+        shown = [await _shown(bench, each) for each in messages]
+    except BaseException:
+        desk.mail.put_back(messages)
+        raise
+    value: Plain = {"messages": shown, "more": desk.mail.held}
+    if messages and not given["acknowledge"]:
+        value["note"] = "not acknowledged yet: call read_inbox with acknowledge_positions once you have dealt with them"
+    return Outcome(value, messages, acknowledge=given["acknowledge"])
+
+
+async def _submit_task(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    del heard
+    order = Order(
+        prompt=given["prompt"],
+        driver=given["agent"],
+        shell_line=given["command"],
+        same_files=given["files"] == "same",
+        agent_id=given["agent_id"],
+        depends_on=tuple(given["depends_on"]),
+        model=given["model"],
+        timeout=float(given["timeout_seconds"]) or None,
+    )
+    return Outcome(await actions.submit(bench.desk, order))
+
+
+async def _get_task(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    return Outcome(await actions.task(bench.desk, given["task_id"], float(given["wait_seconds"]), heard))
+
+
+async def _list_agents(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    del given, heard
+    return Outcome({"self": await actions.oneself(bench.desk), "agents": await actions.peers(bench.desk)})
+
+
+async def _report_progress(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    del heard
+    await actions.progress(bench.desk, given["text"])
+    return Outcome({"reported": True})
+
+
+async def _ask_human(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
+    answer = await actions.ask(bench.desk, given["to"], given["question"], float(given["timeout_seconds"]), heard)
+    return Outcome({"answer": await _shown(bench, answer)}, [answer], acknowledge=True)
+
+
+class _Room:
+    """How many more characters of messages an answer can take."""
+
+    def __init__(self, characters: int) -> None:
+        self._left = characters - LONGEST_TEXT
+
+    def takes(self, message: ReceivedMessage) -> bool:
+        """Tell whether one more message may be shown, and count it."""
+        self._left -= min(len(message.envelope.data), LONGEST_TEXT)
+        return self._left >= 0
+
+
+async def _shown(bench: Bench, message: ReceivedMessage) -> Plain:
+    """Return a message as a model reads it: what is too long or no text goes into a file of the agent's."""
+    said = described.message(message)
+    text = said.get("text")
+    if isinstance(text, str) and len(text) <= LONGEST_TEXT:
+        return said
+    said.pop("data_base64", None)
+    said["file"] = await asyncio.to_thread(_kept, bench.folder, message.envelope.data)
+    said["bytes"] = len(message.envelope.data)
+    if isinstance(text, str):
+        said["text"] = f"{text[:_SHOWN_OF_LONG]} [cut off here: the whole text is in `file`]"
+    return said
+
+
+def _kept(folder: str, data: bytes) -> str:
+    descriptor, path = tempfile.mkstemp(prefix="message-", dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    return path
+
+
+CALLS: Final[Mapping[str, Tool]] = {
+    "send_message": _send_message,
+    "read_inbox": _read_inbox,
+    "submit_task": _submit_task,
+    "get_task": _get_task,
+    "list_agents": _list_agents,
+    "report_progress": _report_progress,
+    "ask_human": _ask_human,
+}
+_SCHEMAS: Final = {tool["name"]: tool["inputSchema"] for tool in TOOLS}

@@ -1,0 +1,153 @@
+"""What does each verb of the command do, and what does it show?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from claude_conductor.agent_tools import actions, described, text
+from claude_conductor.agent_tools.actions import Desk, Letter, Order
+from claude_conductor.agent_tools.described import Plain
+from claude_conductor.agent_tools.mail import Mail
+from claude_conductor.client.agent import AgentClient
+from claude_conductor.clock import SystemClock, SystemMint
+from claude_conductor.errors import ConductorError, InvalidArgumentError
+from claude_conductor.v1.message_service_pb2 import ReceivedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a verb prints."""
+
+    text: str
+    value: object
+    """The same as plain values, for --json."""
+    taken: list[ReceivedMessage] = field(default_factory=list)
+    """Messages to acknowledge once they are printed."""
+    failure: ConductorError | None = None
+    """Why it did not go well, where there is something to print all the same."""
+
+
+@asynccontextmanager
+async def open_desk(socket: str) -> AsyncIterator[Desk]:
+    """Connect to the agent's socket for the length of the block."""
+    clock = SystemClock()
+    async with AgentClient.connect(socket) as agent:
+        yield Desk(agent, Mail(agent, clock), clock, SystemMint(clock))
+
+
+async def _send(desk: Desk, given: argparse.Namespace) -> Shown:
+    letter = Letter(
+        recipient=given.recipient,
+        data=given.text,
+        type=given.type,
+        reply_to=given.reply_to,
+        subject=given.subject,
+        content_type=given.content_type,
+        message_id=given.id,
+        ephemeral=given.ephemeral,
+        time_to_live=given.ttl,
+    )
+    sent = await actions.send(desk, letter)
+    return Shown(str(sent["message_id"]), sent)
+
+
+async def _inbox(desk: Desk, given: argparse.Namespace) -> Shown:
+    messages = await desk.mail.take(given.limit, given.wait, lambda _: True)
+    return Shown(_messages(messages) or "no messages", _plain(messages), taken=messages if given.ack else [])
+
+
+async def _ack(desk: Desk, given: argparse.Namespace) -> Shown:
+    await desk.agent.acknowledge(given.positions, mailbox=given.mailbox)
+    numbers = ", ".join(map(str, given.positions))
+    return Shown(f"acknowledged {numbers}", {"acknowledged": given.positions})
+
+
+async def _ask(desk: Desk, given: argparse.Namespace) -> Shown:
+    failure: ConductorError | None = None
+    answers: list[ReceivedMessage] = []
+    try:
+        answers = [await actions.ask(desk, given.to, _utf8(given.text), given.timeout)]
+    except ConductorError as error:
+        failure = error
+    others = await desk.mail.take(desk.mail.held, 0, lambda _: True) if desk.mail.held else []
+    said = "\n".join(text.printable(answer.envelope.data.decode("utf-8", "replace")) for answer in answers)
+    meanwhile = f"messages that came meanwhile, not acknowledged:\n{_messages(others)}" if others else ""
+    value: Plain = {"answer": _plain(answers)[0] if answers else None, "others": _plain(others)}
+    printed = "\n".join(part for part in (said, meanwhile) if part)
+    return Shown(printed, value, taken=answers, failure=failure)
+
+
+async def _submit(desk: Desk, given: argparse.Namespace) -> Shown:
+    order = Order(
+        prompt=_utf8(given.text),
+        driver=given.agent.strip().lower().replace("-", "_"),
+        shell_line=given.cmd,
+        same_files=not given.empty,
+        agent_id=given.on,
+        depends_on=tuple(given.after),
+        model=given.model,
+        timeout=given.timeout,
+        request_id=given.id,
+    )
+    stored = await actions.submit(desk, order)
+    if given.wait:
+        stored = await actions.task(desk, str(stored["task_id"]), given.wait)
+        return Shown(text.facts(stored), stored)
+    return Shown(str(stored["task_id"]), stored)
+
+
+async def _task(desk: Desk, given: argparse.Namespace) -> Shown:
+    found = await actions.task(desk, given.task_id, given.wait)
+    return Shown(text.facts(found), found)
+
+
+async def _peers(desk: Desk, given: argparse.Namespace) -> Shown:
+    del given
+    found = await actions.peers(desk)
+    return Shown(text.agents(found), found)
+
+
+async def _self(desk: Desk, given: argparse.Namespace) -> Shown:
+    del given
+    found = await actions.oneself(desk)
+    return Shown(text.facts(found), found)
+
+
+async def _progress(desk: Desk, given: argparse.Namespace) -> Shown:
+    await actions.progress(desk, _utf8(given.text))
+    return Shown("", {})
+
+
+def _messages(messages: list[ReceivedMessage]) -> str:
+    return "\n".join(text.message(described.message(each)) for each in messages)
+
+
+def _plain(messages: list[ReceivedMessage]) -> list[Plain]:
+    return [described.message(each) for each in messages]
+
+
+def _utf8(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise InvalidArgumentError("This is not valid UTF-8 text.", next_step="convert it first") from cause
+
+
+Verb: TypeAlias = Callable[[Desk, argparse.Namespace], Awaitable[Shown]]
+
+VERBS: Final[Mapping[str, Verb]] = {
+    "send": _send,
+    "inbox": _inbox,
+    "ack": _ack,
+    "ask": _ask,
+    "submit": _submit,
+    "task": _task,
+    "peers": _peers,
+    "self": _self,
+    "progress": _progress,
+}
+"""Every verb but `mcp`, which prints nothing."""
