@@ -127,7 +127,8 @@ class ClaudeCodeDriver:
 def mcp_config(program: str) -> str:
     """Return the configuration that gives Claude Code our tools; as text, for a file could be changed by the agent."""
     # The client expands ${...}; at the minimal level the socket is where the variable says.
-    server = {"command": program, "args": ["mcp"], "env": {"CONDUCTOR_SOCKET": "${CONDUCTOR_SOCKET}"}}
+    # Without `alwaysLoad` the first turn does not wait for the server, and later ones find its tools only by a search.
+    server = {"command": program, "args": ["mcp"], "env": {"CONDUCTOR_SOCKET": "${CONDUCTOR_SOCKET}"}, "alwaysLoad": True}
     return json.dumps({"mcpServers": {MCP_SERVER: server}})
 
 

@@ -123,6 +123,7 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("agent: {pids: 99}", "limits.pids", 99),
         ("agent: {open_files: 77}", "limits.open_files", 77),
         ("agent: {keep_workspaces: true}", "keep_workspaces", True),
+        ("agent: {mcp_tools: false}", "mcp_tools", False),
         ("agent: {drivers: [claude-code]}", "drivers", ["claude_code"]),
         ("agent: {labels: {gpu: none}}", "labels", {"gpu": "none"}),
         ("toolchains: [~/tools]", "agent_toolchains", ["/home/me/tools"]),
