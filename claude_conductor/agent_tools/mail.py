@@ -19,7 +19,7 @@ Heard: TypeAlias = Callable[[float, float, str], Awaitable[None]]
 MOST_HELD: Final = 1000
 """Messages kept here while something else is waited for; the rest stays with the sidecar."""
 SLICE: Final = 10.0
-"""Seconds of one call; longer waits are made of several, and tell of themselves in between."""
+"""Seconds of one call to the sidecar."""
 _AT_ONCE: Final = 100
 
 
@@ -36,11 +36,13 @@ class Mail:
     Args:
         agent: The connection.
         clock: Tells the time.
+        slice_seconds: Of one call; longer waits are made of several, and tell of themselves in between.
     """
 
-    def __init__(self, agent: AgentClient, clock: Clock) -> None:
+    def __init__(self, agent: AgentClient, clock: Clock, slice_seconds: float = SLICE) -> None:
         self._agent = agent
         self._clock = clock
+        self._slice = slice_seconds
         self._held: deque[ReceivedMessage] = deque()
         self._awaited: set[str] = set()
         """Questions somebody waits for the answer of: it is not for other readers."""
@@ -68,7 +70,7 @@ class Mail:
         began = self._clock.monotonic()
         while not (free := self._free()):
             waited = self._clock.monotonic() - began
-            await self._fetch(max(0.0, min(SLICE, wait - waited)))
+            await self._fetch(max(0.0, min(self._slice, wait - waited)))
             waited = self._clock.monotonic() - began
             if not self._free():
                 if waited >= wait:
@@ -112,7 +114,7 @@ class Mail:
                     next_step="read your inbox; the answer is among what comes after",
                     messages=len(self._held),
                 )
-            await self._fetch(max(0.0, min(SLICE, wait - waited)))
+            await self._fetch(max(0.0, min(self._slice, wait - waited)))
 
     def put_back(self, messages: Iterable[ReceivedMessage]) -> None:
         """Hold messages again, before all others: their reader went away without having seen them."""

@@ -1,4 +1,4 @@
-"""`conductor-agent` as a plain shell script uses it, in a strict sandbox: messages both ways, a subtask, a question to the operator."""
+"""`conductor-agent` as a plain shell script uses it, in a strict sandbox: messages, a subtask, a question to the operator."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from claude_conductor.agent_tools.actions import Desk
 from claude_conductor.agent_tools.mcp import protocol
 from claude_conductor.agent_tools.mcp.catalogue import INSTRUCTIONS
 from claude_conductor.agent_tools.mcp.protocol import Server
-from claude_conductor.agent_tools.mcp.server import McpServer
+from claude_conductor.agent_tools.mcp.server import McpServer, Write
 from claude_conductor.agent_tools.mcp.tools import Bench
 from claude_conductor.errors import InvalidArgumentError
 
@@ -37,7 +37,7 @@ async def serve(desk: Desk, folder: str) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(LONGEST_LINE)
     try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        source, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         pipe, connection = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
     except ValueError as cause:
         raise InvalidArgumentError(
@@ -51,26 +51,31 @@ async def serve(desk: Desk, folder: str) -> None:
             writer.write(line)
             await writer.drain()
 
-    async def lines() -> AsyncIterator[bytes]:
-        while True:
-            try:
-                line = await reader.readuntil(b"\n")
-            except asyncio.LimitOverrunError:
-                await _skip(reader)
-                message = f"A line is longer than {LONGEST_LINE} bytes."
-                await write(protocol.written(protocol.failure(None, protocol.PARSE_ERROR, message)))
-                continue
-            except asyncio.IncompleteReadError as last:
-                if last.partial.strip():
-                    yield last.partial
-                return
-            if line.strip():
-                yield line
-
     try:
-        await McpServer(_SERVER, Bench(desk, folder), write).serve(lines())
+        await McpServer(_SERVER, Bench(desk, folder), write).serve(_lines(reader, write))
     except* ConnectionError:
         _log.warning("the client went away while it was answered")
+    finally:
+        writer.close()
+        source.close()
+
+
+async def _lines(reader: asyncio.StreamReader, write: Write) -> AsyncIterator[bytes]:
+    """Yield lines up to the end of the input; one that is too long is refused."""
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            await _skip(reader)
+            message = f"A line is longer than {LONGEST_LINE} bytes."
+            await write(protocol.written(protocol.failure(None, protocol.PARSE_ERROR, message)))
+            continue
+        except asyncio.IncompleteReadError as last:
+            if last.partial.strip():
+                yield last.partial
+            return
+        if line.strip():
+            yield line
 
 
 async def _skip(reader: asyncio.StreamReader) -> None:

@@ -16,6 +16,7 @@ from claude_conductor.agent_tools.described import Plain
 from claude_conductor.agent_tools.mail import Heard
 from claude_conductor.agent_tools.mcp import shape
 from claude_conductor.agent_tools.mcp.catalogue import TOOLS
+from claude_conductor.errors import StoreUnavailableError
 from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 
 LONGEST_TEXT: Final = 16_000
@@ -147,7 +148,14 @@ async def _shown(bench: Bench, message: ReceivedMessage) -> Plain:
     if isinstance(text, str) and len(text) <= LONGEST_TEXT:
         return said
     said.pop("data_base64", None)
-    said["file"] = await asyncio.to_thread(_kept, bench.folder, message.envelope.data)
+    try:
+        said["file"] = await asyncio.to_thread(_kept, bench.folder, message.envelope.data)
+    except OSError as cause:
+        raise StoreUnavailableError(
+            "A message is too long to show and cannot be kept in a file.",
+            next_step=f"make room in {bench.folder} and read again",
+            cause=cause.strerror,
+        ) from cause
     said["bytes"] = len(message.envelope.data)
     if isinstance(text, str):
         said["text"] = f"{text[:_SHOWN_OF_LONG]} [cut off here: the whole text is in `file`]"
