@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from agent_sidecar.drivers.claude_code import find_claude_code
 from agent_sidecar.drivers.finder import HostFinder
 from claude_conductor.errors import MissingProgramError
-from claude_conductor.v1 import task_pb2
+from claude_conductor.v1 import agent_pb2, message_pb2, task_pb2
 from claude_conductor.v1.task_pb2 import GitWorkspace, TaskSpec, WorkspaceSource
 from tests.e2e.conftest import Installation
 from tests.fakes import messages_api as api
@@ -113,3 +114,114 @@ def test_the_key_is_neither_in_the_agents_environment_nor_in_any_file_of_ours(in
     assert KEY not in "".join(seen_inside)
     holders = [path for path in installation.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     assert holders == []
+
+
+def tool_results(body: dict) -> list[dict]:
+    """Return what the tools of ours said so far, in order; what is no JSON object is left out."""
+    parts = [part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]]
+    texts = [block["text"] for part in parts if part.get("type") == "tool_result" for block in _blocks(part.get("content"))]
+    return [json.loads(text) for text in texts if text.startswith("{")]
+
+
+def _blocks(content: object) -> list[dict]:
+    return [each for each in content if each.get("type") == "text"] if isinstance(content, list) else []
+
+
+def uses(body: dict) -> int:
+    """Return how many tools were used so far."""
+    parts = [part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]]
+    return sum(1 for part in parts if part.get("type") == "tool_result")
+
+
+def the_one_who_listens(body: dict) -> api.Reply:
+    """Work, look into the inbox in the middle of it, answer, work on."""
+    match uses(body):
+        case 0:
+            return api.Use("Write", {"file_path": "/workspace/begun.txt", "content": "begun\n"}, "I begin.")
+        case 1:
+            return api.Use("mcp__conductor__read_inbox", {"wait_seconds": 60})
+        case 2:
+            [message] = tool_results(body)[-1]["messages"]
+            reply = {"to": message["from"], "text": f"twice {message['text']}", "reply_to": message["id"]}
+            return api.Use("mcp__conductor__send_message", reply)
+        case 3:
+            return api.Use("Write", {"file_path": "/workspace/done.txt", "content": "done\n"})
+        case _:
+            return api.Say("I was interrupted and have answered.")
+
+
+def the_one_who_writes(body: dict, mailbox: str) -> api.Reply:
+    """Write to the other one and wait for the answer."""
+    match uses(body):
+        case 0:
+            return api.Use("mcp__conductor__send_message", {"to": mailbox, "text": "twenty-one", "type": "sum"})
+        case 1:
+            return api.Use("mcp__conductor__read_inbox", {"wait_seconds": 60})
+        case _:
+            sent, read = tool_results(body)
+            [message] = read["messages"]
+            assert message["reply_to"] == sent["message_id"]
+            return api.Say(f"{sent['message_id']} was answered by {message['from']}: {message['text']}")
+
+
+def test_two_claude_codes_exchange_messages_in_mid_turn(installation: Installation, repository: Path, claude: Path):
+    mailboxes: list[str] = []
+    tools: set[str] = set()
+
+    def script(body: dict) -> api.Reply:
+        if not body.get("tools"):
+            return api.Say("title")
+        tools.update(tool["name"] for tool in body["tools"])
+        return (
+            the_one_who_listens(body)
+            if "listen to others" in json.dumps(body["messages"])
+            else the_one_who_writes(body, *mailboxes)
+        )
+
+    with provider(script) as stub:
+        installation.environment["ANTHROPIC_API_KEY"] = KEY
+        installation.start(
+            num_agents=2, claude_binary=str(claude), provider={"base_url": stub.url}, container_config={"cpu_limit": "1.0"}
+        )
+        workspace = WorkspaceSource(git=GitWorkspace(repository=str(repository)))
+        with installation.client() as client:
+            listens = client.tasks.submit(TaskSpec(driver="claude_code", prompt="listen to others", workspace=workspace))
+            mailboxes.append(f"task/{listens.task_id}")
+            writes = client.tasks.submit(TaskSpec(driver="claude_code", prompt="write to the other one", workspace=workspace))
+            ended = [client.tasks.wait(task.task_id, timeout=90) for task in (listens, writes)]
+            patch = client.artefacts.read(ended[0].result.patch_artefact_id).decode()
+            message_id, _, said = ended[1].result.summary.partition(" was answered by ")
+            [record] = client.messages.get(message_id)
+            records = client.messages.list(recipient=f"task/{writes.task_id}")
+
+    assert [task.state for task in ended] == [task_pb2.TASK_STATE_SUCCEEDED] * 2, [task.reason for task in ended]
+    assert [task.result.isolation.effective_level for task in ended] == [agent_pb2.ISOLATION_LEVEL_STRICT] * 2
+    assert said == f"task/{listens.task_id}: twice twenty-one"
+    assert ended[0].result.summary == "I was interrupted and have answered."
+    assert "begun.txt" in patch
+    assert "done.txt" in patch, "it worked on after it had answered"
+    assert ".conductor" not in patch
+    assert record.state == message_pb2.MESSAGE_STATE_ACKED
+    assert (record.sender, record.recipient) == (f"task/{writes.task_id}", f"task/{listens.task_id}")
+    assert message_pb2.MESSAGE_STATE_SEEN in [hop.state for hop in record.hops]
+    assert [each.state for each in records] == [message_pb2.MESSAGE_STATE_ACKED]
+    assert "mcp__conductor__ask_human" in tools
+
+
+def test_without_the_setting_claude_code_has_no_tools_of_ours(installation: Installation, claude: Path):
+    tools: set[str] = set()
+
+    def script(body: dict) -> api.Reply:
+        tools.update(tool["name"] for tool in body.get("tools", []))
+        return api.Say("done")
+
+    with provider(script) as stub:
+        installation.environment["ANTHROPIC_API_KEY"] = KEY
+        installation.start(num_agents=1, claude_binary=str(claude), provider={"base_url": stub.url}, agent={"mcp_tools": False})
+        with installation.client() as client:
+            task = client.tasks.submit(TaskSpec(driver="claude_code", prompt="what can you do?"))
+            task = client.tasks.wait(task.task_id, timeout=60)
+
+    assert task.state == task_pb2.TASK_STATE_SUCCEEDED, task.reason
+    assert "Write" in tools, "the control: its own tools were seen"
+    assert not [name for name in tools if "conductor" in name]

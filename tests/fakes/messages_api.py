@@ -251,7 +251,7 @@ def _events(reply: Say | Use | Cut | Hold, number: int) -> list[tuple[str, dict[
     if text:
         blocks.append(({"type": "text", "text": ""}, {"type": "text_delta", "text": text}))
     if isinstance(reply, Use):
-        start = {"type": "tool_use", "id": "toolu_stub", "name": reply.tool, "input": {}}
+        start = {"type": "tool_use", "id": f"toolu_{number}", "name": reply.tool, "input": {}}
         blocks.append((start, {"type": "input_json_delta", "partial_json": json.dumps(reply.arguments)}))
     events: list[tuple[str, dict[str, Any]]] = [("message_start", {"type": "message_start", "message": message})]
     for index, (block, delta) in enumerate(blocks):
