@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,3 +118,14 @@ def test_an_order_it_cannot_take_is_refused(order: TaskOrder):
     with pytest.raises(InvalidArgumentError) as refused:
         driver(FakeFinder(**NPM, native=[NATIVE])).command(order)
     assert "sk-mine" not in str(refused.value)
+
+
+def test_it_is_given_our_tools_and_no_others():
+    argv = driver(FakeFinder(**NPM, native=[NATIVE]), tools="conductor-agent").command(ORDER).argv
+    config = json.loads(argv[argv.index("--mcp-config") + 1])
+
+    assert "--strict-mcp-config" in argv
+    assert argv[-2:] == ("--", "rename it")
+    assert config["mcpServers"]["conductor"]["command"] == "conductor-agent"
+    assert config["mcpServers"]["conductor"]["args"] == ["mcp"]
+    assert config["mcpServers"]["conductor"]["alwaysLoad"] is True, "else its first turn does not have them"
