@@ -17,8 +17,8 @@ from claude_conductor.errors import HomeUnusableError
 PROGRAM: Final = "conductor-agent"
 FOLDER: Final = "bin"
 """Below the folder of the agent's sockets."""
-_MODULES: Final = ("claude_conductor", "grpc", "google.protobuf", "google.rpc", "google._upb", "typing_extensions")
-"""What the command imports beside the standard library; `google._upb` is missing where protobuf is pure Python."""
+_MODULES: Final = ("claude_conductor", "grpc", "google.protobuf", "google.rpc", "typing_extensions")
+"""What the command imports beside the standard library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class AgentTools:
     prefix: Path
     """Folder with its standard library."""
     modules: tuple[Path, ...]
-    """Each package or module by itself: nothing else of its folder is shown to an agent."""
+    """Each top-level package or module by itself: what lies beside it is not shown to an agent. Few, as each is a mount."""
     search_path: tuple[Path, ...]
 
     @property
@@ -54,8 +54,9 @@ def find(modules: Sequence[str] = _MODULES) -> AgentTools:
     for name in modules:
         path = _location(name)
         if path is not None:
-            found.append(path)
-            search.append(path.parents[name.count(".")])
+            outer = (path, *path.parents)[name.count(".")]
+            found.append(outer)
+            search.append(outer.parent)
     python = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     return AgentTools(python, Path(sys.base_prefix), tuple(found), tuple(dict.fromkeys(search)))
 

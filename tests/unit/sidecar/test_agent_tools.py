@@ -40,7 +40,7 @@ def test_only_what_the_command_imports_is_shown_and_never_a_checkout_or_site_pac
     shown = agent_tools.find().shown
     names = {path.name for path in shown}
 
-    assert {"claude_conductor", "grpc", "protobuf"} <= names
+    assert {"claude_conductor", "grpc", "google"} <= names
     assert not {path for path in shown if path.name in ("site-packages", "dist-packages") or (path / ".git").exists()}
     assert all(path.exists() for path in shown)
     assert not [path for path in shown if path.is_relative_to("/usr")]
