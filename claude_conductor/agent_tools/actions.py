@@ -13,7 +13,7 @@ from claude_conductor.agent_tools.mail import SLICE, Heard, Mail, nobody_listens
 from claude_conductor.client.agent import AgentClient
 from claude_conductor.client.tasks import duration
 from claude_conductor.clock import Clock
-from claude_conductor.errors import AgentNotFoundError, ControlPlaneUnavailableError, DeadlineExceededError
+from claude_conductor.errors import ControlPlaneUnavailableError, DeadlineExceededError
 from claude_conductor.ids import Mint
 from claude_conductor.units import format_duration
 from claude_conductor.v1 import message_pb2, task_pb2
@@ -22,13 +22,12 @@ from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 QUESTION: Final = "conductor.question"
 """Type of a message that asks a human."""
 OPERATOR: Final = "operator"
-BOUNCED: Final = "conductor.bounced"
-"""Type of the control plane's notice that a message could not be delivered."""
 PROGRESS_BYTES: Final = 1024
 SHELL: Final = "/bin/sh"
 PATIENCE: Final = 30.0
 """Seconds for which a call with an idempotency key is repeated while the control plane is being restarted."""
 _PAUSE: Final = 0.5
+_LEAST_WAIT: Final = 0.1
 
 _T = TypeVar("_T")
 
@@ -95,35 +94,42 @@ async def send(desk: Desk, letter: Letter) -> Plain:
         data_content_type=letter.content_type,
         data=letter.data,
     )
-    await _patiently(
+    sent = await _patiently(
         desk.clock,
-        lambda: desk.agent.send(letter.recipient, envelope, ephemeral=letter.ephemeral, time_to_live=letter.time_to_live),
+        lambda: desk.agent.publish(letter.recipient, envelope, ephemeral=letter.ephemeral, time_to_live=letter.time_to_live),
     )
-    return {"message_id": message_id, "to": letter.recipient}
+    return {"message_id": message_id, "to": letter.recipient, "recipients": sent.recipients}
 
 
 async def ask(desk: Desk, recipient: str, question: str, timeout: float, heard: Heard = nobody_listens) -> ReceivedMessage:
-    """Ask somebody and return the answer; acknowledging it is the caller's.
+    """Ask somebody and return the answer, which is acknowledged; other messages stay where they are.
 
     Raises:
         DeadlineExceededError: There was none in time; it comes as an ordinary message if it comes later.
-        AgentNotFoundError: Who was asked has ended.
+        AgentNotFoundError: There is nobody to answer, or who was asked has ended.
         ConductorError: It could not be asked.
     """
-    sent = await send(desk, Letter(recipient, question.encode(), type=QUESTION))
-    answer = await desk.mail.answer(str(sent["message_id"]), timeout, heard)
-    if answer is None:
+    content_type = "text/plain; charset=utf-8"
+    envelope = message_pb2.Envelope(id=desk.mint("msg_"), type=QUESTION, data_content_type=content_type, data=question.encode())
+    began = desk.clock.monotonic()
+
+    async def once() -> ReceivedMessage:
+        left = max(_LEAST_WAIT, began + timeout - desk.clock.monotonic())
+        return await desk.agent.request(recipient, envelope, timeout=left)
+
+    asking = asyncio.create_task(_patiently(desk.clock, once), name="wait for an answer")
+    try:
+        while not (await asyncio.wait({asking}, timeout=SLICE))[0]:
+            await heard(desk.clock.monotonic() - began, timeout, "waiting for an answer")
+        return asking.result()
+    except DeadlineExceededError as cause:
         raise DeadlineExceededError(
             f"There was no answer within {format_duration(timeout)}.",
             next_step="go on as well as you can; should the answer still come, your inbox has it, as a reply to the question",
-            question=sent["message_id"],
-        )
-    if answer.envelope.type == BOUNCED:
-        await acknowledge(desk, [answer])
-        raise AgentNotFoundError(
-            "The question could not be delivered.", recipient=recipient, cause=answer.envelope.data.decode("utf-8", "replace")
-        )
-    return answer
+            question=envelope.id,
+        ) from cause
+    finally:
+        asking.cancel()
 
 
 async def acknowledge(desk: Desk, messages: list[ReceivedMessage]) -> None:

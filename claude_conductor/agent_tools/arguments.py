@@ -18,7 +18,8 @@ _EXITS: Final = (
 _ABOUT: Final = """Talk to Conductor, to other agents and to the operator from inside an agent's sandbox.
 
 A mailbox is named by an agent id (long-running agents), task/TASK_ID (whoever works on that task), parent (the task that
-submitted the present one) or operator (the human)."""
+submitted the present one) or operator (the human). A message can also go to topic/NAME (whoever subscribed to it) or broadcast
+(everybody)."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _inbox(verb("inbox", "show messages this agent has not been shown yet, oldest first"))
     _ack(verb("ack", "acknowledge messages by their positions: they are dealt with and never come again"))
     _ask(verb("ask", "ask the human operator and wait for the answer"))
+    _topics(verb("topics", "list the topics whose messages this agent gets, after changing them if asked to"))
     _submit(verb("submit", "submit a task as a child of the present one"))
     _task(verb("task", "show a task"))
     verb("peers", "list the agents, and the mailbox each can be written to")
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _send(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("recipient", type=_text, help="agent id, task/TASK_ID, parent or operator")
+    verb.add_argument("recipient", type=_text, help="agent id, task/TASK_ID, parent, operator, topic/NAME or broadcast")
     verb.add_argument("text", type=_raw, help="what to say; `-`: read it from standard input")
     verb.add_argument("--type", type=_text, default="status_update", help="what kind of message it is")
     verb.add_argument("--reply-to", type=_text, default="", metavar="ID", help="id of the message this answers")
@@ -84,6 +86,13 @@ def _ask(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", type=_raw, metavar="question", help="what to ask; `-`: read it from standard input")
     verb.add_argument("--to", type=_text, default="operator", help="whom: operator (a human), parent or a mailbox")
     verb.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m)")
+
+
+def _topics(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--subscribe", type=_text, action="append", default=[], metavar="TOPIC", help="get its messages from now on"
+    )
+    verb.add_argument("--unsubscribe", type=_text, action="append", default=[], metavar="TOPIC", help="get them no longer")
 
 
 def _submit(verb: argparse.ArgumentParser) -> None:

@@ -27,6 +27,7 @@ def message(received: message_service_pb2.ReceivedMessage) -> Plain:
         "attempt": received.attempt if received.attempt > 1 else 0,
         "content_type": "" if envelope.data_content_type.startswith("text/plain") else envelope.data_content_type,
         "mailbox": received.mailbox,
+        "addressed_to": received.addressed_to,
     }
     text = as_text(envelope.data)
     payload: Plain = {"text": text} if text is not None else {"data_base64": base64.b64encode(envelope.data).decode("ascii")}

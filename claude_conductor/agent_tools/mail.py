@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 
 from claude_conductor.client.agent import AgentClient
 from claude_conductor.clock import Clock
-from claude_conductor.errors import MailboxFullError
 from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 
 Heard: TypeAlias = Callable[[float, float, str], Awaitable[None]]
 """Told during a long wait: seconds waited, seconds at most, and what for."""
 
-MOST_HELD: Final = 1000
-"""Messages kept here while something else is waited for; the rest stays with the sidecar."""
 SLICE: Final = 10.0
 """Seconds of one call to the sidecar."""
 _AT_ONCE: Final = 100
@@ -44,8 +40,6 @@ class Mail:
         self._clock = clock
         self._slice = slice_seconds
         self._held: deque[ReceivedMessage] = deque()
-        self._awaited: set[str] = set()
-        """Questions somebody waits for the answer of: it is not for other readers."""
         self._fetching: asyncio.Task[None] | None = None
 
     @property
@@ -68,53 +62,18 @@ class Mail:
             ConductorError: The sidecar cannot be asked.
         """
         began = self._clock.monotonic()
-        while not (free := self._free()):
+        while not self._held:
             waited = self._clock.monotonic() - began
             await self._fetch(max(0.0, min(self._slice, wait - waited)))
             waited = self._clock.monotonic() - began
-            if not self._free():
+            if not self._held:
                 if waited >= wait:
                     return []
                 await heard(waited, wait, "waiting for a message")
-        taken = free[:1] + list(itertools.takewhile(fits, free[1:most]))
-        gone = {id(message) for message in taken}
-        self._held = deque(message for message in self._held if id(message) not in gone)
+        taken = [self._held.popleft()]
+        while self._held and len(taken) < most and fits(self._held[0]):
+            taken.append(self._held.popleft())
         return taken
-
-    def _free(self) -> list[ReceivedMessage]:
-        return [message for message in self._held if message.envelope.correlation_id not in self._awaited]
-
-    async def answer(self, message_id: str, wait: float, heard: Heard = nobody_listens) -> ReceivedMessage | None:
-        """Return the message that answers `message_id`; None after `wait` seconds without it. Others are held, in their order.
-
-        Raises:
-            MailboxFullError: So much else came that it has to be read first.
-            ConductorError: The sidecar cannot be asked.
-        """
-        self._awaited.add(message_id)
-        try:
-            return await self._answer(message_id, wait, heard)
-        finally:
-            self._awaited.discard(message_id)
-
-    async def _answer(self, message_id: str, wait: float, heard: Heard) -> ReceivedMessage | None:
-        began = self._clock.monotonic()
-        while True:
-            for index, message in enumerate(self._held):
-                if message.envelope.correlation_id == message_id:
-                    del self._held[index]
-                    return message
-            waited = self._clock.monotonic() - began
-            if waited >= wait:
-                return None
-            await heard(waited, wait, "waiting for an answer")
-            if len(self._held) >= MOST_HELD:
-                raise MailboxFullError(
-                    "So many other messages came meanwhile that they have to be read first.",
-                    next_step="read your inbox; the answer is among what comes after",
-                    messages=len(self._held),
-                )
-            await self._fetch(max(0.0, min(self._slice, wait - waited)))
 
     def put_back(self, messages: Iterable[ReceivedMessage]) -> None:
         """Hold messages again, before all others: their reader went away without having seen them."""

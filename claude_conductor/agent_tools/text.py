@@ -8,7 +8,7 @@ from typing import Final
 from claude_conductor.agent_tools.described import Plain
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\n\t"}
-_HEAD: Final = ("from", "type", "id", "reply_to", "subject", "attempt", "content_type")
+_HEAD: Final = ("from", "type", "id", "reply_to", "subject", "attempt", "content_type", "addressed_to")
 
 
 def message(said: Plain) -> str:

@@ -10,11 +10,10 @@ from typing import Final, TypeAlias
 
 from claude_conductor.agent_tools import actions, described, text
 from claude_conductor.agent_tools.actions import Desk, Letter, Order
-from claude_conductor.agent_tools.described import Plain
 from claude_conductor.agent_tools.mail import Mail
 from claude_conductor.client.agent import AgentClient
 from claude_conductor.clock import SystemClock, SystemMint
-from claude_conductor.errors import ConductorError, InvalidArgumentError
+from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 
 
@@ -27,8 +26,6 @@ class Shown:
     """The same as plain values, for --json."""
     taken: list[ReceivedMessage] = field(default_factory=list)
     """Messages to acknowledge once they are printed."""
-    failure: ConductorError | None = None
-    """Why it did not go well, where there is something to print all the same."""
 
 
 @asynccontextmanager
@@ -57,7 +54,9 @@ async def _send(desk: Desk, given: argparse.Namespace) -> Shown:
 
 async def _inbox(desk: Desk, given: argparse.Namespace) -> Shown:
     messages = await desk.mail.take(given.limit, given.wait, lambda _: True)
-    return Shown(_messages(messages) or "no messages", _plain(messages), taken=messages if given.ack else [])
+    return Shown(
+        _messages(messages) or "no messages", [described.message(each) for each in messages], taken=messages if given.ack else []
+    )
 
 
 async def _ack(desk: Desk, given: argparse.Namespace) -> Shown:
@@ -67,18 +66,17 @@ async def _ack(desk: Desk, given: argparse.Namespace) -> Shown:
 
 
 async def _ask(desk: Desk, given: argparse.Namespace) -> Shown:
-    failure: ConductorError | None = None
-    answers: list[ReceivedMessage] = []
-    try:
-        answers = [await actions.ask(desk, given.to, _utf8(given.text), given.timeout)]
-    except ConductorError as error:
-        failure = error
-    others = await desk.mail.take(desk.mail.held, 0, lambda _: True) if desk.mail.held else []
-    said = "\n".join(text.printable(answer.envelope.data.decode("utf-8", "replace")) for answer in answers)
-    meanwhile = f"messages that came meanwhile, not acknowledged:\n{_messages(others)}" if others else ""
-    value: Plain = {"answer": _plain(answers)[0] if answers else None, "others": _plain(others)}
-    printed = "\n".join(part for part in (said, meanwhile) if part)
-    return Shown(printed, value, taken=answers, failure=failure)
+    answer = await actions.ask(desk, given.to, _utf8(given.text), given.timeout)
+    return Shown(text.printable(answer.envelope.data.decode("utf-8", "replace")), described.message(answer))
+
+
+async def _topics(desk: Desk, given: argparse.Namespace) -> Shown:
+    for topic in given.subscribe:
+        await desk.agent.subscribe(topic)
+    for topic in given.unsubscribe:
+        await desk.agent.unsubscribe(topic)
+    found = await desk.agent.subscriptions()
+    return Shown("\n".join(found) or "no topics", found)
 
 
 async def _submit(desk: Desk, given: argparse.Namespace) -> Shown:
@@ -126,10 +124,6 @@ def _messages(messages: list[ReceivedMessage]) -> str:
     return "\n".join(text.message(described.message(each)) for each in messages)
 
 
-def _plain(messages: list[ReceivedMessage]) -> list[Plain]:
-    return [described.message(each) for each in messages]
-
-
 def _utf8(data: bytes) -> str:
     try:
         return data.decode("utf-8")
@@ -144,6 +138,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "inbox": _inbox,
     "ack": _ack,
     "ask": _ask,
+    "topics": _topics,
     "submit": _submit,
     "task": _task,
     "peers": _peers,

@@ -74,7 +74,7 @@ def test_a_shell_script_reads_answers_and_hands_out_work(installation: Installat
 def test_the_operator_answers_a_question_and_other_messages_are_not_lost(installation: Installation):
     installation.start(num_agents=1)
     with installation.client() as client:
-        task = client.tasks.submit(shell("conductor-agent ask 'left or right?' --timeout 40s; conductor-agent inbox"))
+        task = client.tasks.submit(shell("conductor-agent ask 'left or right?' --timeout 40s; conductor-agent inbox --wait 20s"))
         eventually(lambda: mail(client, "conductor.question"), 40, "the question")
         [question] = mail(client, "conductor.question")
         client.messages.send(f"task/{task.task_id}", b"by the way")

@@ -37,6 +37,7 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
     acknowledged: list[int] = field(default_factory=list)
     submitted: list[local_service_pb2.SubmitSubtaskRequest] = field(default_factory=list)
     progress: list[str] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
     fetches: int = 0
     refuse: list[errors.ConductorError] = field(default_factory=list)
     """What the next sends are refused with, one after the other."""
@@ -86,7 +87,24 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
         answer = self.answers.get(request.envelope.data.decode("utf-8", "replace"))
         if answer is not None:
             await self.deliver(answer, correlation_id=request.envelope.id)
-        return local_service_pb2.SendResponse(message_id=request.envelope.id)
+        return local_service_pb2.SendResponse(message_id=request.envelope.id, recipient_count=1)
+
+    async def Request(self, request, context):
+        await self.Send(request, context)
+
+        def answers() -> list[message_service_pb2.ReceivedMessage]:
+            return [each for each in self.waiting if each.envelope.correlation_id == request.envelope.id]
+
+        async with self.news:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(request.timeout.ToMilliseconds() / 1000):
+                    await self.news.wait_for(answers)
+            found = answers()
+            if found:
+                self.waiting.remove(found[0])
+        if not found:
+            await status.abort(context, errors.DeadlineExceededError(message_id=request.envelope.id))
+        return local_service_pb2.RequestResponse(reply=found[0])
 
     async def Fetch(self, request, context):
         self.fetches += 1
@@ -131,6 +149,17 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
         state = task_pb2.TASK_STATE_SUCCEEDED if self.ended.is_set() else task_pb2.TASK_STATE_RUNNING
         result = task_pb2.TaskResult(summary="it is done") if self.ended.is_set() else None
         return local_service_pb2.GetSubtaskResponse(task=task_pb2.Task(task_id="task_child", state=state, result=result))
+
+    async def Subscribe(self, request, context):
+        self.topics.add(request.topic)
+        return local_service_pb2.SubscribeResponse()
+
+    async def Unsubscribe(self, request, context):
+        self.topics.discard(request.topic)
+        return local_service_pb2.UnsubscribeResponse()
+
+    async def ListSubscriptions(self, request, context):
+        return local_service_pb2.ListSubscriptionsResponse(topics=sorted(self.topics))
 
     async def ReportProgress(self, request, context):
         self.progress.append(request.text)

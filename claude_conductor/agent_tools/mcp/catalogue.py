@@ -48,7 +48,11 @@ TOOLS: Final[list[dict[str, Any]]] = [
         "when this returns, and the recipient reads it when it looks into its inbox; no answer comes back from this call, "
         "so use read_inbox with wait_seconds if you expect one. Returns the message's id.",
         {
-            "to": _text(f"Who gets it: {_MAILBOX} To answer a message use its `from`.", 256, needed=True),
+            "to": _text(
+                f"Who gets it: {_MAILBOX} To answer a message use its `from`. `topic/NAME` reaches whoever subscribed to it.",
+                256,
+                needed=True,
+            ),
             "text": _text("What to say.", 1_000_000, needed=True),
             "reply_to": {**_text("If this answers a message: that message's `id` (msg_...).", 64), "default": ""},
             "subject": {**_text("What it is about, in a few words.", 200), "default": ""},

@@ -126,7 +126,7 @@ async def _report_progress(bench: Bench, given: Arguments, heard: Heard) -> Outc
 
 async def _ask_human(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
     answer = await actions.ask(bench.desk, given["to"], given["question"], float(given["timeout_seconds"]), heard)
-    return Outcome({"answer": await _shown(bench, answer)}, [answer], acknowledge=True)
+    return Outcome({"answer": await _shown(bench, answer)}, [answer])
 
 
 class _Room:

@@ -89,43 +89,39 @@ async def test_what_is_no_text_is_shown_in_base64(run: Run, door: Door):
     assert "text" not in said
 
 
-async def test_a_question_is_answered_and_what_came_meanwhile_is_shown_and_not_acknowledged(run: Run, door: Door):
+async def test_a_question_is_answered_and_what_came_meanwhile_stays_in_the_inbox(run: Run, door: Door):
     await door.deliver("by the way")
     door.answers = {"left or right?": b"left"}
 
     done = await run("ask", "left or right?")
 
-    assert door.sent[0].recipient == "operator"
-    assert door.sent[0].envelope.type == "conductor.question"
-    assert done.out.splitlines()[0] == "left"
-    assert "  by the way" in done.out.splitlines()
-    assert door.acknowledged == [2]
+    assert (door.sent[0].recipient, door.sent[0].envelope.type) == ("operator", "conductor.question")
+    assert (done.out, door.acknowledged) == ("left\n", [2])
+    assert "  by the way" in (await run("inbox")).out.splitlines()
 
 
-async def test_a_question_nobody_answers_ends_with_its_own_exit_code_and_loses_no_message(run: Run, door: Door):
-    await door.deliver("by the way")
-
+async def test_a_question_nobody_answers_ends_with_its_own_exit_code(run: Run, door: Door):
     done = await run("ask", "anybody there?", "--timeout", "0.2", "--json")
 
-    assert done.code == 6
+    assert (done.code, done.out) == (6, "")
     told = json.loads(done.err)["error"]
     assert (told["reason"], told["details"]["question"]) == ("DEADLINE_EXCEEDED", door.sent[0].envelope.id)
-    assert [said["text"] for said in json.loads(done.out)["others"]] == ["by the way"]
-    assert door.acknowledged == []
+    assert "your inbox has it" in told["next_step"]
 
 
-async def test_a_question_that_bounces_is_told(run: Run, door: Door):
-    async def bounce() -> None:
-        await door.until(lambda: door.sent)
-        await door.deliver("its task ended", sender="conductor", correlation_id=door.sent[0].envelope.id)
-        door.waiting[-1].envelope.type = "conductor.bounced"
+async def test_a_question_nobody_can_answer_is_told(run: Run, door: Door):
+    door.refuse = [errors.AgentNotFoundError("The message came back: its task ended.")]
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(bounce())
-        done = await run("ask", "anybody there?", "--to", "task/x")
+    done = await run("ask", "anybody there?", "--to", "task/x")
 
     assert done.code == 3
     assert "its task ended" in done.err
+
+
+async def test_topics_are_subscribed_to_and_a_message_to_one_says_how_many_get_it(run: Run, door: Door):
+    assert (await run("topics", "--subscribe", "builds", "--subscribe", "news")).out == "builds\nnews\n"
+    assert (await run("topics", "--unsubscribe", "news", "--json")).out == '["builds"]\n'
+    assert json.loads((await run("send", "topic/builds", "green", "--json")).out)["recipients"] == 1
 
 
 async def test_a_subtask_begins_with_the_files_and_the_kind_of_the_present_task(run: Run, door: Door):

@@ -174,7 +174,7 @@ async def test_a_human_is_asked_while_the_inbox_is_read_and_each_gets_its_own(co
         await door.until(lambda: door.sent)
         reading = group.create_task(client.call_tool("read_inbox", {"wait_seconds": 30}))
         await door.deliver("left", correlation_id=door.sent[0].envelope.id)
-        await door.deliver("by the way")
+        await door.deliver("by the way", subject="other")
 
         assert answer(await asking)["answer"]["text"] == "left"
         assert [said["text"] for said in answer(await reading)["messages"]] == ["by the way"]
