@@ -11,6 +11,7 @@ from claude_conductor.client.call import DEADLINE, Caller
 from claude_conductor.client.messages import Sent
 from claude_conductor.client.tasks import duration
 from claude_conductor.errors import DeadlineExceededError
+from claude_conductor.rpc.channel import WITHOUT_PINGS, open_channel
 from claude_conductor.settings.secret import Secret
 from claude_conductor.v1 import (
     agent_pb2,
@@ -40,7 +41,7 @@ class AgentClient:
         address = socket or variables.get("CONDUCTOR_SOCKET") or SOCKET
         if not address.startswith("unix:"):
             address = f"unix:{address}"
-        self._caller = Caller(address, Secret(""))
+        self._caller = Caller(address, Secret(""), open_channel(address, WITHOUT_PINGS))
         self._stub = local_service_pb2_grpc.LocalServiceStub(self._caller.channel)
 
     @classmethod

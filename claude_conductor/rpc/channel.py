@@ -41,6 +41,12 @@ _SERVICE_CONFIG: Final = json.dumps(
 )
 
 
+NEVER_MS: Final = (1 << 31) - 1
+"""gRPC's word for no pings."""
+WITHOUT_PINGS: Final = (("grpc.keepalive_time_ms", NEVER_MS),)
+"""For the agent's own socket: an agent whose sandbox holds its processor back for a second would lose its calls to a ping."""
+
+
 def options(max_message_bytes: int = 4 << 20) -> list[tuple[str, int | str]]:
     """Return the options of every client channel.
 

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
-
+from agent_sidecar.local.server import SOCKET_NAME, LocalServer
 from claude_conductor import errors
-from claude_conductor.rpc import server as rpc_server
 from claude_conductor.rpc import status
 from claude_conductor.v1 import (
     agent_pb2,
@@ -33,6 +32,8 @@ MAILBOX = f"task/{TASK}"
 class Door(local_service_pb2_grpc.LocalServiceServicer):
     """What a sidecar does for one agent."""
 
+    socket: str = ""
+    """Where it is served."""
     sent: list[local_service_pb2.SendRequest] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     submitted: list[local_service_pb2.SubmitSubtaskRequest] = field(default_factory=list)
@@ -167,13 +168,11 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
 
 
 @asynccontextmanager
-async def serving(path: Path, door: Door) -> AsyncIterator[None]:
-    """Serve the door on a Unix socket for the length of the block."""
-    server = grpc.aio.server(options=rpc_server.options(16 << 20))
-    local_service_pb2_grpc.add_LocalServiceServicer_to_server(door, server)
-    server.add_insecure_port(f"unix:{path}")
+async def serving(folder: Path, door: Door) -> AsyncIterator[str]:
+    """Serve the door in a folder the way a sidecar does, for the length of the block; yield the path of its socket."""
+    server = LocalServer(folder, door, os.geteuid())  # type: ignore[arg-type]
     await server.start()
     try:
-        yield
+        yield str(folder / SOCKET_NAME)
     finally:
-        await server.stop(None)
+        await server.stop(0)

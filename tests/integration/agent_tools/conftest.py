@@ -30,8 +30,7 @@ async def door() -> AsyncIterator[Door]:
     """The door; its socket is in `environment`."""
     made = Door()
     with tempfile.TemporaryDirectory(prefix="cd-") as folder:
-        made.socket = f"{folder}/agent.sock"  # type: ignore[attr-defined]
-        async with serving(Path(folder) / "agent.sock", made):
+        async with serving(Path(folder), made) as made.socket:
             yield made
 
 
@@ -41,7 +40,7 @@ def environment(door: Door, tmp_path: Path) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "PYTHONWARNINGS": "error",
-        "CONDUCTOR_SOCKET": door.socket,  # type: ignore[attr-defined]
+        "CONDUCTOR_SOCKET": door.socket,
         "TMPDIR": str(tmp_path),
     }
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 
 import pytest
 
 from claude_conductor import errors
 from tests.fakes.local_service import Door
 
-from .conftest import Run
+from .conftest import COMMAND, Run
 
 
 async def test_a_message_is_sent_and_its_id_printed(run: Run, door: Door):
@@ -67,6 +69,20 @@ async def test_the_inbox_waits_for_the_first_message(run: Run, door: Door):
         await door.deliver("at last")
 
     assert [said["text"] for said in json.loads(reading.result().out)] == ["at last"]
+
+
+async def test_an_agent_that_gets_no_processor_for_a_while_keeps_its_call(environment: dict[str, str], door: Door):
+    words = (sys.executable, *COMMAND, "inbox", "--wait", "30s")
+    process = await asyncio.create_subprocess_exec(*words, env=environment, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(40):
+        await door.until(lambda: door.fetches, 30)
+        process.send_signal(signal.SIGSTOP)  # as a cgroup's processor limit does to it, only for longer
+        await asyncio.sleep(2.5)
+        process.send_signal(signal.SIGCONT)
+        await door.deliver("are you there?")
+        out, _ = await process.communicate()
+
+    assert "  are you there?" in out.decode().splitlines()
 
 
 async def test_what_another_wrote_cannot_pass_as_a_line_of_ours_or_steer_a_terminal(run: Run, door: Door):
@@ -203,7 +219,7 @@ async def test_outside_of_a_sandbox_it_says_so_at_once(run: Run, tmp_path):
 
 async def test_a_reader_that_has_enough_ends_it_quietly(run: Run, door: Door, environment: dict[str, str]):
     await door.deliver("x" * 500_000)
-    line = f"{__import__('sys').executable} -m claude_conductor.agent_tools inbox | head -c 10"
+    line = f"{sys.executable} -m claude_conductor.agent_tools inbox | head -c 10"
     process = await asyncio.create_subprocess_shell(line, env=environment, stderr=asyncio.subprocess.PIPE, stdout=-1)
     async with asyncio.timeout(40):
         _, err = await process.communicate()

@@ -58,7 +58,7 @@ class Peer:
 async def talking(door: Door, slice_seconds: float = SLICE) -> AsyncIterator[Peer]:
     peer = Peer()
     clock = SystemClock()
-    async with AgentClient(door.socket) as agent, asyncio.timeout(40):  # type: ignore[attr-defined]
+    async with AgentClient(door.socket) as agent, asyncio.timeout(40):
         desk = Desk(agent, Mail(agent, clock, slice_seconds), clock, SystemMint(clock))
         server = McpServer(Server("conductor", "", "1", ""), Bench(desk, "/nonexistent"), peer.write)
         async with asyncio.TaskGroup() as group:
