@@ -16,7 +16,6 @@ Heard: TypeAlias = Callable[[float, float, str], Awaitable[None]]
 
 SLICE: Final = 10.0
 """Seconds of one call to the sidecar."""
-_AT_ONCE: Final = 100
 
 
 async def nobody_listens(waited: float, longest: float, what: str) -> None:
@@ -53,7 +52,7 @@ class Mail:
         """Return messages in order; empty after `wait` seconds without any.
 
         Args:
-            most: At most this many.
+            most: At most this many, up to 1000. No more are fetched, so that none is left here when the process ends.
             wait: Seconds to wait for the first; 0: not at all.
             fits: Asked for each further message; the first that does not fit and all behind it stay here.
             heard: Told how long it has waited.
@@ -64,7 +63,7 @@ class Mail:
         began = self._clock.monotonic()
         while not self._held:
             waited = self._clock.monotonic() - began
-            await self._fetch(max(0.0, min(self._slice, wait - waited)))
+            await self._fetch(most, max(0.0, min(self._slice, wait - waited)))
             waited = self._clock.monotonic() - began
             if not self._held:
                 if waited >= wait:
@@ -79,15 +78,15 @@ class Mail:
         """Hold messages again, before all others: their reader went away without having seen them."""
         self._held.extendleft(reversed(list(messages)))
 
-    async def _fetch(self, wait: float) -> None:
+    async def _fetch(self, most: int, wait: float) -> None:
         """Have one fetch under way and wait for it; the others wait for the same one."""
         if self._fetching is None or self._fetching.done():
-            self._fetching = asyncio.create_task(self._fetch_once(wait), name="fetch messages")
+            self._fetching = asyncio.create_task(self._fetch_once(most, wait), name="fetch messages")
             self._fetching.add_done_callback(_looked_at)
         await asyncio.shield(self._fetching)
 
-    async def _fetch_once(self, wait: float) -> None:
-        self._held.extend(await self._agent.fetch(limit=_AT_ONCE, wait=wait))
+    async def _fetch_once(self, most: int, wait: float) -> None:
+        self._held.extend(await self._agent.fetch(limit=most, wait=wait))
 
 
 def _looked_at(done: asyncio.Task[None]) -> None:

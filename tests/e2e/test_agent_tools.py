@@ -7,7 +7,8 @@ import json
 import pytest
 
 from claude_conductor.client.sync import Conductor
-from claude_conductor.v1 import message_pb2, task_pb2
+from claude_conductor.v1 import agent_pb2, message_pb2, task_pb2
+from claude_conductor.v1.agent_pb2 import IsolationSpec
 from claude_conductor.v1.task_pb2 import TaskSpec
 from tests.e2e.conftest import Installation, eventually
 
@@ -108,3 +109,20 @@ def test_errors_are_one_line_and_an_exit_code_of_their_kind(installation: Instal
     assert [code for code, _, _ in said] == ["3", "3", "2", "3", "6", "3", "3", "5", "2"], said
     assert {lines for _, lines, _ in said} == {"1"}, said
     assert all("Next: " in text and "Traceback" not in text for _, _, text in said), said
+
+
+def test_a_long_running_agent_and_one_at_the_minimal_level_find_it_too(installation: Installation):
+    hello = 'conductor-agent send operator "$(conductor-agent self --json)" --type hello; exec sleep 1000'
+    resident = {"id": "resident", "driver": "grpc_agent", "command": ["/bin/sh", "-c", hello]}
+    installation.start(num_agents=1, agents=[resident])
+    with installation.client() as client:
+        minimal = IsolationSpec(level=agent_pb2.ISOLATION_LEVEL_MINIMAL)
+        task = client.tasks.submit(shell("conductor-agent self --json", isolation=minimal))
+        task = client.tasks.wait(task.task_id, timeout=60)
+        eventually(lambda: mail(client, "hello"), 40, "the long-running agent's message")
+        [said] = mail(client, "hello")
+
+    assert task.state == task_pb2.TASK_STATE_SUCCEEDED, (task.reason, task.result.summary)
+    assert json.loads(task.result.summary.splitlines()[0])["isolation"] == "minimal"
+    assert said.sender == "agent/resident"
+    assert json.loads(said.envelope.data)["mailbox"] == "resident"

@@ -21,9 +21,11 @@ from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 
 LONGEST_TEXT: Final = 16_000
 """Characters of one message that a model is shown; the whole of a longer one is in a file."""
-LONGEST_ANSWER: Final = 48_000
+LONGEST_ANSWER: Final = 45_000
 """Characters of messages in one answer: clients refuse answers that are much longer, and their messages would be lost."""
 _SHOWN_OF_LONG: Final = 2_000
+_ABOUT_EACH: Final = 300
+"""Characters about a message: who, when, what kind."""
 
 Arguments: TypeAlias = dict[str, Any]
 
@@ -133,11 +135,11 @@ class _Room:
     """How many more characters of messages an answer can take."""
 
     def __init__(self, characters: int) -> None:
-        self._left = characters - LONGEST_TEXT
+        self._left = characters - LONGEST_TEXT - _ABOUT_EACH
 
     def takes(self, message: ReceivedMessage) -> bool:
         """Tell whether one more message may be shown, and count it."""
-        self._left -= min(len(message.envelope.data), LONGEST_TEXT)
+        self._left -= min(len(message.envelope.data), LONGEST_TEXT) + _ABOUT_EACH
         return self._left >= 0
 
 

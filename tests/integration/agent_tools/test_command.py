@@ -62,6 +62,15 @@ async def test_without_ack_nothing_is_acknowledged_until_it_is_named(run: Run, d
     assert door.acknowledged == [1]
 
 
+async def test_a_limit_leaves_the_rest_for_the_next_call(run: Run, door: Door):
+    for number in range(3):
+        await door.deliver(f"message {number}")
+
+    shown = [json.loads((await run("inbox", "--limit", "2", "--json")).out) for _ in range(2)]
+
+    assert [[said["text"] for said in each] for each in shown] == [["message 0", "message 1"], ["message 2"]]
+
+
 async def test_the_inbox_waits_for_the_first_message(run: Run, door: Door):
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(run("inbox", "--wait", "30s", "--json"))
