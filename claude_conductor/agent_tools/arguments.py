@@ -85,7 +85,7 @@ def _ack(verb: argparse.ArgumentParser) -> None:
 def _ask(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", type=_raw, metavar="question", help="what to ask; `-`: read it from standard input")
     verb.add_argument("--to", type=_text, default="operator", help="whom: operator (a human), parent or a mailbox")
-    verb.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m)")
+    verb.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m; 1h at most)")
 
 
 def _topics(verb: argparse.ArgumentParser) -> None:

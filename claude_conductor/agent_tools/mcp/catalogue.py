@@ -65,7 +65,7 @@ TOOLS: Final[list[dict[str, Any]]] = [
         "Read your inbox",
         "Return the messages you have not seen yet, oldest first; each is returned once. They are acknowledged, which "
         "tells the sender that you have them, unless you set acknowledge to false. An empty list means that there are none "
-        "(yet): with wait_seconds this waits for the first one. If `more` is above 0 call again for the rest. A message "
+        "(yet): with wait_seconds this waits for the first one. If `more` is true call again for the rest. A message "
         "that is too long is cut off, and `file` names a file with all of it.",
         {
             "wait_seconds": _seconds("How long to wait for a message if there is none. 0: do not wait.", LONGEST_WAIT),

@@ -90,7 +90,7 @@ async def _read_inbox(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
     except BaseException:
         desk.mail.put_back(messages)
         raise
-    value: Plain = {"messages": shown, "more": desk.mail.held}
+    value: Plain = {"messages": shown, "more": bool(desk.mail.held) or len(messages) == given["max_messages"]}
     if messages and not given["acknowledge"]:
         value["note"] = "not acknowledged yet: call read_inbox with acknowledge_positions once you have dealt with them"
     return Outcome(value, messages, acknowledge=given["acknowledge"])
