@@ -46,7 +46,7 @@ def publications(draw: st.DrawFn) -> IncomingFrame:
     return replace(draw(frames()), mailbox="default/topic/x", recipients=recipients)
 
 
-async def copy_next(store: MailboxStore, most: int, now_ms: int) -> object:
+async def copy_next(store: LetterStore, most: int, now_ms: int) -> object:
     """Make copies of the oldest publication that has some left."""
     unfinished = await store.unfinished()
     return [unfinished[0], await store.copy(unfinished[0].number, most, now_ms)] if unfinished else []
