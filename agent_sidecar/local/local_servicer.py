@@ -229,7 +229,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
 
     async def _fetch(self, request: pb.FetchRequest) -> pb.FetchResponse:
         most = _bounded("max_messages", request.max_messages or 100, _MOST_MESSAGES)
-        return pb.FetchResponse(messages=await self._to.letters.fetch(most, _seconds(request, 0.0)))
+        request_id = _short("request_id", request.request_id)
+        return pb.FetchResponse(messages=await self._to.letters.fetch(most, _seconds(request, 0.0), request_id))
 
     async def _acknowledge(self, request: pb.AcknowledgeRequest) -> pb.AcknowledgeResponse:
         _bounded("positions", len(request.positions), _MOST_MESSAGES, least=0)

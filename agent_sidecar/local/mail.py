@@ -23,8 +23,11 @@ class Post(Protocol):
 class Letters(Protocol):
     """Where messages for the agent come from."""
 
-    async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
-        """Return messages this agent process has not fetched, in order, waiting `wait` seconds for the first."""
+    async def fetch(self, most: int, wait: float, request_id: str) -> list[message_service_pb2.ReceivedMessage]:
+        """Return messages this agent process has not fetched, in order, waiting `wait` seconds for the first.
+
+        What was answered to the same id before, and is not acknowledged, comes again. Empty: the request has none.
+        """
 
     def expecting(self, message_id: str) -> AbstractContextManager[None]:
         """Keep answers to a message for `reply` as long as this lasts."""

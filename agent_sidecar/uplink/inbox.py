@@ -3,7 +3,8 @@
 A position of a mailbox is taken once: what is delivered again is dropped, and, if it was acknowledged before, its acknowledgement
 is repeated. What one agent process saw without acknowledging is offered to the next with a higher `attempt`, five times at most
 unless set otherwise. Until it is acknowledged or given up, what the same sender wrote after it waits: so a message that ends its
-reader takes nothing with it.
+reader takes nothing with it. An answer that did not arrive comes again for the same request, so that a frozen process or a cut
+connection takes nothing away.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ CONDUCTOR: Final = "conductor"
 """Sender of the control plane's own notices."""
 _NEVER: Final = (1 << 63) - 1
 _REPEAT_SECONDS: Final = 0.5
+ANSWERS_KEPT: Final = 8
+"""Answers to requests with an id that can be repeated, of one agent process."""
 FETCH_BYTES: Final = 2 << 20
 """Most bytes of one answer to the agent, which a gRPC client takes without options (4 MiB); a single message may be larger."""
 
@@ -76,6 +79,12 @@ class Inbox:
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
         self._attempts = ATTEMPTS
+        self._answering = asyncio.Lock()
+        """One answer is made whole, or not at all, before the next begins: they come in the order of their messages."""
+        self._answered: dict[str, list[tuple[str, Item]]] = {}
+        """What was answered to requests with an id, the last ones."""
+        self._process = 0
+        """Which process of the agent this is."""
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left; mailboxes of its tasks are forgotten, as those attempts are over."""
@@ -162,19 +171,45 @@ class Inbox:
                 self._put(mailbox, item)
         self._arrived.set()
 
-    async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
-        """Return messages this agent process has not fetched, in order; empty after `wait` seconds without any."""
-        chosen = self._unseen(most)
-        if not chosen and wait > 0:
+    async def fetch(self, most: int, wait: float, request_id: str = "") -> list[message_service_pb2.ReceivedMessage]:
+        """Return messages this agent process has not fetched, in order; empty after `wait` seconds without any.
+
+        Args:
+            most: At most this many.
+            wait: Seconds to wait for the first.
+            request_id: Of a call; what was answered to this id and is not acknowledged comes again. Empty for none.
+        """
+        process = self._process
+        if not self._answer_to(request_id, most) and wait > 0:
             try:
                 async with asyncio.timeout(wait):
-                    while not self._unseen(1):
+                    while process == self._process and not self._answer_to(request_id, 1):
                         self._arrived.clear()
                         await self._arrived.wait()
             except TimeoutError:
                 return []
-            chosen = self._unseen(most)
-        return await self._show(chosen) if chosen else []
+        async with self._answering:
+            if process != self._process:
+                return []  # nobody is there to read it
+            chosen = self._answer_to(request_id, most)
+            shown = await self._show(chosen)
+        if chosen and request_id:
+            self._remember(request_id, chosen)
+        return shown
+
+    def _answer_to(self, request_id: str, most: int) -> list[tuple[str, Item]]:
+        """Return what the request was answered before, else what is new."""
+        answered = self._answered.get(request_id, ())
+        return [pair for pair in answered if self._is_here(*pair)] or self._unseen(most)
+
+    def _is_here(self, mailbox: str, item: Item) -> bool:
+        return not item.position or self._boxes.get(mailbox, {}).get(item.position) is item
+
+    def _remember(self, request_id: str, answered: list[tuple[str, Item]]) -> None:
+        self._answered.pop(request_id, None)
+        self._answered[request_id] = answered
+        while len(self._answered) > ANSWERS_KEPT:
+            del self._answered[next(iter(self._answered))]
 
     @contextmanager
     def expecting(self, message_id: str) -> Iterator[None]:
@@ -213,16 +248,17 @@ class Inbox:
         return list(islice(answers, 1))
 
     async def _show(self, chosen: Sequence[tuple[str, Item]]) -> list[message_service_pb2.ReceivedMessage]:
-        for _, item in chosen:
+        new = [pair for pair in chosen if not pair[1].seen]
+        for _, item in new:
             item.seen = True
-        places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
-        attempts = [item.attempt for _, item in chosen if item.position]
+        places = [(mailbox, item.position) for mailbox, item in new if item.position]
+        attempts = [item.attempt for _, item in new if item.position]
         try:
             if places:
                 told = receipts(places, message_pb2.MESSAGE_STATE_SEEN, attempts=attempts)
                 await self._outbox.append(told, inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
-            for _, item in chosen:
+            for _, item in new:
                 item.seen = False
             raise
         self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
@@ -278,8 +314,12 @@ class Inbox:
             mailbox: Of the agent.
             last_error: How the earlier process ended, for the records of what is given up.
         """
-        for each in (mailbox, *sorted(self._open)):
-            await self._offer_again(each, last_error)
+        self._process += 1
+        self._answered.clear()
+        self._arrived.set()  # who still waits for the process before waits for nothing
+        async with self._answering:
+            for each in (mailbox, *sorted(self._open)):
+                await self._offer_again(each, last_error)
         self._grant()
 
     async def _offer_again(self, mailbox: str, last_error: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
+from uuid import uuid4
 
 from claude_conductor.client.call import DEADLINE, Caller
 from claude_conductor.client.messages import Sent
@@ -43,6 +44,8 @@ class AgentClient:
             address = f"unix:{address}"
         self._caller = Caller(address, Secret(""), open_channel(address, WITHOUT_PINGS))
         self._stub = local_service_pb2_grpc.LocalServiceStub(self._caller.channel)
+        self._unanswered: list[str] = []
+        """Ids of fetches that failed: their answers may have been lost on the way, and are asked for again."""
 
     @classmethod
     def connect(cls, socket: str | None = None, *, environment: Mapping[str, str] | None = None) -> Self:
@@ -171,12 +174,20 @@ class AgentClient:
     async def fetch(self, *, limit: int = 100, wait: float = 0.0) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this process has not fetched yet, in order; none twice.
 
+        After a call that failed or was cancelled, the next one brings what its answer held.
+
         Args:
-            limit: At most this many.
+            limit: At most this many; more if an answer that was lost held more.
             wait: Seconds to wait for the first, at most 60.
         """
-        request = local_service_pb2.FetchRequest(max_messages=limit, wait=duration(wait) if wait else None)
-        return list((await self._caller.unary(self._stub.Fetch, request, timeout=wait + DEADLINE)).messages)
+        request_id = self._unanswered.pop(0) if self._unanswered else uuid4().hex
+        request = local_service_pb2.FetchRequest(max_messages=limit, wait=duration(wait) if wait else None, request_id=request_id)
+        try:
+            answer = await self._caller.unary(self._stub.Fetch, request, timeout=wait + DEADLINE)
+        except BaseException:
+            self._unanswered.append(request_id)
+            raise
+        return list(answer.messages)
 
     async def acknowledge(self, positions: Sequence[int], *, mailbox: str = "") -> None:
         """Acknowledge messages by their positions. Repeating it is harmless.

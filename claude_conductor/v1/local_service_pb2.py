@@ -29,7 +29,7 @@ from claude_conductor.v1 import task_pb2 as claude__conductor_dot_v1_dot_task__p
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'claude_conductor/v1/local_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/agent.proto\x1a!claude_conductor/v1/message.proto\x1a)claude_conductor/v1/message_service.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x10\n\x0eGetSelfRequest\"\xa9\x01\n\x0fGetSelfResponse\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x0f\n\x07mailbox\x18\x04 \x01(\t\x12\x37\n\tisolation\x18\x05 \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\x12\x16\n\x0eparent_task_id\x18\x06 \x01(\t\"\xb1\x01\n\x0bSendRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12/\n\x0ctime_to_live\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x0cSendResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0frecipient_count\x18\x02 \x01(\r\"\xaf\x01\n\x0eRequestRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x0fRequestResponse\x12\x33\n\x05reply\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"!\n\x10SubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\"\x13\n\x11SubscribeResponse\"#\n\x12UnsubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\"\x15\n\x13UnsubscribeResponse\"\x1a\n\x18ListSubscriptionsRequest\"+\n\x19ListSubscriptionsResponse\x12\x0e\n\x06topics\x18\x01 \x03(\t\"M\n\x0c\x46\x65tchRequest\x12\x14\n\x0cmax_messages\x18\x01 \x01(\x05\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\rFetchResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"8\n\x12\x41\x63knowledgeRequest\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\x11\n\tpositions\x18\x02 \x03(\x04\"\x15\n\x13\x41\x63knowledgeResponse\"\x12\n\x10ListPeersRequest\"?\n\x11ListPeersResponse\x12*\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Agent\"W\n\x14SubmitSubtaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"@\n\x15SubmitSubtaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"M\n\x11GetSubtaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x12GetSubtaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"%\n\x15ReportProgressRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x18\n\x16ReportProgressResponse\":\n\x0fNextTaskRequest\x12\'\n\x04wait\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"x\n\x10NextTaskResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\x12\x11\n\tworkspace\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"j\n\x13\x43ompleteTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x31\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .claude_conductor.v1.TaskFailure\"\x16\n\x14\x43ompleteTaskResponse2\xb7\n\n\x0cLocalService\x12T\n\x07GetSelf\x12#.claude_conductor.v1.GetSelfRequest\x1a$.claude_conductor.v1.GetSelfResponse\x12K\n\x04Send\x12 .claude_conductor.v1.SendRequest\x1a!.claude_conductor.v1.SendResponse\x12T\n\x07Request\x12#.claude_conductor.v1.RequestRequest\x1a$.claude_conductor.v1.RequestResponse\x12Z\n\tSubscribe\x12%.claude_conductor.v1.SubscribeRequest\x1a&.claude_conductor.v1.SubscribeResponse\x12`\n\x0bUnsubscribe\x12\'.claude_conductor.v1.UnsubscribeRequest\x1a(.claude_conductor.v1.UnsubscribeResponse\x12r\n\x11ListSubscriptions\x12-.claude_conductor.v1.ListSubscriptionsRequest\x1a..claude_conductor.v1.ListSubscriptionsResponse\x12N\n\x05\x46\x65tch\x12!.claude_conductor.v1.FetchRequest\x1a\".claude_conductor.v1.FetchResponse\x12`\n\x0b\x41\x63knowledge\x12\'.claude_conductor.v1.AcknowledgeRequest\x1a(.claude_conductor.v1.AcknowledgeResponse\x12Z\n\tListPeers\x12%.claude_conductor.v1.ListPeersRequest\x1a&.claude_conductor.v1.ListPeersResponse\x12\x66\n\rSubmitSubtask\x12).claude_conductor.v1.SubmitSubtaskRequest\x1a*.claude_conductor.v1.SubmitSubtaskResponse\x12]\n\nGetSubtask\x12&.claude_conductor.v1.GetSubtaskRequest\x1a\'.claude_conductor.v1.GetSubtaskResponse\x12i\n\x0eReportProgress\x12*.claude_conductor.v1.ReportProgressRequest\x1a+.claude_conductor.v1.ReportProgressResponse\x12W\n\x08NextTask\x12$.claude_conductor.v1.NextTaskRequest\x1a%.claude_conductor.v1.NextTaskResponse\x12\x63\n\x0c\x43ompleteTask\x12(.claude_conductor.v1.CompleteTaskRequest\x1a).claude_conductor.v1.CompleteTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'claude_conductor/v1/local_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/agent.proto\x1a!claude_conductor/v1/message.proto\x1a)claude_conductor/v1/message_service.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"\x10\n\x0eGetSelfRequest\"\xa9\x01\n\x0fGetSelfResponse\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x0f\n\x07mailbox\x18\x04 \x01(\t\x12\x37\n\tisolation\x18\x05 \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\x12\x16\n\x0eparent_task_id\x18\x06 \x01(\t\"\xb1\x01\n\x0bSendRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12/\n\x0ctime_to_live\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x0cSendResponse\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0frecipient_count\x18\x02 \x01(\r\"\xaf\x01\n\x0eRequestRequest\x12\x11\n\trecipient\x18\x01 \x01(\t\x12/\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x0fRequestResponse\x12\x33\n\x05reply\x18\x01 \x01(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"!\n\x10SubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\"\x13\n\x11SubscribeResponse\"#\n\x12UnsubscribeRequest\x12\r\n\x05topic\x18\x01 \x01(\t\"\x15\n\x13UnsubscribeResponse\"\x1a\n\x18ListSubscriptionsRequest\"+\n\x19ListSubscriptionsResponse\x12\x0e\n\x06topics\x18\x01 \x03(\t\"a\n\x0c\x46\x65tchRequest\x12\x14\n\x0cmax_messages\x18\x01 \x01(\x05\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"G\n\rFetchResponse\x12\x36\n\x08messages\x18\x01 \x03(\x0b\x32$.claude_conductor.v1.ReceivedMessage\"8\n\x12\x41\x63knowledgeRequest\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\x11\n\tpositions\x18\x02 \x03(\x04\"\x15\n\x13\x41\x63knowledgeResponse\"\x12\n\x10ListPeersRequest\"?\n\x11ListPeersResponse\x12*\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Agent\"W\n\x14SubmitSubtaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"@\n\x15SubmitSubtaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"M\n\x11GetSubtaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x12GetSubtaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"%\n\x15ReportProgressRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x18\n\x16ReportProgressResponse\":\n\x0fNextTaskRequest\x12\'\n\x04wait\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"x\n\x10NextTaskResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\x12\x11\n\tworkspace\x18\x03 \x01(\t\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"j\n\x13\x43ompleteTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x31\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32 .claude_conductor.v1.TaskFailure\"\x16\n\x14\x43ompleteTaskResponse2\xb7\n\n\x0cLocalService\x12T\n\x07GetSelf\x12#.claude_conductor.v1.GetSelfRequest\x1a$.claude_conductor.v1.GetSelfResponse\x12K\n\x04Send\x12 .claude_conductor.v1.SendRequest\x1a!.claude_conductor.v1.SendResponse\x12T\n\x07Request\x12#.claude_conductor.v1.RequestRequest\x1a$.claude_conductor.v1.RequestResponse\x12Z\n\tSubscribe\x12%.claude_conductor.v1.SubscribeRequest\x1a&.claude_conductor.v1.SubscribeResponse\x12`\n\x0bUnsubscribe\x12\'.claude_conductor.v1.UnsubscribeRequest\x1a(.claude_conductor.v1.UnsubscribeResponse\x12r\n\x11ListSubscriptions\x12-.claude_conductor.v1.ListSubscriptionsRequest\x1a..claude_conductor.v1.ListSubscriptionsResponse\x12N\n\x05\x46\x65tch\x12!.claude_conductor.v1.FetchRequest\x1a\".claude_conductor.v1.FetchResponse\x12`\n\x0b\x41\x63knowledge\x12\'.claude_conductor.v1.AcknowledgeRequest\x1a(.claude_conductor.v1.AcknowledgeResponse\x12Z\n\tListPeers\x12%.claude_conductor.v1.ListPeersRequest\x1a&.claude_conductor.v1.ListPeersResponse\x12\x66\n\rSubmitSubtask\x12).claude_conductor.v1.SubmitSubtaskRequest\x1a*.claude_conductor.v1.SubmitSubtaskResponse\x12]\n\nGetSubtask\x12&.claude_conductor.v1.GetSubtaskRequest\x1a\'.claude_conductor.v1.GetSubtaskResponse\x12i\n\x0eReportProgress\x12*.claude_conductor.v1.ReportProgressRequest\x1a+.claude_conductor.v1.ReportProgressResponse\x12W\n\x08NextTask\x12$.claude_conductor.v1.NextTaskRequest\x1a%.claude_conductor.v1.NextTaskResponse\x12\x63\n\x0c\x43ompleteTask\x12(.claude_conductor.v1.CompleteTaskRequest\x1a).claude_conductor.v1.CompleteTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,37 +61,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=1064
   _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=1107
   _globals['_FETCHREQUEST']._serialized_start=1109
-  _globals['_FETCHREQUEST']._serialized_end=1186
-  _globals['_FETCHRESPONSE']._serialized_start=1188
-  _globals['_FETCHRESPONSE']._serialized_end=1259
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1261
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1317
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1319
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1340
-  _globals['_LISTPEERSREQUEST']._serialized_start=1342
-  _globals['_LISTPEERSREQUEST']._serialized_end=1360
-  _globals['_LISTPEERSRESPONSE']._serialized_start=1362
-  _globals['_LISTPEERSRESPONSE']._serialized_end=1425
-  _globals['_SUBMITSUBTASKREQUEST']._serialized_start=1427
-  _globals['_SUBMITSUBTASKREQUEST']._serialized_end=1514
-  _globals['_SUBMITSUBTASKRESPONSE']._serialized_start=1516
-  _globals['_SUBMITSUBTASKRESPONSE']._serialized_end=1580
-  _globals['_GETSUBTASKREQUEST']._serialized_start=1582
-  _globals['_GETSUBTASKREQUEST']._serialized_end=1659
-  _globals['_GETSUBTASKRESPONSE']._serialized_start=1661
-  _globals['_GETSUBTASKRESPONSE']._serialized_end=1722
-  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1724
-  _globals['_REPORTPROGRESSREQUEST']._serialized_end=1761
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=1763
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=1787
-  _globals['_NEXTTASKREQUEST']._serialized_start=1789
-  _globals['_NEXTTASKREQUEST']._serialized_end=1847
-  _globals['_NEXTTASKRESPONSE']._serialized_start=1849
-  _globals['_NEXTTASKRESPONSE']._serialized_end=1969
-  _globals['_COMPLETETASKREQUEST']._serialized_start=1971
-  _globals['_COMPLETETASKREQUEST']._serialized_end=2077
-  _globals['_COMPLETETASKRESPONSE']._serialized_start=2079
-  _globals['_COMPLETETASKRESPONSE']._serialized_end=2101
-  _globals['_LOCALSERVICE']._serialized_start=2104
-  _globals['_LOCALSERVICE']._serialized_end=3439
+  _globals['_FETCHREQUEST']._serialized_end=1206
+  _globals['_FETCHRESPONSE']._serialized_start=1208
+  _globals['_FETCHRESPONSE']._serialized_end=1279
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1281
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1337
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1339
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1360
+  _globals['_LISTPEERSREQUEST']._serialized_start=1362
+  _globals['_LISTPEERSREQUEST']._serialized_end=1380
+  _globals['_LISTPEERSRESPONSE']._serialized_start=1382
+  _globals['_LISTPEERSRESPONSE']._serialized_end=1445
+  _globals['_SUBMITSUBTASKREQUEST']._serialized_start=1447
+  _globals['_SUBMITSUBTASKREQUEST']._serialized_end=1534
+  _globals['_SUBMITSUBTASKRESPONSE']._serialized_start=1536
+  _globals['_SUBMITSUBTASKRESPONSE']._serialized_end=1600
+  _globals['_GETSUBTASKREQUEST']._serialized_start=1602
+  _globals['_GETSUBTASKREQUEST']._serialized_end=1679
+  _globals['_GETSUBTASKRESPONSE']._serialized_start=1681
+  _globals['_GETSUBTASKRESPONSE']._serialized_end=1742
+  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1744
+  _globals['_REPORTPROGRESSREQUEST']._serialized_end=1781
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=1783
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=1807
+  _globals['_NEXTTASKREQUEST']._serialized_start=1809
+  _globals['_NEXTTASKREQUEST']._serialized_end=1867
+  _globals['_NEXTTASKRESPONSE']._serialized_start=1869
+  _globals['_NEXTTASKRESPONSE']._serialized_end=1989
+  _globals['_COMPLETETASKREQUEST']._serialized_start=1991
+  _globals['_COMPLETETASKREQUEST']._serialized_end=2097
+  _globals['_COMPLETETASKRESPONSE']._serialized_start=2099
+  _globals['_COMPLETETASKRESPONSE']._serialized_end=2121
+  _globals['_LOCALSERVICE']._serialized_start=2124
+  _globals['_LOCALSERVICE']._serialized_end=3459
 # @@protoc_insertion_point(module_scope)

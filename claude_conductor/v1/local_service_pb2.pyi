@@ -337,8 +337,13 @@ class FetchRequest(_message.Message):
 
     MAX_MESSAGES_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     max_messages: _builtins.int
     """At most this many, 1 to 1000; 0 means 100."""
+    request_id: _builtins.str
+    """Idempotency key of this call, chosen by the agent: after a call that failed, the next one with the same key gets what its answer
+    held and is not acknowledged, if there was one. The last 8 are known. Empty: what a lost answer held waits for the next process.
+    """
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
         """How long to wait for the first; unset means not at all; at most 60 s."""
@@ -348,10 +353,11 @@ class FetchRequest(_message.Message):
         *,
         max_messages: _builtins.int = ...,
         wait: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_messages", b"max_messages", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_messages", b"max_messages", "request_id", b"request_id", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -161,7 +161,8 @@ class LocalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process.
+        """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process,
+        but for an answer that was lost: it comes again for the same request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

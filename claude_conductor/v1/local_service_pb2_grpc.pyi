@@ -56,7 +56,9 @@ class LocalServiceStub:
     ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.ListSubscriptionsRequest, _local_service_pb2.ListSubscriptionsResponse]
     """Lists the topics the agent's mailbox is subscribed to. Idempotent. Reasons: CONTROL_PLANE_UNAVAILABLE."""
     Fetch: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.FetchRequest, _local_service_pb2.FetchResponse]
-    """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process."""
+    """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process,
+    but for an answer that was lost: it comes again for the same request_id.
+    """
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.AcknowledgeRequest, _local_service_pb2.AcknowledgeResponse]
     """Acknowledges messages. Repeating it is harmless. Reasons: MESSAGE_NOT_FOUND."""
     ListPeers: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.ListPeersRequest, _local_service_pb2.ListPeersResponse]
@@ -102,7 +104,9 @@ class LocalServiceAsyncStub(LocalServiceStub):
     ListSubscriptions: _aio.UnaryUnaryMultiCallable[_local_service_pb2.ListSubscriptionsRequest, _local_service_pb2.ListSubscriptionsResponse]  # type: ignore[assignment]
     """Lists the topics the agent's mailbox is subscribed to. Idempotent. Reasons: CONTROL_PLANE_UNAVAILABLE."""
     Fetch: _aio.UnaryUnaryMultiCallable[_local_service_pb2.FetchRequest, _local_service_pb2.FetchResponse]  # type: ignore[assignment]
-    """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process."""
+    """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process,
+    but for an answer that was lost: it comes again for the same request_id.
+    """
     Acknowledge: _aio.UnaryUnaryMultiCallable[_local_service_pb2.AcknowledgeRequest, _local_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
     """Acknowledges messages. Repeating it is harmless. Reasons: MESSAGE_NOT_FOUND."""
     ListPeers: _aio.UnaryUnaryMultiCallable[_local_service_pb2.ListPeersRequest, _local_service_pb2.ListPeersResponse]  # type: ignore[assignment]
@@ -187,7 +191,9 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _local_service_pb2.FetchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_local_service_pb2.FetchResponse, _abc.Awaitable[_local_service_pb2.FetchResponse]]:
-        """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process."""
+        """Returns messages that were not fetched yet by this agent process, in order, waiting for one if asked to. Never twice to one process,
+        but for an answer that was lost: it comes again for the same request_id.
+        """
 
     @_abc_1.abstractmethod
     def Acknowledge(

@@ -25,6 +25,8 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
     asked: list[object] = field(default_factory=list)
     both_done: asyncio.Event = field(default_factory=asyncio.Event)
     orders: list[str] = field(default_factory=list)
+    failing: int = 0
+    """So many fetches fail before one is answered."""
 
     async def GetSelf(self, request, context):  # noqa: N802
         self.asked.append(dict(context.invocation_metadata()))
@@ -55,6 +57,9 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
 
     async def Fetch(self, request, context):  # noqa: N802
         self.asked.append(request)
+        if self.failing:
+            self.failing -= 1
+            await status.abort(context, errors.ControlPlaneUnavailableError())
         return local_service_pb2.FetchResponse(messages=[message_service_pb2.ReceivedMessage(sender="agent/x", position=7)])
 
     async def Acknowledge(self, request, context):  # noqa: N802
@@ -207,3 +212,24 @@ async def test_a_worker_completes_what_succeeds_and_reports_what_fails(agent: Ag
     assert (good.task_id, good.summary, good.HasField("failure")) == ("good", "fine", False)
     assert bad.failure.kind == task_pb2.FAILURE_KIND_AGENT_REPORTED
     assert "no idea" in bad.failure.message
+
+
+async def test_a_fetch_that_failed_is_asked_again_under_its_id_so_that_a_lost_answer_comes_again(agent: AgentClient, door: Door):
+    door.failing = 2
+    for _ in range(2):
+        with pytest.raises(errors.ControlPlaneUnavailableError):
+            await agent.fetch()
+    await agent.fetch()
+    await agent.fetch()
+    first, second, third, fourth = (request.request_id for request in door.asked)  # type: ignore[attr-defined]
+    assert first == second == third != fourth
+    assert first
+
+
+async def test_fetches_side_by_side_have_ids_of_their_own(agent: AgentClient, door: Door):
+    door.failing = 2
+    await asyncio.gather(agent.fetch(), agent.fetch(), return_exceptions=True)
+    await asyncio.gather(agent.fetch(), agent.fetch())
+    ids = [request.request_id for request in door.asked]  # type: ignore[attr-defined]
+    assert set(ids[:2]) == set(ids[2:])
+    assert len(set(ids)) == 2

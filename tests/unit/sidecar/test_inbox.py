@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent_sidecar.uplink.inbox import InboxLimits, receipts
+from agent_sidecar.uplink.inbox import ANSWERS_KEPT, InboxLimits, receipts
 from claude_conductor.errors import MessageNotFoundError
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
@@ -361,3 +361,60 @@ async def drained(boxes: Boxes, positions: set[int]) -> set[int]:
         taken |= more
         await boxes.inbox.acknowledge("agent-1", sorted(more))
     return taken
+
+
+async def test_an_answer_that_was_lost_on_its_way_comes_again_for_the_same_request(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a", "b"))
+    lost = await boxes.inbox.fetch(1, 0, "r1")
+    await boxes.inbox.deliver(delivery("agent-1", 3, "c"))
+    assert await boxes.inbox.fetch(10, 0, "r1") == lost
+    assert [message.position for message in await boxes.inbox.fetch(10, 0, "r2")] == [2, 3]
+    assert await boxes.inbox.fetch(10, 0, "r3") == []
+
+
+async def test_a_lost_ephemeral_message_comes_again_too(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 0, "now"))
+    lost = await boxes.inbox.fetch(10, 0, "r1")
+    assert [message.envelope.data for message in lost] == [b"now"]
+    assert await boxes.inbox.fetch(10, 0, "r1") == lost
+    assert await boxes.inbox.fetch(10, 0, "r2") == []
+
+
+async def test_what_was_acknowledged_does_not_come_again_for_the_same_request(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a", "b"))
+    assert len(await boxes.inbox.fetch(10, 0, "r1")) == 2
+    await boxes.inbox.acknowledge("agent-1", [1])
+    assert [message.position for message in await boxes.inbox.fetch(10, 0, "r1")] == [2]
+    await boxes.inbox.acknowledge("agent-1", [2])
+    await boxes.inbox.deliver(delivery("agent-1", 3, "c"))
+    assert [message.position for message in await boxes.inbox.fetch(10, 0, "r1")] == [3]
+
+
+async def test_only_the_last_answers_are_kept_for_repeats(boxes: Boxes):
+    for position in range(1, ANSWERS_KEPT + 2):
+        await boxes.inbox.deliver(delivery("agent-1", position, "a"))
+        await boxes.inbox.fetch(1, 0, f"r{position}")
+    assert await boxes.inbox.fetch(10, 0, "r1") == []
+    assert [message.position for message in await boxes.inbox.fetch(10, 0, "r2")] == [2]
+
+
+async def test_a_request_of_the_process_before_gets_nothing(boxes: Boxes):
+    """Neither by its id nor by still waiting: the answer has nobody to go to, and its messages would be lost for the next one."""
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    assert len(await boxes.inbox.fetch(10, 0, "r1")) == 1
+    waiting = asyncio.create_task(boxes.inbox.fetch(10, 10, "r2"))
+    await asyncio.sleep(0)
+    await boxes.inbox.new_process("agent-1")
+    assert await waiting == []
+    (again,) = await boxes.inbox.fetch(10, 0, "r1")
+    assert (again.position, again.attempt) == (1, 2)
+
+
+async def test_a_call_that_is_given_up_while_its_answer_is_journalled_does_not_let_later_messages_pass_it(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a", "b"))
+    given_up = asyncio.create_task(boxes.inbox.fetch(1, 0))
+    await asyncio.sleep(0)  # it has chosen, and waits for the journal
+    following = asyncio.create_task(boxes.inbox.fetch(1, 0))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert [message.position for message in (*await following, *await boxes.inbox.fetch(1, 0))] == [1, 2]
