@@ -2,8 +2,9 @@
 
     python -m tests.faults.agent FOLDER PLAN
 
-FOLDER has the histories, a file a process; PLAN is {"recipients": [...], "count": N, "seed": N}. It takes up where the process
-before it stopped: a message whose answer it does not find is sent again under the same id. A pair has one message under way.
+FOLDER has the histories, a file a process, and the agent's id for its name; PLAN is {"recipients": [...], "count": N, "seed": N}.
+It begins to send when there is a file FOLDER/../start, and takes up where the process before it stopped: a message whose answer
+it does not find is sent again under the same id. A pair has one message under way.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Diary:
     """The file of this process: one write(2) a line, so that a kill loses nothing that was written."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         files = sorted(folder.iterdir())
         self.before: Sequence[Life] = [parse(folder.name, path.read_bytes()) for path in files]
         path = folder / f"{len(files):04}.log"
@@ -146,16 +148,15 @@ async def main(folder: Path, recipients: Sequence[str], count: int, seed: int) -
     async with AgentClient.connect() as agent, asyncio.TaskGroup() as group:
         receiving = receive_all(agent, diary, random.Random(f"{seed} {folder.name} {len(diary.before)}"))
         group.create_task(receiving, name="receive")
-        await until_all_are_there(agent, diary, folder.parent.parent / "start")
+        await until_all_are_there(agent, diary, folder.parent / "start")
         lanes = [group.create_task(send_all(agent, diary, each, count), name=f"to {each}") for each in recipients]
         await asyncio.wait(lanes)
         diary.write("done")
 
 
 def end_with_parent() -> None:
-    """End when the sidecar does: the fake isolation has no kernel mechanism for it."""
-    if not os.environ.get("FAULTS_OWN_END"):
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG (prctl(2))
+    """End when the sidecar does, as in a real sandbox: the fake isolation has no kernel mechanism for it."""
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG (prctl(2))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +21,14 @@ class _File:
 
 @dataclass(slots=True)
 class Watched:
-    """The histories of a folder: one folder an agent, one file a process."""
+    """The histories of agents, each in a folder of its own with a file a process.
 
-    folder: Path
+    Args:
+        folders: By agent; they need not be there yet.
+    """
+
+    folders: Mapping[str, Path]
     accepted: int = 0
-    pids: dict[str, int] = field(default_factory=dict)
     ready: set[str] = field(default_factory=set)
     """Agents that called their sidecar."""
     done: set[str] = field(default_factory=set)
@@ -33,10 +37,9 @@ class Watched:
 
     def look(self) -> None:
         """Read what was written since the last look."""
-        for folder in self.folder.iterdir():
-            for path in folder.iterdir():
-                file = self._files.setdefault(path, _File(folder.name))
-                self._read(path, file)
+        for agent, folder in self.folders.items():
+            for path in folder.glob("*.log"):
+                self._read(path, self._files.setdefault(path, _File(agent)))
 
     def _read(self, path: Path, file: _File) -> None:
         with path.open("rb") as stream:
@@ -51,8 +54,6 @@ class Watched:
 
     def _note(self, agent: str, event: Event) -> None:
         match event.kind:
-            case "began":
-                self.pids[agent] = int(event.note)
             case "ready":
                 self.ready.add(agent)
             case "accepted":
@@ -64,5 +65,5 @@ class Watched:
     def lives(self) -> list[Life]:
         """Read all of it; the lives of an agent come in their order."""
         return [
-            parse(folder.name, path.read_bytes()) for folder in sorted(self.folder.iterdir()) for path in sorted(folder.iterdir())
+            parse(agent, path.read_bytes()) for agent, folder in self.folders.items() for path in sorted(folder.glob("*.log"))
         ]
