@@ -33,7 +33,7 @@ test: setup-dev ## everything CI runs, servers and system packages included
 	@tools/install_claude_code.sh || echo "the tests with the real Claude Code are skipped"
 	@for language in node go; do tools/build_conformance.sh $$language || echo "the tests with an agent in $$language are skipped"; done
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests/contract tests/integration tests/conformance tests/escape tests/e2e
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/conformance tests/escape tests/e2e tests/faults
 
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root
 	@$(BIN)/ruff format --check --quiet .

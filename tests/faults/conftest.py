@@ -1,4 +1,4 @@
-"""A place for a run, and a whole installation for the runs with the supervisor."""
+"""A whole installation, for the run with the supervisor."""
 
 from tests.e2e.conftest import installation, place
 

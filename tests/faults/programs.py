@@ -45,6 +45,9 @@ class Programs(Protocol):
     async def restart(self, program: str, agent: str) -> None:
         """Start again what was killed, unless somebody else does."""
 
+    def logs(self) -> str:
+        """Return what the programs wrote into their logs."""
+
     async def close(self) -> None:
         """End everything."""
 
@@ -152,6 +155,10 @@ class Separate:
             await self._sidecars[agent].stop(signal.SIGKILL)
             await self._sidecars[agent].start()
 
+    def logs(self) -> str:
+        """See Programs."""
+        return "\n".join(path.read_text() for path in sorted(self._home.glob("*.log")))
+
     async def close(self) -> None:
         """See Programs."""
         for sidecar in self._sidecars.values():
@@ -205,6 +212,10 @@ class Standalone:
 
     async def restart(self, program: str, agent: str) -> None:
         """See Programs; the supervisor does it."""
+
+    def logs(self) -> str:
+        """See Programs."""
+        return self._installation.logs()
 
     async def close(self) -> None:
         """See Programs; the fixture does it."""
