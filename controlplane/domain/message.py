@@ -205,6 +205,11 @@ class PartlyDuplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """An earlier frame of its sender to its mailbox is PartlyDuplicate; nothing was stored, or this one would overtake it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Full:
     """The mailbox is at its bound; nothing was stored."""
 
@@ -214,7 +219,7 @@ class NotDead:
     """What should be sent again is no dead letter (any more); nothing was changed."""
 
 
-Outcome = Accepted | Duplicate | PartlyDuplicate | Full
+Outcome = Accepted | Duplicate | PartlyDuplicate | Behind | Full
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from claude_conductor.ids import TenantId
 from controlplane.domain import routing
 from controlplane.domain.message import (
     Accepted,
+    Behind,
     Duplicate,
     Full,
     Header,
@@ -143,9 +144,19 @@ class Relay:
         if self._publishing.under_way:
             for key in {(tenant_of(frame.mailbox), frame.sender) for _, frame in run}:
                 await self._publishing.turn(*key)
-        outcomes = await self._store.append([frame for _, frame in run])
-        for (index, frame), outcome in zip(run, outcomes, strict=True):
-            verdicts[index] = await self._settle(frame, outcome)
+        waiting = run
+        while waiting:
+            outcomes = await self._store.append([frame for _, frame in waiting])
+            again: list[tuple[int, IncomingFrame]] = []
+            for (index, frame), outcome in zip(waiting, outcomes, strict=True):
+                match outcome:
+                    case PartlyDuplicate(indexes=repeated):
+                        again.append((index, self._without(frame, repeated)))
+                    case Behind():
+                        again.append((index, frame))
+                    case _:
+                        verdicts[index] = self._settle(frame, outcome)
+            waiting = again  # in their order, so that no message overtakes another of its pair
 
     async def _store_shared(self, run: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
         for index, frame in run:
@@ -210,10 +221,7 @@ class Relay:
         )
         link.deliver(live, -1)
 
-    async def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
-        if isinstance(outcome, PartlyDuplicate):
-            frame = self._without(frame, outcome.indexes)
-            (outcome,) = await self._store.append([frame])
+    def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
         match outcome:
             case Accepted(first_position=position):
                 self._timetable.expect_message(frame.expire_time_ms / 1000)

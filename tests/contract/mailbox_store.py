@@ -10,6 +10,7 @@ import pytest
 
 from controlplane.domain.message import (
     Accepted,
+    Behind,
     Duplicate,
     Full,
     IncomingFrame,
@@ -92,14 +93,16 @@ class AppendContract:
         assert await accept(mailboxes, frame(3, 4)) == [3]
 
     async def test_repeats_within_one_call_and_within_one_frame_are_repeats(self, mailboxes: MailboxStore) -> None:
-        outcomes = await mailboxes.append([frame(1), frame(1), frame(2, 1), frame(3, 3, 4, 3), frame()])
-        assert list(outcomes) == [
-            Accepted(1),
-            Duplicate(),
-            PartlyDuplicate(frozenset({1})),
-            PartlyDuplicate(frozenset({1, 3})),
-            Duplicate(),
-        ]
+        outcomes = await mailboxes.append([frame(1), frame(1), frame(), frame(2, 1)])
+        assert list(outcomes) == [Accepted(1), Duplicate(), Duplicate(), PartlyDuplicate(frozenset({1}))]
+        assert list(await mailboxes.append([frame(3, 3, 4, 3)])) == [PartlyDuplicate(frozenset({1, 3}))]
+
+    async def test_nothing_overtakes_a_partly_repeated_frame(self, mailboxes: MailboxStore) -> None:
+        await accept(mailboxes, frame(1))
+        others = [frame(5, sender="agent/other"), frame(6, mailbox="default/agent-2")]
+        outcomes = await mailboxes.append([frame(1, 2), frame(3), frame(1), *others])
+        assert list(outcomes) == [PartlyDuplicate(frozenset({0})), Behind(), Behind(), Accepted(2), Accepted(1)]
+        assert await accept(mailboxes, frame(2), frame(3)) == [3, 4]
 
     async def test_twenty_appends_of_one_message_store_it_once(self, mailboxes: MailboxStore) -> None:
         outcomes = await asyncio.gather(*(mailboxes.append([frame(1)]) for _ in range(20)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from controlplane.backends.memory.publications import MemoryPublications, seen_keys
 from controlplane.domain.message import (
     Accepted,
+    Behind,
     Copy,
     Full,
     IncomingFrame,
@@ -137,7 +138,14 @@ class MemoryMailboxStore(MemoryPublications):
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
         """See MailboxStore."""
-        return [self._append(frame) for frame in frames]
+        outcomes: list[Outcome] = []
+        held: set[tuple[str, str]] = set()
+        for frame in frames:
+            pair = (frame.mailbox, frame.sender)
+            outcomes.append(Behind() if pair in held else self._append(frame))
+            if isinstance(outcomes[-1], PartlyDuplicate):
+                held.add(pair)
+        return outcomes
 
     def _append(self, incoming: IncomingFrame) -> Outcome:
         repeated = self._repeated(incoming)

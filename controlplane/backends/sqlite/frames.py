@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from controlplane.backends.spans import Span, Update, change, fresh, from_text, open_count, to_text
-from controlplane.domain.message import Accepted, Copy, Duplicate, Full, IncomingFrame, Outcome, PartlyDuplicate, Record, State
+from controlplane.domain.message import (
+    Accepted,
+    Behind,
+    Copy,
+    Duplicate,
+    Full,
+    IncomingFrame,
+    Outcome,
+    PartlyDuplicate,
+    Record,
+    State,
+)
 from controlplane.domain.routing import CONDUCTOR
 from controlplane.interfaces.mailbox_store import MailboxLimits, tenant_of
 from controlplane.interfaces.publication_store import FULL
@@ -79,6 +90,8 @@ class Accepting:
         self._limits = limits
         self._mailboxes: dict[str, _Mailbox] = {}
         self._senders: dict[tuple[str, str], int] = {}
+        self._held: set[tuple[int, int]] = set()
+        """(mailbox, sender) of frames that wait for what is left of one before them."""
         (newest,) = db.execute("SELECT MAX(number) FROM frames").fetchone()
         self._next_number: int = (newest or 0) + 1
 
@@ -87,9 +100,14 @@ class Accepting:
         ids = split_ids(frame.message_ids)
         mailbox = self._mailbox(frame.mailbox)
         sender = self._sender(tenant_of(frame.mailbox), frame.sender)
+        if (mailbox.number, sender) in self._held:
+            return Behind()
         room = self._room(frame, mailbox)
         if not (ids and room and self._remember(ids, sender, self._next_number)):
-            return self._repeated(ids, sender) or Full()
+            repeated = self._repeated(ids, sender)
+            if isinstance(repeated, PartlyDuplicate):
+                self._held.add((mailbox.number, sender))
+            return repeated or Full()
         first = mailbox.next_position
         self._store(frame, ids, mailbox, sender)
         mailbox.next_position += len(ids)
