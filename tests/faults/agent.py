@@ -125,9 +125,8 @@ async def acknowledge(agent: AgentClient, diary: Diary, messages: Sequence[tuple
     return True
 
 
-async def until_all_are_there(agent: AgentClient, diary: Diary, start: Path) -> None:
+async def until_all_are_there(agent: AgentClient, diary: Diary, own: str, start: Path) -> None:
     """Wait until the control plane knows this agent, then for the word that it knows every other one."""
-    own = (await agent.get_self()).agent_id
     while own not in [each.agent_id for each in await peers(agent)]:  # noqa: ASYNC110 - nobody announces it to agents
         await asyncio.sleep(PAUSE)
     diary.write("ready")
@@ -148,7 +147,7 @@ async def main(folder: Path, recipients: Sequence[str], count: int, seed: int) -
     async with AgentClient.connect() as agent, asyncio.TaskGroup() as group:
         receiving = receive_all(agent, diary, random.Random(f"{seed} {folder.name} {len(diary.before)}"))
         group.create_task(receiving, name="receive")
-        await until_all_are_there(agent, diary, folder.parent / "start")
+        await until_all_are_there(agent, diary, folder.name, folder.parent / "start")
         lanes = [group.create_task(send_all(agent, diary, each, count), name=f"to {each}") for each in recipients]
         await asyncio.wait(lanes)
         diary.write("done")
