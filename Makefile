@@ -35,6 +35,11 @@ test: setup-dev ## everything CI runs, servers and system packages included
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/conformance tests/escape tests/e2e tests/faults
 
+FAULT_SEEDS ?= 1-10
+
+test-long: setup-dev ## what tries many seeds: the fault suite with FAULT_SEEDS=1-10
+	@CONDUCTOR_FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults
+
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .

@@ -16,6 +16,7 @@ from controlplane.domain.message import (
     Letter,
     NotDead,
     Outcome,
+    PartlyDuplicate,
     Receipt,
     Record,
     Redrive,
