@@ -25,17 +25,19 @@ from claude_conductor.rpc import process
 process.prepare()
 
 from claude_conductor.client.agent import AgentClient  # noqa: E402 - grpc reads its settings at import
+from claude_conductor.clock import SystemClock, SystemMint  # noqa: E402
 from claude_conductor.errors import (  # noqa: E402
     ConductorError,
     ControlPlaneUnavailableError,
     DeadlineExceededError,
     Kind,
 )
-from claude_conductor.ids import mint_uuid7  # noqa: E402
 from claude_conductor.v1 import agent_pb2  # noqa: E402
 from tests.faults.history import Event, Life, line, parse  # noqa: E402
 
 PAUSE = 0.05
+HELD = 0.6
+"""How often some of what was fetched is acknowledged later: a process that is killed then leaves something to the next one."""
 UNKNOWN = (ControlPlaneUnavailableError, DeadlineExceededError)
 """Failures after which a message may have been accepted all the same."""
 
@@ -69,8 +71,9 @@ async def send_all(agent: AgentClient, diary: Diary, recipient: str, count: int)
     number, unanswered = left_off(diary.before).get(recipient, (0, ""))
     if unanswered:
         await send(agent, diary, recipient, number, unanswered)
+    mint = SystemMint(SystemClock())
     for following in range(number + 1, count + 1):
-        await send(agent, diary, recipient, following, f"msg_{mint_uuid7(time.time_ns() // 1_000_000).hex()}")
+        await send(agent, diary, recipient, following, mint("msg_"))
 
 
 async def send(agent: AgentClient, diary: Diary, recipient: str, number: int, message_id: str) -> None:
@@ -106,7 +109,7 @@ async def receive_all(agent: AgentClient, diary: Diary, chance: random.Random) -
             kind, number = ("notice", 0) if sender == "conductor" else ("seen", int(json.loads(message.envelope.data)))
             diary.write(kind, message.envelope.id, peer=sender, number=number, attempt=message.attempt)
             waiting.append((message.position, message.envelope.id))
-        held = chance.randrange(len(waiting) + 1) if found and chance.random() < 0.3 else 0
+        held = chance.randrange(len(waiting) + 1) if found and chance.random() < HELD else 0
         now, waiting = waiting[held:], waiting[:held]
         if now and not await acknowledge(agent, diary, now):
             waiting += now

@@ -136,7 +136,8 @@ class Fleet:
             for agent in [fault.agent] if fault.agent else self.agents:
                 after = [moment for moment in times[agent] if moment > began]
                 samples[f"{fault.program}, {fault.action}"] += [min(after) - began] if after else []
-        told = [f"{self._watched.accepted} messages, {self._watched.accepted / took:.0f}/s with {len(self._struck)} faults"]
+        accepted, again = self._watched.accepted, self._watched.again
+        told = [f"{accepted} messages, {accepted / took:.0f}/s, {again} shown to a second process, {len(self._struck)} faults"]
         for kind, seconds in sorted(samples.items()):
             if seconds:
                 middle, most = statistics.median(seconds), max(seconds)

@@ -50,6 +50,8 @@ async def exchange(programs: Programs, faults: Sequence[Fault], count: int, seed
     fleet = Fleet(programs, min(REACH, len(programs.folders) - 1), count, seed, PATIENCE)
     try:
         found = await fleet.run(faults)
+    except TimeoutError as stuck:
+        raise AssertionError(f"{stuck}\n{tracebacks(programs.logs())}") from stuck
     finally:
         await programs.close()
     print(f"\n{name}, seed {seed}\n{fleet.observations()}")  # noqa: T201 - shown with -s and when the test fails

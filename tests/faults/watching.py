@@ -29,6 +29,8 @@ class Watched:
 
     folders: Mapping[str, Path]
     accepted: int = 0
+    again: int = 0
+    """Sights of messages that an earlier process had fetched."""
     ready: set[str] = field(default_factory=set)
     """Agents that called their sidecar."""
     done: set[str] = field(default_factory=set)
@@ -59,6 +61,8 @@ class Watched:
             case "accepted":
                 self.accepted += 1
                 self.accept_times[agent].append(event.time)
+            case "seen" if event.attempt > 1:
+                self.again += 1
             case "done":
                 self.done.add(agent)
 
