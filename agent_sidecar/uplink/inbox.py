@@ -24,6 +24,7 @@ from agent_sidecar.uplink.inbound import Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.receipts import receipts
+from agent_sidecar.uplink.repeats import Repeats
 from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
@@ -35,8 +36,6 @@ CONDUCTOR: Final = "conductor"
 """Sender of the control plane's own notices."""
 _NEVER: Final = (1 << 63) - 1
 _REPEAT_SECONDS: Final = 0.5
-ANSWERS_KEPT: Final = 8
-"""Answers to requests with an id that can be repeated, of one agent process."""
 FETCH_BYTES: Final = 2 << 20
 """Most bytes of one answer to the agent, which a gRPC client takes without options (4 MiB); a single message may be larger."""
 
@@ -81,8 +80,7 @@ class Inbox:
         self._attempts = ATTEMPTS
         self._answering = asyncio.Lock()
         """One answer is made whole, or not at all, before the next begins: they come in the order of their messages."""
-        self._answered: dict[str, list[tuple[str, Item]]] = {}
-        """What was answered to requests with an id, the last ones."""
+        self._repeats = Repeats()
         self._process = 0
         """Which process of the agent this is."""
 
@@ -193,23 +191,15 @@ class Inbox:
                 return []  # nobody is there to read it
             chosen = self._answer_to(request_id, most)
             shown = await self._show(chosen)
-        if chosen and request_id:
-            self._remember(request_id, chosen)
+        self._repeats.remember(request_id, chosen)
         return shown
 
     def _answer_to(self, request_id: str, most: int) -> list[tuple[str, Item]]:
         """Return what the request was answered before, else what is new."""
-        answered = self._answered.get(request_id, ())
-        return [pair for pair in answered if self._is_here(*pair)] or self._unseen(most)
+        return [pair for pair in self._repeats.answered(request_id) if self._is_here(*pair)] or self._unseen(most)
 
     def _is_here(self, mailbox: str, item: Item) -> bool:
         return not item.position or self._boxes.get(mailbox, {}).get(item.position) is item
-
-    def _remember(self, request_id: str, answered: list[tuple[str, Item]]) -> None:
-        self._answered.pop(request_id, None)
-        self._answered[request_id] = answered
-        while len(self._answered) > ANSWERS_KEPT:
-            del self._answered[next(iter(self._answered))]
 
     @contextmanager
     def expecting(self, message_id: str) -> Iterator[None]:
@@ -315,7 +305,7 @@ class Inbox:
             last_error: How the earlier process ended, for the records of what is given up.
         """
         self._process += 1
-        self._answered.clear()
+        self._repeats.clear()
         self._arrived.set()  # who still waits for the process before waits for nothing
         async with self._answering:
             for each in (mailbox, *sorted(self._open)):

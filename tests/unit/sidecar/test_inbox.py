@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent_sidecar.uplink.inbox import ANSWERS_KEPT, InboxLimits, receipts
+from agent_sidecar.uplink.inbox import InboxLimits, receipts
+from agent_sidecar.uplink.repeats import ANSWERS_KEPT
 from claude_conductor.errors import MessageNotFoundError
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
