@@ -30,11 +30,12 @@ class Watched:
     folders: Mapping[str, Path]
     accepted: int = 0
     again: int = 0
-    """Sights of messages that an earlier process had fetched."""
+    """Sights of messages that an earlier process had seen."""
     ready: set[str] = field(default_factory=set)
     """Agents that called their sidecar."""
     done: set[str] = field(default_factory=set)
     accept_times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _seen: set[str] = field(default_factory=set)
     _files: dict[Path, _File] = field(default_factory=dict)
 
     def look(self) -> None:
@@ -61,8 +62,9 @@ class Watched:
             case "accepted":
                 self.accepted += 1
                 self.accept_times[agent].append(event.time)
-            case "seen" if event.attempt > 1:
-                self.again += 1
+            case "seen":
+                self.again += event.ids[0] in self._seen
+                self._seen.add(event.ids[0])
             case "done":
                 self.done.add(agent)
 
