@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Verdict, of_rounds
 from bench.goals import judge_idle
-from bench.processes import End, control_plane, cpu_seconds, memory
+from bench.processes import End, RunFailedError, control_plane, cpu_seconds, memory, sockets
 from bench.systems import TREE
 
 HOLDERS = 4
@@ -26,7 +26,11 @@ def measure(numbers: Sequence[int]) -> tuple[list[Figure], Verdict]:
     found = [of_rounds("idle", "control plane RSS, no agents", "MB", [base])]
     of_thousand: float | None = None
     for agents in numbers:
-        rss, pss, share = _connected(agents)
+        try:
+            rss, pss, share = _connected(agents)
+        except RunFailedError as error:
+            print(f"{agents} idle agents: no result: {error}", file=sys.stderr)
+            continue
         each = f"{(rss - base) * 1024 / agents:.0f}"
         found += [
             of_rounds("idle", f"control plane RSS, {agents} agents", "MB", [rss], kb_per_agent=each),
@@ -38,7 +42,11 @@ def measure(numbers: Sequence[int]) -> tuple[list[Figure], Verdict]:
 
 
 def _connected(agents: int) -> tuple[float, float, float]:
-    """Return RSS and PSS in MB and the share of a core the control plane uses while so many sessions are open."""
+    """Return RSS and PSS in MB and the share of a core the control plane uses while so many sessions are open.
+
+    Raises:
+        RunFailedError: Not all of them stayed open.
+    """
     names = [f"r{number}" for number in range(agents)]
     with tempfile.TemporaryDirectory(prefix="cb") as place, ExitStack() as stack:
         server = stack.enter_context(control_plane(Path(place), names, "sqlite"))
@@ -55,4 +63,6 @@ def _connected(agents: int) -> tuple[float, float, float]:
         before = cpu_seconds(server.pid)
         time.sleep(WATCH_SECONDS)
         used = (cpu_seconds(server.pid) - before) / WATCH_SECONDS
+        if sockets(server.pid) < agents:
+            raise RunFailedError(f"some of the {agents} sessions ended meanwhile; the machine is too busy")
         return *memory(server.pid), used

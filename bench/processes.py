@@ -148,3 +148,8 @@ def memory(pid: int) -> tuple[float, float]:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     sizes: Mapping[str, int] = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     return sizes["Rss"] / 1024, sizes["Pss"] / 1024
+
+
+def sockets(pid: int) -> int:
+    """Return how many sockets a process has open (proc_pid_fd(5))."""
+    return sum(str(each.readlink()).startswith("socket:") for each in Path(f"/proc/{pid}/fd").iterdir())

@@ -142,7 +142,9 @@ async def open_session(part: parts.Part, number: int, stack: AsyncExitStack) -> 
     """Open the session of one pair's end."""
     agent, recipient = (f"s{number}", f"r{number}") if part.sends else (f"r{number}", f"s{number}")
     channel = await stack.enter_async_context(open_channel(part.address))
-    stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(CONNECT)(metadata=bearer(token_of(agent)))
+    stream: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(CONNECT)(
+        metadata=bearer(token_of(agent)), wait_for_ready=True
+    )
     stack.callback(stream.cancel)
     session = Session(stream, recipient, part.quality)
     await session.hello(agent)

@@ -67,7 +67,7 @@ async def open_stream(part: parts.Part, number: int, stack: AsyncExitStack) -> S
     """Open the stream of one pair."""
     del number
     channel = await stack.enter_async_context(open_channel(part.address))
-    call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(METHOD)()
+    call: grpc.aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(METHOD)(wait_for_ready=True)
     stack.callback(call.cancel)
     return Stream(call)
 
