@@ -30,7 +30,7 @@ COLUMNS = (
     Column("ATTEMPTS", lambda record: str(record.attempts), least=8),
     Column("SENT AGAIN", lambda record: str(record.redrives), wide=True),
     Column("DEAD FOR", lambda record: output.age(record.state_time)),
-    Column("LAST ERROR", lambda record: record.last_error),
+    Column("WHY", lambda record: record.last_error or record.reason),
     Column("REASON", lambda record: record.reason, wide=True),
 )
 
