@@ -155,16 +155,8 @@ def show(
     async def run() -> None:
         async with session.connect() as conductor:
             records = await conductor.messages.get(message)
-<<<<<<< ours
-        if records:
+        if records or form is not Format.TABLE:
             show_records(form, records)
-=======
-        if form is Format.TABLE and not records:
-            complaint.note("  it was accepted, and there was nobody to get it")
-        elif form is Format.TABLE:
-            for record in records:
-                output.facts(_lines(record))
->>>>>>> theirs
         else:
             complaint.note("  it was accepted, and there was nobody to get it")
 
