@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,3 +107,16 @@ def reoffer(mailbox: str) -> Change[None]:
         connection.execute("UPDATE inbound SET seen = 0, attempt = attempt + 1 WHERE mailbox = ? AND seen = 1", (mailbox,))
 
     return change
+
+
+def offered(boxes: Mapping[str, Mapping[int, Item]]) -> Iterator[tuple[str, Item]]:
+    """Yield what may be shown, in order: behind a message that an earlier process failed at, nothing of the same sender."""
+    for mailbox, box in boxes.items():
+        failing: set[str] = set()
+        for item in box.values():
+            if item.sender in failing:
+                continue
+            if item.attempt > 1:
+                failing.add(item.sender)
+            if not item.seen:
+                yield mailbox, item

@@ -354,7 +354,7 @@ class Inbox:
     def _unseen(self, most: int) -> list[tuple[str, Item]]:
         self._expire()
         passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
-        waiting = chain(self._offered(), passing)
+        waiting = chain(inbound.offered(self._boxes), passing)
         if self._expected:
             waiting = chain(pair for pair in waiting if pair[1].answers not in self._expected)
         chosen: list[tuple[str, Item]] = []
@@ -365,18 +365,6 @@ class Inbox:
                 break
             chosen.append((mailbox, item))
         return chosen
-
-    def _offered(self) -> Iterator[tuple[str, Item]]:
-        """Yield what may be shown, in order: behind a message that an earlier process failed at, nothing of the same sender."""
-        for mailbox, box in self._boxes.items():
-            failing: set[str] = set()
-            for item in box.values():
-                if item.sender in failing:
-                    continue
-                if item.attempt > 1:
-                    failing.add(item.sender)
-                if not item.seen:
-                    yield mailbox, item
 
     def _put(self, mailbox: str, item: Item) -> None:
         self._boxes.setdefault(mailbox, {})[item.position] = item
