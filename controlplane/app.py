@@ -114,7 +114,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     mail = Mail(stores.mailboxes, clock, work, news)
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
     publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock)
-    relay = Relay(stores.mailboxes, mail, directory, Frames(mint), news, timetable, clock, bounds, work, publishing)
+    relay = Relay(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing)
     books = Books(leases, registry, mail, timetable, changed, ready.set)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from agent_sidecar.local.local_servicer import LocalServicer
 from claude_conductor.errors import AddressInUseError
 from claude_conductor.rpc import server as rpc_server
+from claude_conductor.rpc.readable import Readable
 from claude_conductor.v1 import local_service_pb2_grpc
 
 SOCKET_NAME: Final = "agent.sock"
@@ -49,7 +50,9 @@ class LocalServer:
         address = rpc_server.claim_socket(path)
         self._folder.chmod(0o700)
         server = grpc.aio.server(
-            options=rpc_server.options(4 * self._payload_bytes + _FRAME_BYTES), maximum_concurrent_rpcs=_CALLS_AT_ONCE
+            interceptors=(Readable(),),
+            options=rpc_server.options(4 * self._payload_bytes + _FRAME_BYTES),
+            maximum_concurrent_rpcs=_CALLS_AT_ONCE,
         )
         local_service_pb2_grpc.add_LocalServiceServicer_to_server(self._servicer, server)
         healthy = health.aio.HealthServicer()

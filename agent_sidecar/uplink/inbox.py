@@ -41,6 +41,8 @@ class InboxLimits:
 
     messages: int = 1000
     bytes: int = 8 << 20
+    attempts: int = ATTEMPTS
+    """Agent processes that may fetch a message without acknowledging it; then it is refused."""
 
 
 class Inbox:
@@ -65,6 +67,8 @@ class Inbox:
         self._arrived = asyncio.Event()
         self._passing: deque[tuple[str, Item]] = deque(maxlen=self._limits.messages)
         """Ephemeral messages: position 0, no receipts, gone with the process."""
+        self._process = 0
+        """Which agent process is served; a call that an earlier one left behind takes nothing away from it."""
         self._expected: Counter[str] = Counter()
         """Messages whose answers are waited for."""
         self._next_expiry = _NEVER
@@ -123,7 +127,7 @@ class Inbox:
             position = header.first_position + index
             item = Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
             item.addressed, item.answers = addressed, envelope.correlation_id
-            item.expire_ms = min(sent.expire_time_ms, _NEVER)
+            item.expire_ms = min(header.expire_time_ms or sent.expire_time_ms, _NEVER)
             if header.first_position == 0:
                 item.position = 0
                 self._passing.append((header.mailbox, item))
@@ -159,16 +163,18 @@ class Inbox:
 
     async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this agent process has not fetched, in order; empty after `wait` seconds without any."""
+        process = self._process
+        process = self._process
         chosen = self._unseen(most)
         if not chosen and wait > 0:
             try:
                 async with asyncio.timeout(wait):
-                    while not self._unseen(1):
+                    while process == self._process and not self._unseen(1):
                         self._arrived.clear()
                         await self._arrived.wait()
             except TimeoutError:
                 return []
-            chosen = self._unseen(most)
+            chosen = self._unseen(most) if process == self._process else []
         return await self._show(chosen) if chosen else []
 
     @contextmanager
@@ -192,14 +198,16 @@ class Inbox:
             wait: Seconds.
             bounces: Whether the control plane's word that it came back is an answer.
         """
+        process = self._process
         try:
             async with asyncio.timeout(wait):
-                while not (found := self._answers(message_id, bounces=bounces)):
+                while process == self._process and not self._answers(message_id, bounces=bounces):
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
             return None
-        return (await self._show(found))[0]
+        found = self._answers(message_id, bounces=bounces) if process == self._process else []
+        return (await self._show(found))[0] if found else None
 
     def _answers(self, message_id: str, *, bounces: bool) -> list[tuple[str, Item]]:
         self._expire()
@@ -208,6 +216,7 @@ class Inbox:
         return list(islice(answers, 1))
 
     async def _show(self, chosen: Sequence[tuple[str, Item]]) -> list[message_service_pb2.ReceivedMessage]:
+        process = self._process
         for _, item in chosen:
             item.seen = True
         places = [(mailbox, item.position) for mailbox, item in chosen if item.position]
@@ -215,7 +224,8 @@ class Inbox:
             if places:
                 await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_SEEN), inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
-            for _, item in chosen:
+            self._next_expiry = 0
+            for _, item in chosen if process == self._process else ():
                 item.seen = False
             raise
         self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
@@ -265,20 +275,22 @@ class Inbox:
 
     async def new_process(self, mailbox: str) -> None:
         """Offer what an earlier process saw, also of a task it did not take, to the next; refuse what was offered too often."""
+        self._process += 1
+        self._arrived.set()
         for each in (mailbox, *sorted(self._open)):
             await self._offer_again(each)
         self._grant()
 
     async def _offer_again(self, mailbox: str) -> None:
         seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
-        given_up = [item for item in seen if item.attempt >= ATTEMPTS]
+        given_up = [item for item in seen if item.attempt >= self._limits.attempts]
         self._next_expiry = 0
         for item in seen:
             item.seen = False
             item.attempt += 1
         if given_up:
             places = [(mailbox, item.position) for item in given_up]
-            why = f"fetched {ATTEMPTS} times without an acknowledgement"
+            why = f"fetched {self._limits.attempts} times without an acknowledgement"
             await self._outbox.append(receipts(places, message_pb2.MESSAGE_STATE_BOUNCED, why), inbound.delete(places))
             for item in given_up:
                 self._drop(mailbox, item.position)

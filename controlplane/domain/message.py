@@ -171,7 +171,12 @@ class Full:
     """The mailbox is at its bound; nothing was stored."""
 
 
-Outcome = Accepted | Duplicate | PartlyDuplicate | Full
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A frame before it in the same call, for the same mailbox, is partly a repeat; nothing was stored, so that order is kept."""
+
+
+Outcome = Accepted | Duplicate | PartlyDuplicate | Full | Behind
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ class MailboxStore(PublicationStore, Protocol):
         """Store frames, each wholly or not at all, and say what became of each.
 
         A message id is accepted once per (tenant, sender, id) within 24 h, whatever the mailbox; of an id that stands twice in
-        one frame the second counts as accepted before. A frame without messages is a Duplicate.
+        one frame the second counts as accepted before. A frame without messages is a Duplicate. What stands behind a
+        PartlyDuplicate for the same mailbox is Behind: its turn comes when the caller has sent what is new of that one.
         """
 
     async def read(self, mailbox: str, after_position: int, max_bytes: int) -> Sequence[StoredFrame]:

@@ -25,4 +25,7 @@ class Envelopes(Protocol):
         """Return the frame with only these of its messages, in order."""
 
     def bounced(self, recipient: str, records: Sequence[Record], now_ms: int) -> Notice:
-        """Return a frame of type `conductor.bounced` with a message for each record, which answers the original by id."""
+        """Return a frame of type `conductor.bounced` with a message for each record, which answers the original by id.
+
+        The id of a notice follows from the record, so that a repeat is recognised.
+        """

@@ -19,6 +19,7 @@ from claude_conductor.ids import TenantId
 from controlplane.domain import routing
 from controlplane.domain.message import (
     Accepted,
+    Behind,
     Duplicate,
     Full,
     Header,
@@ -43,6 +44,8 @@ from controlplane.service.work import Work
 
 _log = logging.getLogger(__name__)
 _NO_EXPIRY_YET = 60_000
+_LAST = (1 << 62) - 1
+"""A position after every other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class Relay:
                 if routing.is_shared(offer.header.recipient):
                     frame = await self._addressed(offer, frame)
             except ConductorError as error:
-                verdicts.append(error)
+                verdicts.append(Duplicate() if await self._was_taken(offer) else error)
                 continue
             (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
@@ -131,9 +134,7 @@ class Relay:
         if self._publishing.under_way:
             for key in {(tenant_of(frame.mailbox), frame.sender) for _, frame in run}:
                 await self._publishing.turn(*key)
-        outcomes = await self._store.append([frame for _, frame in run])
-        for (index, frame), outcome in zip(run, outcomes, strict=True):
-            verdicts[index] = await self._settle(frame, outcome)
+        await self._store_in_order(run, verdicts)
 
     async def _store_shared(self, run: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
         for index, frame in run:
@@ -165,6 +166,15 @@ class Relay:
             frame=offer.frame,
             accept_time_ms=now_ms,
         )
+
+    async def _was_taken(self, offer: Offer) -> bool:
+        """Return whether a frame that is refused now is the repeat of one that was taken while it still could be."""
+        ids = offer.header.message_ids
+        for start in range(0, len(ids), 16):
+            found = await self._store.find(offer.tenant_id, ids[start : start + 16])
+            if not any(record.sender == offer.sender for record, _ in found):
+                return False
+        return bool(ids)
 
     def _hand_over(self, frame: IncomingFrame) -> Accepted:
         """Give an ephemeral frame to the live stream, or those there are of its recipients."""
@@ -201,10 +211,21 @@ class Relay:
         )
         link.deliver(live, -1)
 
-    async def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
-        if isinstance(outcome, PartlyDuplicate):
-            frame = self._without(frame, outcome.indexes)
-            (outcome,) = await self._store.append([frame])
+    async def _store_in_order(self, frames: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
+        """Store frames; what is new of one that was partly taken before goes first in the next write, what is behind it after."""
+        while frames:
+            outcomes = await self._store.append([frame for _, frame in frames])
+            left: list[tuple[int, IncomingFrame]] = []
+            for (index, frame), outcome in zip(frames, outcomes, strict=True):
+                if isinstance(outcome, Behind):
+                    left.append((index, frame))
+                elif isinstance(outcome, PartlyDuplicate):
+                    left.append((index, self._without(frame, outcome.indexes)))
+                else:
+                    verdicts[index] = self._settle(frame, outcome)
+            frames = left
+
+    def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
         match outcome:
             case Accepted(first_position=position):
                 self._timetable.expect_message(frame.expire_time_ms / 1000)
@@ -236,8 +257,9 @@ class Relay:
         key = routing.mailbox(tenant_id, mailbox_name)
         refused = [receipt for receipt in receipts if receipt.state is State.BOUNCED]
         origins = [origin for receipt in refused for origin in await self._origins(key, receipt)]
+        await self._tell_senders(tenant_id, origins)  # first: if the store fails in between, all of it is done again
         await self._store.record(key, receipts, self._now_ms())
-        await self._tell_senders(tenant_id, origins)
+        self._news.tell("message.bounced", origins)
 
     async def _origins(self, key: str, receipt: Receipt) -> list[Record]:
         """Return records of the open messages a receipt refuses, so that their senders can be told."""
@@ -260,17 +282,19 @@ class Relay:
         """Bounce what is left in a mailbox, tell the senders, and end its subscriptions."""
         key = routing.mailbox(tenant_id, mailbox_name)
         self._mail.close(key)
+        await self._tell_senders(tenant_id, await self._origins(key, Receipt(1, _LAST, State.BOUNCED, reason)))
         bounced = await self._store.close(key, reason, self._now_ms())
+        self._news.tell("message.bounced", bounced)
         await self._publishing.end_subscriptions(tenant_id, mailbox_name)
-        await self._tell_senders(tenant_id, bounced)
+        await self._tell_senders(tenant_id, bounced)  # of what came in between
 
     async def _tell_senders(self, tenant_id: TenantId, bounced: Sequence[Record]) -> None:
+        """Send the notices of messages that bounce. Repeating it is harmless: the notice of a message has always the same id."""
         by_mailbox: dict[str, list[Record]] = {}
         for record in bounced:
             name = routing.reply_name(record.sender)
             if name is not None:
                 by_mailbox.setdefault(name, []).append(record)
-        self._news.tell("message.bounced", bounced)
         for name, records in by_mailbox.items():
             now_ms = self._now_ms()
             notice = self._envelopes.bounced(name, records, now_ms)

@@ -7,7 +7,17 @@ from itertools import pairwise
 
 import pytest
 
-from controlplane.domain.message import Accepted, Duplicate, Full, IncomingFrame, PartlyDuplicate, Receipt, State, StoredFrame
+from controlplane.domain.message import (
+    Accepted,
+    Behind,
+    Duplicate,
+    Full,
+    IncomingFrame,
+    PartlyDuplicate,
+    Receipt,
+    State,
+    StoredFrame,
+)
 from controlplane.interfaces.mailbox_store import MailboxLimits, MailboxStore
 from tests.contract.samples import BOX, DAY_MS, START_MS, frame, message_id
 
@@ -59,15 +69,21 @@ class AppendContract:
         assert list(await mailboxes.append([frame(3, 1, 4, 2)])) == [PartlyDuplicate(frozenset({1, 3}))]
         assert await accept(mailboxes, frame(3, 4)) == [3]
 
+    async def test_what_stands_behind_a_partly_repeated_frame_waits_so_that_order_is_kept(self, mailboxes: MailboxStore) -> None:
+        await accept(mailboxes, frame(1))
+        elsewhere = "default/agent-2"
+        outcomes = await mailboxes.append([frame(1, 2), frame(3), frame(1), frame(4, mailbox=elsewhere)])
+        assert list(outcomes) == [PartlyDuplicate(frozenset({0})), Behind(), Behind(), Accepted(1)]
+        assert await accept(mailboxes, frame(2), frame(3)) == [2, 3]
+
     async def test_repeats_within_one_call_and_within_one_frame_are_repeats(self, mailboxes: MailboxStore) -> None:
-        outcomes = await mailboxes.append([frame(1), frame(1), frame(2, 1), frame(3, 3, 4, 3), frame()])
-        assert list(outcomes) == [
+        assert list(await mailboxes.append([frame(1), frame(1), frame(), frame(2, 1)])) == [
             Accepted(1),
             Duplicate(),
-            PartlyDuplicate(frozenset({1})),
-            PartlyDuplicate(frozenset({1, 3})),
             Duplicate(),
+            PartlyDuplicate(frozenset({1})),
         ]
+        assert list(await mailboxes.append([frame(3, 3, 4, 3)])) == [PartlyDuplicate(frozenset({1, 3}))]
 
     async def test_twenty_appends_of_one_message_store_it_once(self, mailboxes: MailboxStore) -> None:
         outcomes = await asyncio.gather(*(mailboxes.append([frame(1)]) for _ in range(20)))

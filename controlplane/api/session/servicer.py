@@ -38,6 +38,9 @@ class Terms:
     lease_seconds: float
     heartbeat_seconds: float
     payload_bytes: int
+    ahead_messages: int = CREDIT_MESSAGES
+    """What a sidecar may send ahead of the answers."""
+    ahead_bytes: int = CREDIT_BYTES
 
 
 @dataclass(slots=True)
@@ -100,7 +103,8 @@ class SessionServicer:
         decoder = Decoder(self._terms.payload_bytes, tracing=self._tracing)
         tenant_id, agent_id = current_agent()
         hello = await self._hello(decoder, context)
-        writer = Writer(self._mail.link_has_room)
+        writer = Writer(self._mail.link_has_room, self._terms.ahead_messages, self._terms.ahead_bytes)
+        await _begin(context)
         session = await self._sessions.open(tenant_id, agent_id, hello, writer)
         reason = "its stream ended"
         try:
@@ -131,7 +135,7 @@ class SessionServicer:
             committed_sequence=session.committed,
             lease_duration=duration(self._terms.lease_seconds),
             heartbeat_interval=duration(self._terms.heartbeat_seconds),
-            credit=pb.Credit(messages=CREDIT_MESSAGES, bytes=CREDIT_BYTES),
+            credit=pb.Credit(messages=self._terms.ahead_messages, bytes=self._terms.ahead_bytes),
             max_payload_bytes=self._terms.payload_bytes,
         )
         return pb.ConnectResponse(welcome=welcome).SerializeToString()
@@ -195,6 +199,14 @@ class SessionServicer:
         answers = await self._sessions.commit(session, frames)
         messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
         writer.committed(session.committed, answers, messages, used)
+
+
+async def _begin(context: Context) -> None:
+    """Send the headers by themselves. With the first write they are lost track of if that is cancelled, and no status follows."""
+    try:
+        await context.send_initial_metadata(())
+    except grpc.aio.InternalError as cause:  # the sidecar went away
+        raise ControlPlaneUnavailableError("The stream ended.") from cause
 
 
 def _passing(frame: Numbered) -> bool:

@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.backends.memory.publications import MemoryPublications, seen_keys
-from controlplane.domain.message import Accepted, Copy, Full, IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
+from controlplane.domain.message import (
+    Accepted,
+    Behind,
+    Copy,
+    Full,
+    IncomingFrame,
+    Outcome,
+    PartlyDuplicate,
+    Receipt,
+    Record,
+    State,
+    StoredFrame,
+)
 from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, dead_reason, tenant_of
 from controlplane.interfaces.publication_store import FULL
 
@@ -106,7 +118,13 @@ class MemoryMailboxStore(MemoryPublications):
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:
         """See MailboxStore."""
-        return [self._append(frame) for frame in frames]
+        held: set[str] = set()
+        outcomes: list[Outcome] = []
+        for frame in frames:
+            outcomes.append(Behind() if frame.mailbox in held else self._append(frame))
+            if isinstance(outcomes[-1], PartlyDuplicate):
+                held.add(frame.mailbox)
+        return outcomes
 
     def _append(self, incoming: IncomingFrame) -> Outcome:
         repeated = self._repeated(incoming)

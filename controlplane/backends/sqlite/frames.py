@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from controlplane.backends.spans import Span, Update, change, fresh, from_text, open_count, to_text
-from controlplane.domain.message import Accepted, Copy, Duplicate, Full, IncomingFrame, Outcome, PartlyDuplicate, Record, State
+from controlplane.domain.message import (
+    Accepted,
+    Behind,
+    Copy,
+    Duplicate,
+    Full,
+    IncomingFrame,
+    Outcome,
+    PartlyDuplicate,
+    Record,
+    State,
+)
 from controlplane.interfaces.mailbox_store import MailboxLimits, tenant_of
 from controlplane.interfaces.publication_store import FULL
 
@@ -75,17 +86,23 @@ class Accepting:
         self._limits = limits
         self._mailboxes: dict[str, _Mailbox] = {}
         self._senders: dict[tuple[str, str], int] = {}
+        self._held: set[str] = set()
         (newest,) = db.execute("SELECT MAX(number) FROM frames").fetchone()
         self._next_number: int = (newest or 0) + 1
 
     def accept(self, frame: IncomingFrame) -> Outcome:
         """Store the frame if it may be stored."""
+        if frame.mailbox in self._held:
+            return Behind()
         ids = split_ids(frame.message_ids)
         mailbox = self._mailbox(frame.mailbox)
         sender = self._sender(tenant_of(frame.mailbox), frame.sender)
         room = self._room(frame, mailbox)
         if not (ids and room and self._remember(ids, sender, self._next_number)):
-            return self._repeated(ids, sender) or Full()
+            repeated = self._repeated(ids, sender)
+            if isinstance(repeated, PartlyDuplicate):
+                self._held.add(frame.mailbox)
+            return repeated or Full()
         first = mailbox.next_position
         self._store(frame, ids, mailbox, sender)
         mailbox.next_position += len(ids)

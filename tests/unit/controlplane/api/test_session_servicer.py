@@ -39,6 +39,9 @@ class BrokenStream:
             await asyncio.Event().wait()
         return grpc.aio.EOF
 
+    async def send_initial_metadata(self, metadata: object) -> None:
+        assert metadata == ()
+
     async def write(self, frame: bytes) -> None:
         assert pb.ConnectResponse.FromString(frame).WhichOneof("frame")
         self._writes -= 1

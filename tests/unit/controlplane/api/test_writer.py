@@ -139,3 +139,12 @@ async def test_an_ended_session_takes_nothing_more_and_says_why() -> None:
     assert writer.room == 0
     with pytest.raises(ControlPlaneUnavailableError, match="a newer session"):
         await writer.run(transport.write)
+
+
+def test_what_was_delivered_before_there_was_credit_is_paid_for_by_the_first_grant() -> None:
+    writer = Writer(lambda _: None)
+    writer.deliver(frame(1, ["a", "b"]), 0)
+    writer.grant(2, 10_000)
+    assert writer.room == 0
+    writer.grant(1, 0)
+    assert 0 < writer.room < 10_000
