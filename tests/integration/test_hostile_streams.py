@@ -224,6 +224,22 @@ class Desk:
         del envelope, wait
         raise AgentNotFoundError(recipient=header.recipient)
 
+    def expecting(self, message_id: str) -> Any:
+        return nullcontext(message_id)
+
+    async def reply(self, message_id: str, wait: float, *, bounces: bool) -> None:
+        del message_id, wait, bounces
+
+    async def subscribe(self, topic: str, mailbox: str) -> None:
+        del topic, mailbox
+
+    async def unsubscribe(self, topic: str, mailbox: str) -> None:
+        del topic, mailbox
+
+    async def subscriptions(self, mailbox: str) -> list[str]:
+        del mailbox
+        return []
+
     async def fetch(self, most: int, wait: float) -> list[message_service_pb2.ReceivedMessage]:
         del most, wait
         return []
