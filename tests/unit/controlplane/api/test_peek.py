@@ -194,8 +194,10 @@ def encodings(draw: st.DrawFn) -> bytes:
             )
         )
         pieces.append(overlong(0x1A, draw(st.sampled_from((0, 0, 1, 9)))) + overlong(len(body), draw(st.integers(0, 9))) + body)
-    for sequence in draw(st.lists(st.integers(0, 2**64 - 1), max_size=2)):
-        pieces.append(overlong(0x08, draw(st.sampled_from((0, 0, 1)))) + overlong(sequence, draw(st.integers(0, 9))))
+    pieces += [
+        overlong(0x08, draw(st.sampled_from((0, 0, 1)))) + overlong(sequence, draw(st.integers(0, 9)))
+        for sequence in draw(st.lists(st.integers(0, 2**64 - 1), max_size=2))
+    ]
     pieces += draw(st.lists(unknown_fields, max_size=2))
     return b"".join(draw(st.permutations(pieces)))
 
