@@ -15,5 +15,6 @@ PAST_BUGS: dict[int, str] = {
     22: "the credit of a frame that the disk refused was gone",
     340: "a message that expired beside its agent was shown",
     525: "a bounce notice was lost when the store failed in between",
+    4084: "a session that began late took the mail of the newer one, and closed it",
     677: "a repeat was refused as expired although it was stored",
 }

@@ -132,6 +132,17 @@ async def test_a_repeat_of_what_was_taken_is_a_repeat_even_if_it_could_not_be_ta
     assert await office.send((1, 2), (3,), recipient="nobody") == [Duplicate(), AgentNotFoundError.reason]
 
 
+async def test_a_session_that_begins_late_takes_no_mail_from_the_newer_one(office: Office) -> None:
+    sessions, older, newer = office.parts.sessions, Writer(lambda _: None), Writer(lambda _: None)
+    hello = Hello(1000, Incarnation("life-1"), drivers=("grpc_agent",), long_running=True)
+    first = await sessions.open(DEFAULT_TENANT, AgentId("agent-1"), hello, older)
+    second = await sessions.open(DEFAULT_TENANT, AgentId("agent-1"), hello, newer)
+    await sessions.begin(second, hello)
+    await sessions.begin(first, hello)
+    await sessions.close(first, "its stream ended")
+    assert sessions._mail.owner(BOX) is newer
+
+
 @pytest.mark.parametrize("failing", ["fails_before", "fails_after"])
 async def test_a_sender_hears_once_that_its_message_was_refused_whatever_fails(office: Office, failing: str) -> None:
     await office.send((1, 2, 3))
