@@ -32,11 +32,12 @@ test: setup-dev ## everything CI runs, servers and system packages included
 	@tools/install_test_packages.sh
 	@tools/install_claude_code.sh || echo "the tests with the real Claude Code are skipped"
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests/contract tests/simulation tests/integration tests/escape tests/e2e
+	@$(BIN)/python -m pytest -n auto tests/simulation
+	@$(BIN)/python -m pytest tests/contract tests/integration tests/escape tests/e2e
 
 test-long: setup-dev ## properties and schedules at length, with other seeds at each run; hours
 	@CONDUCTOR_HYPOTHESIS=long CONDUCTOR_SCHEDULES=$(or $(SCHEDULES),200000) CONDUCTOR_SEED=$(or $(SEED),$$(date +%s)) \
-		$(BIN)/python -m pytest --timeout 86400 tests/contract/test_mailboxes_model.py tests/simulation \
+		$(BIN)/python -m pytest -n auto --timeout 86400 tests/contract/test_mailboxes_model.py tests/simulation \
 		tests/integration/test_hostile_streams.py tests/unit/controlplane/api/test_peek.py
 
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root
