@@ -34,11 +34,15 @@ test: setup-dev ## everything CI runs, servers and system packages included
 	@for language in node go; do tools/build_conformance.sh $$language || echo "the tests with an agent in $$language are skipped"; done
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/conformance tests/escape tests/e2e tests/faults
+	@$(BIN)/python -m pytest -n auto tests/simulation
 
 FAULT_SEEDS ?= 1-10
 
-test-long: setup-dev ## what tries many seeds: the fault suite with FAULT_SEEDS=1-10
+test-long: setup-dev ## what tries many seeds, others at each run: faults, properties, schedules; hours
 	@CONDUCTOR_FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults
+	@CONDUCTOR_HYPOTHESIS=long CONDUCTOR_SCHEDULES=$(or $(SCHEDULES),200000) CONDUCTOR_SEED=$(or $(SEED),$$(date +%s)) \
+		$(BIN)/python -m pytest -n auto --timeout 86400 tests/contract/test_mailboxes_model.py tests/simulation \
+		tests/integration/test_hostile_streams.py tests/unit/controlplane/api/test_peek.py
 
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root
 	@$(BIN)/ruff format --check --quiet .

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from agent_sidecar.local.local_servicer import LocalServicer
 from claude_conductor.errors import AddressInUseError
 from claude_conductor.rpc import server as rpc_server
+from claude_conductor.rpc.readable import Readable
 from claude_conductor.v1 import local_service_pb2_grpc
 
 SOCKET_NAME: Final = "agent.sock"
@@ -49,6 +50,7 @@ class LocalServer:
         address = rpc_server.claim_socket(path)
         self._folder.chmod(0o700)
         server = grpc.aio.server(
+            interceptors=(Readable(),),
             options=rpc_server.options(4 * self._payload_bytes + _FRAME_BYTES, pings=False),
             maximum_concurrent_rpcs=_CALLS_AT_ONCE,
         )

@@ -20,6 +20,8 @@ class Kind(enum.IntEnum):
     """Start and progress of a task."""
     OUTPUT = 4
     RESULT = 5
+    PASSING = 6
+    """An ephemeral message: of no use to anybody once the session it was meant for has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,14 @@ def numbered(sequence: int, body: bytes) -> bytes:
         sequence >>= 7
     number.append(sequence)
     return bytes(number) + body
+
+
+def content_size(size: int) -> int:
+    """Return the bytes of a field without its tag of one byte and its length, given its size with both (protobuf encoding).
+
+    Credit is counted in these, on both sides of the stream.
+    """
+    return next((size - 1 - digits for digits in range(1, 5) if size - 1 - digits < 1 << 7 * digits), size)
 
 
 def lease_text(lease: Lease | None) -> str:

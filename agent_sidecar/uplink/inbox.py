@@ -82,7 +82,7 @@ class Inbox:
         """One answer is made whole, or not at all, before the next begins: they come in the order of their messages."""
         self._repeats = Repeats()
         self._process = 0
-        """Which process of the agent this is."""
+        """Which process of the agent is served; a call that an earlier one left behind takes nothing away from it."""
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left; mailboxes of its tasks are forgotten, as those attempts are over."""
@@ -135,7 +135,7 @@ class Inbox:
             position = header.first_position + index
             item = Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
             item.addressed, item.answers = addressed, envelope.correlation_id
-            item.expire_ms = min(sent.expire_time_ms, _NEVER)
+            item.expire_ms = min(header.expire_time_ms or sent.expire_time_ms, _NEVER)
             if header.first_position == 0:
                 item.position = 0
                 self._passing.append((header.mailbox, item))
@@ -222,14 +222,17 @@ class Inbox:
             wait: Seconds.
             bounces: Whether the control plane's word that it came back is an answer.
         """
+        process = self._process
         try:
             async with asyncio.timeout(wait):
-                while not (found := self._answers(message_id, bounces=bounces)):
+                while process == self._process and not self._answers(message_id, bounces=bounces):
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError:
             return None
-        return (await self._show(found))[0]
+        async with self._answering:
+            found = self._answers(message_id, bounces=bounces) if process == self._process else []
+            return (await self._show(found))[0] if found else None
 
     def _answers(self, message_id: str, *, bounces: bool) -> list[tuple[str, Item]]:
         self._expire()
@@ -248,6 +251,7 @@ class Inbox:
                 told = receipts(places, message_pb2.MESSAGE_STATE_SEEN, attempts=attempts)
                 await self._outbox.append(told, inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
+            self._next_expiry = 0
             for _, item in new:
                 item.seen = False
             raise

@@ -60,6 +60,7 @@ class Outbox:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left. Before anything is appended."""
+        connection.execute("DELETE FROM uplink WHERE kind = ?", (int(Kind.PASSING),))
         rows = connection.execute("SELECT sequence, kind, length(body), attachment, lease FROM uplink ORDER BY sequence")
         for sequence, kind, size, attachment, lease in rows.fetchall():
             self._add(Entry(sequence, Kind(kind), size, attachment, lease_of(lease), held=bool(attachment)))
@@ -148,14 +149,16 @@ class Outbox:
     def resume(self, committed: int) -> int:
         """Begin a session; return the sequence after which sending goes on.
 
+        Ephemeral messages of an earlier session were dropped when it ended: nobody knows whether they arrived, and the control
+        plane, which keeps nothing of them, would hand them over twice.
+
         Args:
             committed: What the control plane has of this life of the sidecar; 0 after a restart of either, and everything
                 uncommitted is sent again.
         """
+        self._drop_passing()
         for sequence in list(takewhile(lambda each: each <= committed, self._entries)):
-            self._forget(sequence)
-            if (waiter := self._waiters.pop(sequence, None)) is not None:
-                waiter.cancel()  # it was taken or refused, and the answer is lost
+            self._drop(sequence)  # it was taken or refused, and the answer is lost
         self._delete(committed)
         self.connected = True
         return committed
@@ -164,6 +167,22 @@ class Outbox:
         """Take note that the session ended; output is not held back any more."""
         self.connected = False
         self._room.set()
+        self._drop_passing()
+
+    def _drop_passing(self) -> None:
+        gone = [entry.sequence for entry in self._entries.values() if entry.kind is Kind.PASSING]
+        for sequence in gone:
+            self._drop(sequence)
+        if gone:
+            self._journal.submit(
+                lambda connection: connection.executemany("DELETE FROM uplink WHERE sequence = ?", [(each,) for each in gone])
+            )
+
+    def _drop(self, sequence: int) -> None:
+        """Forget a frame whose answer nobody will know."""
+        self._forget(sequence)
+        if (waiter := self._waiters.pop(sequence, None)) is not None:
+            waiter.cancel()
 
     def committed(
         self, sequence: int, refused: Mapping[int, Refusal], published: Mapping[int, Published] = _NONE

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from agent_sidecar.uplink.frames import Answer, Frame, Kind, Refusal
+from agent_sidecar.uplink.frames import Answer, Frame, Kind, Refusal, content_size
 from agent_sidecar.uplink.outbox import BATCH_BYTES, Outbox
 from claude_conductor.errors import (
     AgentOfflineError,
@@ -44,15 +44,19 @@ class _Allowance:
 
     messages: int | None = None
     bytes: int | None = None
+    most: tuple[int, int] = (0, 0)
+    """What the session began with. What is sent again from the journal was paid for in an earlier session, and is given back in
+    this one; without this bound every reconnect would let more run ahead."""
 
     def covers(self, size: int) -> bool:
         """Tell whether one more message may go."""
         return (self.messages is None or self.messages > 0) and (self.bytes is None or self.bytes >= min(size, 1 << 20))
 
-    def spend(self, size: int) -> None:
-        """Take one message off."""
-        self.messages = None if self.messages is None else self.messages - 1
-        self.bytes = None if self.bytes is None else self.bytes - size
+    def add(self, messages: int, size: int) -> None:
+        """Add what is given back; a negative number is spent."""
+        if self.messages is not None and self.bytes is not None:
+            self.messages = min(self.messages + messages, self.most[0])
+            self.bytes = min(self.bytes + size, self.most[1])
 
 
 class Sender:
@@ -72,14 +76,15 @@ class Sender:
 
     def credit(self, messages: int, size: int, *, first: bool) -> None:
         """Take note of what the control plane can take: the first of a session replaces what was left, later ones add."""
-        known = not first and self._allowance.messages is not None
-        self._allowance.messages = messages + (self._allowance.messages or 0 if known else 0)
-        self._allowance.bytes = size + (self._allowance.bytes or 0 if known else 0)
+        if first or self._allowance.messages is None:
+            self._allowance = _Allowance(messages, size, (messages, size))
+        else:
+            self._allowance.add(messages, size)
         self._flush()
 
     def disconnected(self) -> None:
         """The session ended: its credit is void, and messages wait in the journal."""
-        self._allowance.messages = self._allowance.bytes = None
+        self._allowance = _Allowance()
         self._flush()
 
     async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> int:
@@ -147,7 +152,7 @@ class Sender:
                 break
             self._queue.popleft()
             self._queue_bytes -= len(message.envelope)
-            self._allowance.spend(len(message.envelope))
+            self._allowance.add(-1, -len(message.envelope))
             size += len(message.envelope)
             group.append(message)
         return group
@@ -162,13 +167,17 @@ class Sender:
         body = session_service_pb2.ConnectRequest(message_frame=frame).SerializeToString()
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda done: _pass_on(done, group))
-        appended = self._outbox.append(Frame(Kind.MESSAGE, body), answer=answer)
-        appended.add_done_callback(lambda done: self._journalled(done, group))
+        allowance, cost = self._allowance, content_size(len(body))
+        allowance.add(0, sum(len(message.envelope) for message in group) - cost)  # what is around the envelopes counts too
+        kind = Kind.PASSING if header.quality == message_pb2.QUALITY_EPHEMERAL else Kind.MESSAGE
+        appended = self._outbox.append(Frame(kind, body), answer=answer)
+        appended.add_done_callback(lambda done: self._journalled(done, group, allowance, cost))
 
-    def _journalled(self, appended: asyncio.Future[int], group: list[_Message]) -> None:
+    def _journalled(self, appended: asyncio.Future[int], group: list[_Message], allowance: _Allowance, cost: int) -> None:
         self._busy = False
         error = None if appended.cancelled() else appended.exception()
         if error is not None:
+            allowance.add(len(group), cost)
             for message in group:
                 if not message.answer.done():
                     message.answer.set_result(Refusal(StoreUnavailableError.reason, str(error), 1.0))

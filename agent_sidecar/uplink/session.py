@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from agent_sidecar.run.slot import Slot
 from agent_sidecar.run.task import Lease
 from agent_sidecar.uplink import convert
-from agent_sidecar.uplink.frames import Entry, Published, Refusal
+from agent_sidecar.uplink.frames import Entry, Published, Refusal, content_size
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.sending import Sender
@@ -223,7 +223,7 @@ class Session:
             case "committed":
                 self._committed(answer)
             case "delivery":
-                await parts.inbox.deliver(answer.delivery, size)
+                await parts.inbox.deliver(answer.delivery, content_size(size))
             case "assignment":
                 assignment = convert.assignment_from(answer.assignment)
                 if assignment.lease not in parts.slot.leases():

@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!claude_conductor/v1/message.proto\x12\x13\x63laude_conductor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\x08\x45nvelope\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x64\x61ta_content_type\x18\x06 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x16\n\x0e\x63orrelation_id\x18\x08 \x01(\t\x12\x13\n\x0btraceparent\x18\t \x01(\t\"\xae\x01\n\x0b\x46rameHeader\x12\x11\n\trecipient\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12\x11\n\thop_count\x18\x04 \x01(\r\x12\x16\n\x0e\x65xpire_time_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x06 \x01(\x0c\x12\x0f\n\x07task_id\x18\x07 \x01(\t\"r\n\x0cMessageFrame\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .claude_conductor.v1.FrameHeader\x12\x30\n\tenvelopes\x18\x02 \x03(\x0b\x32\x1d.claude_conductor.v1.Envelope\"r\n\x0e\x44\x65liveryHeader\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x16\n\x0e\x61\x63\x63\x65pt_time_ms\x18\x05 \x01(\x04\"w\n\x0e\x44\x65liveredFrame\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.claude_conductor.v1.DeliveryHeader\x12\x30\n\x05\x66rame\x18\x02 \x01(\x0b\x32!.claude_conductor.v1.MessageFrame\"\xd2\x03\n\rMessageRecord\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x30\n\x05state\x18\x05 \x01(\x0e\x32!.claude_conductor.v1.MessageState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x65nvelope\x18\x0b \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12\x10\n\x08position\x18\x0c \x01(\x04\x12-\n\x04hops\x18\r \x03(\x0b\x32\x1f.claude_conductor.v1.MessageHop\x12\x12\n\nlast_error\x18\x0e \x01(\t\x12\x10\n\x08redrives\x18\x0f \x01(\r\"h\n\nMessageHop\x12\x30\n\x05state\x18\x01 \x01(\x0e\x32!.claude_conductor.v1.MessageState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*N\n\x07Quality\x12\x17\n\x13QUALITY_UNSPECIFIED\x10\x00\x12\x13\n\x0fQUALITY_DURABLE\x10\x01\x12\x15\n\x11QUALITY_EPHEMERAL\x10\x02*\xe6\x01\n\x0cMessageState\x12\x1d\n\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATE_ACCEPTED\x10\x01\x12\x1c\n\x18MESSAGE_STATE_AT_SIDECAR\x10\x02\x12\x16\n\x12MESSAGE_STATE_SEEN\x10\x03\x12\x17\n\x13MESSAGE_STATE_ACKED\x10\x04\x12\x19\n\x15MESSAGE_STATE_EXPIRED\x10\x05\x12\x19\n\x15MESSAGE_STATE_BOUNCED\x10\x06\x12\x16\n\x12MESSAGE_STATE_DEAD\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!claude_conductor/v1/message.proto\x12\x13\x63laude_conductor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\x08\x45nvelope\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x64\x61ta_content_type\x18\x06 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x16\n\x0e\x63orrelation_id\x18\x08 \x01(\t\x12\x13\n\x0btraceparent\x18\t \x01(\t\"\xae\x01\n\x0b\x46rameHeader\x12\x11\n\trecipient\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12-\n\x07quality\x18\x03 \x01(\x0e\x32\x1c.claude_conductor.v1.Quality\x12\x11\n\thop_count\x18\x04 \x01(\r\x12\x16\n\x0e\x65xpire_time_ms\x18\x05 \x01(\x04\x12\x13\n\x0bmessage_ids\x18\x06 \x01(\x0c\x12\x0f\n\x07task_id\x18\x07 \x01(\t\"r\n\x0cMessageFrame\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .claude_conductor.v1.FrameHeader\x12\x30\n\tenvelopes\x18\x02 \x03(\x0b\x32\x1d.claude_conductor.v1.Envelope\"\x8a\x01\n\x0e\x44\x65liveryHeader\x12\x0f\n\x07mailbox\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x16\n\x0e\x61\x63\x63\x65pt_time_ms\x18\x05 \x01(\x04\x12\x16\n\x0e\x65xpire_time_ms\x18\x06 \x01(\x04\"w\n\x0e\x44\x65liveredFrame\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.claude_conductor.v1.DeliveryHeader\x12\x30\n\x05\x66rame\x18\x02 \x01(\x0b\x32!.claude_conductor.v1.MessageFrame\"\xd2\x03\n\rMessageRecord\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x30\n\x05state\x18\x05 \x01(\x0e\x32!.claude_conductor.v1.MessageState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x65nvelope\x18\x0b \x01(\x0b\x32\x1d.claude_conductor.v1.Envelope\x12\x10\n\x08position\x18\x0c \x01(\x04\x12-\n\x04hops\x18\r \x03(\x0b\x32\x1f.claude_conductor.v1.MessageHop\x12\x12\n\nlast_error\x18\x0e \x01(\t\x12\x10\n\x08redrives\x18\x0f \x01(\r\"h\n\nMessageHop\x12\x30\n\x05state\x18\x01 \x01(\x0e\x32!.claude_conductor.v1.MessageState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*N\n\x07Quality\x12\x17\n\x13QUALITY_UNSPECIFIED\x10\x00\x12\x13\n\x0fQUALITY_DURABLE\x10\x01\x12\x15\n\x11QUALITY_EPHEMERAL\x10\x02*\xe6\x01\n\x0cMessageState\x12\x1d\n\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATE_ACCEPTED\x10\x01\x12\x1c\n\x18MESSAGE_STATE_AT_SIDECAR\x10\x02\x12\x16\n\x12MESSAGE_STATE_SEEN\x10\x03\x12\x17\n\x13MESSAGE_STATE_ACKED\x10\x04\x12\x19\n\x15MESSAGE_STATE_EXPIRED\x10\x05\x12\x19\n\x15MESSAGE_STATE_BOUNCED\x10\x06\x12\x16\n\x12MESSAGE_STATE_DEAD\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'claude_conductor.v1.message_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUALITY']._serialized_start=1396
-  _globals['_QUALITY']._serialized_end=1474
-  _globals['_MESSAGESTATE']._serialized_start=1477
-  _globals['_MESSAGESTATE']._serialized_end=1707
+  _globals['_QUALITY']._serialized_start=1421
+  _globals['_QUALITY']._serialized_end=1499
+  _globals['_MESSAGESTATE']._serialized_start=1502
+  _globals['_MESSAGESTATE']._serialized_end=1732
   _globals['_ENVELOPE']._serialized_start=92
   _globals['_ENVELOPE']._serialized_end=289
   _globals['_FRAMEHEADER']._serialized_start=292
   _globals['_FRAMEHEADER']._serialized_end=466
   _globals['_MESSAGEFRAME']._serialized_start=468
   _globals['_MESSAGEFRAME']._serialized_end=582
-  _globals['_DELIVERYHEADER']._serialized_start=584
-  _globals['_DELIVERYHEADER']._serialized_end=698
-  _globals['_DELIVEREDFRAME']._serialized_start=700
-  _globals['_DELIVEREDFRAME']._serialized_end=819
-  _globals['_MESSAGERECORD']._serialized_start=822
-  _globals['_MESSAGERECORD']._serialized_end=1288
-  _globals['_MESSAGEHOP']._serialized_start=1290
-  _globals['_MESSAGEHOP']._serialized_end=1394
+  _globals['_DELIVERYHEADER']._serialized_start=585
+  _globals['_DELIVERYHEADER']._serialized_end=723
+  _globals['_DELIVEREDFRAME']._serialized_start=725
+  _globals['_DELIVEREDFRAME']._serialized_end=844
+  _globals['_MESSAGERECORD']._serialized_start=847
+  _globals['_MESSAGERECORD']._serialized_end=1313
+  _globals['_MESSAGEHOP']._serialized_start=1315
+  _globals['_MESSAGEHOP']._serialized_end=1419
 # @@protoc_insertion_point(module_scope)

@@ -233,6 +233,7 @@ class DeliveryHeader(_message.Message):
     FIRST_POSITION_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ACCEPT_TIME_MS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_MS_FIELD_NUMBER: _builtins.int
     mailbox: _builtins.str
     """The mailbox the frame comes from: an agent id or `task/TASK_ID`."""
     sender: _builtins.str
@@ -243,6 +244,10 @@ class DeliveryHeader(_message.Message):
     """1 if no agent process was shown them before; more when earlier ones ended without acknowledging."""
     accept_time_ms: _builtins.int
     """When it was accepted, in milliseconds since the Unix epoch."""
+    expire_time_ms: _builtins.int
+    """When its messages expire, in milliseconds since the Unix epoch, as the control plane decided; 0 means never. They are not
+    shown to the agent from then on.
+    """
     def __init__(
         self,
         *,
@@ -251,10 +256,11 @@ class DeliveryHeader(_message.Message):
         first_position: _builtins.int = ...,
         attempt: _builtins.int = ...,
         accept_time_ms: _builtins.int = ...,
+        expire_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_time_ms", b"accept_time_ms", "attempt", b"attempt", "first_position", b"first_position", "mailbox", b"mailbox", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_time_ms", b"accept_time_ms", "attempt", b"attempt", "expire_time_ms", b"expire_time_ms", "first_position", b"first_position", "mailbox", b"mailbox", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,6 +76,10 @@ class Registry:
             raise
         return connected
 
+    def holds(self, connected: Connected) -> bool:
+        """Return whether this is the agent's present session; a newer one may have taken over while it began."""
+        return self._connected.get(connected.key) is connected
+
     async def disconnect(self, connected: Connected, reason: str) -> None:
         """The session ended. That is not the end of the agent: what it holds, it holds until its leases end."""
         if self._connected.get(connected.key) is not connected:

@@ -117,7 +117,7 @@ class Relay:
                 if routing.is_shared(offer.header.recipient):
                     frame, direct = await self._addressed(offer, frame), False
             except ConductorError as error:
-                verdicts.append(error)
+                verdicts.append(Duplicate() if await self._was_taken(offer) else error)
                 continue
             (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
@@ -188,6 +188,15 @@ class Relay:
             frame=offer.frame,
             accept_time_ms=now_ms,
         )
+
+    async def _was_taken(self, offer: Offer) -> bool:
+        """Return whether a frame that is refused now is the repeat of one that was taken while it still could be."""
+        ids = offer.header.message_ids
+        for start in range(0, len(ids), 16):
+            found = await self._store.find(offer.tenant_id, ids[start : start + 16])
+            if not any(record.sender == offer.sender for record, _ in found):
+                return False
+        return bool(ids)
 
     def _hand_out(self, frame: IncomingFrame, mailboxes: Sequence[str]) -> Accepted:
         """Give an ephemeral frame to those live streams there are."""

@@ -199,6 +199,8 @@ class Sessions:
         self._ready()
 
     def _open_mailbox(self, session: Session, name: str, hello: Hello) -> None:
+        if not self._registry.holds(session.connected):
+            return  # a newer session was faster, and the mail is its own
         position = hello.mailbox_positions.get(name, 0)
         self._mail.open(mailbox(session.tenant_id, name), session.connected.link, position)
 

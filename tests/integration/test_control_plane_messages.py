@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import grpc
@@ -234,11 +235,22 @@ async def test_a_thousand_messages_stay_in_order_across_a_kill_of_the_control_pl
 
 
 async def test_a_sidecar_that_hangs_up_while_it_is_written_to_is_no_error(control_plane: ControlPlane, sidecar) -> None:
+    """The one write that breaks is made to happen in tests/unit/controlplane/api/test_session_servicer.py; here it is likely."""
     sender, receiver = await sidecar("agent-1", long_running=True), await sidecar("agent-2", long_running=True)
     for number in range(60):
-        sequence = await sender.say("agent-2", *["x" * 1000] * 50)
-        if number == 30:
-            receiver.die()
-
+        sequence = await sender.say("agent-2", *[f"{number} {index} {'x' * 1000}" for index in range(50)])
+        if number in {20, 40}:
+            await receive(receiver, 1)  # so it is being written to
+            await receiver.disconnect()
+            await receiver.connect()
     assert await sender.committed(sequence) is None
+    await control_plane_sees_receipt(receiver)
     assert "a call failed" not in control_plane.log()
+
+
+async def control_plane_sees_receipt(receiver: Sidecar) -> None:
+    """Wait until everything has come and its receipt was taken."""
+    async with asyncio.timeout(15):
+        while receiver.positions.get("agent-2", 0) < 3000:
+            await receive(receiver, 1)
+    assert await receiver.committed(await receiver.receipt("agent-2", 1, 3000, ACKED)) is None

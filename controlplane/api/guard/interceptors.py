@@ -14,6 +14,7 @@ import grpc
 
 from claude_conductor.errors import ConductorError, DeadlineExceededError, PermissionDeniedError
 from claude_conductor.rpc import status
+from claude_conductor.rpc.readable import Readable
 from claude_conductor.telemetry.traces import Tracer, parse
 from controlplane.api.guard.caller import Tokens, current_caller, set_caller
 from controlplane.api.guard.rights import OPEN, allowed
@@ -188,4 +189,4 @@ def _has_deadline(context: Context) -> bool:
 
 def interceptors(tracer: Tracer, tokens: Tokens) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the guard, outermost first."""
-    return (Trace(tracer), Identity(tokens), Authorize(), Errors())
+    return (Trace(tracer), Identity(tokens), Authorize(), Errors(), Readable())

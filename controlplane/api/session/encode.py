@@ -63,6 +63,7 @@ def _entry(frame: StoredFrame, first_position: int, body: bytes) -> bytes:
         first_position=first_position,
         attempt=frame.attempt_of(first_position),
         accept_time_ms=frame.accept_time_ms,
+        expire_time_ms=frame.expire_time_ms,
     ).SerializeToString()
     prefix = b"".join((_HEADER_TAG, varint(len(header)), header, _FRAME_TAG, varint(len(body))))
     return b"".join((_HEADER_TAG, varint(len(prefix) + len(body)), prefix, body))

@@ -39,6 +39,9 @@ class Terms:
     heartbeat_seconds: float
     payload_bytes: int
     message_attempts: int = 5
+    ahead_messages: int = CREDIT_MESSAGES
+    """What a sidecar may send ahead of the answers."""
+    ahead_bytes: int = CREDIT_BYTES
 
 
 @dataclass(slots=True)
@@ -101,7 +104,8 @@ class SessionServicer:
         decoder = Decoder(self._terms.payload_bytes, tracing=self._tracing)
         tenant_id, agent_id = current_agent()
         hello = await self._hello(decoder, context)
-        writer = Writer(self._mail.link_has_room)
+        writer = Writer(self._mail.link_has_room, self._terms.ahead_messages, self._terms.ahead_bytes)
+        await _begin(context)
         session = await self._sessions.open(tenant_id, agent_id, hello, writer)
         reason = "its stream ended"
         try:
@@ -132,7 +136,7 @@ class SessionServicer:
             committed_sequence=session.committed,
             lease_duration=duration(self._terms.lease_seconds),
             heartbeat_interval=duration(self._terms.heartbeat_seconds),
-            credit=pb.Credit(messages=CREDIT_MESSAGES, bytes=CREDIT_BYTES),
+            credit=pb.Credit(messages=self._terms.ahead_messages, bytes=self._terms.ahead_bytes),
             max_payload_bytes=self._terms.payload_bytes,
             max_message_attempts=self._terms.message_attempts,
         )
@@ -197,6 +201,14 @@ class SessionServicer:
         answers = await self._sessions.commit(session, frames)
         messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
         writer.committed(session.committed, answers, messages, used)
+
+
+async def _begin(context: Context) -> None:
+    """Send the headers by themselves. With the first write they are lost track of if that is cancelled, and no status follows."""
+    try:
+        await context.send_initial_metadata(())
+    except grpc.aio.InternalError as cause:  # the sidecar went away
+        raise ControlPlaneUnavailableError("The stream ended.") from cause
 
 
 def _passing(frame: Numbered) -> bool:

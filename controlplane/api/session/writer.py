@@ -28,12 +28,17 @@ class Writer:
     Nothing leaves before the welcome. Then frames other than deliveries go first.
     """
 
-    def __init__(self, on_room: Callable[[Writer], None]) -> None:
+    def __init__(
+        self, on_room: Callable[[Writer], None], ahead_messages: int = CREDIT_MESSAGES, ahead_bytes: int = CREDIT_BYTES
+    ) -> None:
         """Begin with nothing to write.
 
         Args:
             on_room: Called when deliveries may be queued again.
+            ahead_messages: What the sidecar was told it may send ahead of the answers.
+            ahead_bytes: The same in bytes.
         """
+        self._quarter = (ahead_messages // 4, ahead_bytes // 4)
         self._on_room = on_room
         self._welcome: bytes | None = None
         self._welcomed = False
@@ -41,6 +46,8 @@ class Writer:
         self._deliveries: deque[bytes] = deque()
         self._queued_bytes = 0
         self._credit: tuple[int, int] | None = None
+        self._ahead = (0, 0)
+        """Messages and bytes delivered before there was any word of credit; the first grant pays for them."""
         self._committed: int | None = None
         self._answers: list[Answer] = []
         self._used = (0, 0)
@@ -60,7 +67,7 @@ class Writer:
 
     def grant(self, messages: int, size: int) -> None:
         """Note that the sidecar can take more."""
-        before = self._credit or (0, 0)
+        before = self._credit or self._ahead
         self._credit = (before[0] + messages, before[1] + size)
         self._on_room(self)
 
@@ -76,6 +83,8 @@ class Writer:
             self._queued_bytes += len(entry)
             if self._credit is not None:
                 self._credit = (self._credit[0] - messages, self._credit[1] - len(entry))
+            else:
+                self._ahead = (self._ahead[0] - messages, self._ahead[1] - len(entry))
         self._news.set()
 
     def assign(self, task: Task, traceparent: str) -> None:
@@ -100,7 +109,7 @@ class Writer:
         self._committed = sequence
         self._answers.extend(answers)
         self._used = (self._used[0] + messages, self._used[1] + size)
-        if self._used[0] >= CREDIT_MESSAGES // 4 or self._used[1] >= CREDIT_BYTES // 4:
+        if self._used[0] >= self._quarter[0] or self._used[1] >= self._quarter[1]:
             self._say(encode.credit(*self._used))
             self._used = (0, 0)
         self._news.set()

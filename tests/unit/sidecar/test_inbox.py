@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent_sidecar.uplink.inbox import InboxLimits, receipts
+from agent_sidecar.uplink.frames import content_size
+from agent_sidecar.uplink.inbox import Inbox, InboxLimits, receipts
 from agent_sidecar.uplink.repeats import ANSWERS_KEPT
 from claude_conductor.errors import MessageNotFoundError
 from claude_conductor.v1 import message_pb2
@@ -419,3 +421,90 @@ async def test_a_call_that_is_given_up_while_its_answer_is_journalled_does_not_l
     await asyncio.sleep(0)
     given_up.cancel()
     assert [message.position for message in (*await following, *await boxes.inbox.fetch(1, 0))] == [1, 2]
+
+
+class HandClock:
+    time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+def expiring(mailbox: str, position: int, at_ms: int) -> pb.Delivery:
+    made = delivery(mailbox, position, str(position))
+    made.frames[0].header.expire_time_ms = at_ms
+    return made
+
+
+async def test_what_expired_beside_the_agent_is_not_shown(boxes: Boxes):
+    clock = HandClock()
+    inbox = Inbox(boxes.journal, boxes.outbox, clock=clock)
+    for position, at_ms in ((1, 1_002_000), (2, 0), (3, 1_001_000), (0, 1_001_000)):
+        await inbox.deliver(expiring("agent-1", position, at_ms))
+    clock.time += 1.5
+    assert [message.position for message in await inbox.fetch(1, 0)] == [1]
+    clock.time += 1
+    assert [message.position for message in await inbox.fetch(10, 0)] == [2]
+    await inbox.new_process("agent-1")
+    assert [message.position for message in await inbox.fetch(10, 0)] == [2], "the first was seen and has expired since"
+    inbox.begin_session(lambda *_: None)
+    assert inbox._held[0] == 1
+
+
+async def test_expiry_is_remembered_across_a_restart(boxes: Boxes):
+    await boxes.inbox.deliver(expiring("agent-1", 1, 1))
+    await boxes.inbox.deliver(expiring("agent-1", 2, 0))
+    again = await boxes.restart()
+    assert [message.position for message in await again.inbox.fetch(10, 0)] == [2]
+    await again.close()
+
+
+def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path):
+    path = tmp_path / "journal.db"
+    old = sqlite3.connect(path)
+    old.execute(
+        "CREATE TABLE inbound (mailbox TEXT NOT NULL, position INTEGER NOT NULL, attempt INTEGER NOT NULL, seen INTEGER NOT NULL,"
+        " sender TEXT NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (mailbox, position)) WITHOUT ROWID"
+    )
+    old.execute("INSERT INTO inbound VALUES ('agent-1', 1, 1, 0, 'agent/x', x'')")
+    old.commit()
+    old.close()
+    boxes = Boxes(path)
+    boxes.inbox.load(boxes.journal.open())
+    assert list(boxes.inbox._boxes["agent-1"]) == [1]
+
+
+async def test_a_call_that_a_dead_process_left_behind_takes_nothing_from_the_next(boxes: Boxes):
+    left = asyncio.create_task(boxes.inbox.fetch(10, 10))
+    await asyncio.sleep(0)
+    await boxes.inbox.new_process("agent-1")
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    assert await left == []
+    assert [message.position for message in await boxes.inbox.fetch(10, 0)] == [1]
+
+
+async def test_a_call_that_ends_late_does_not_show_a_message_twice_to_the_next_process(boxes: Boxes):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    left = asyncio.create_task(boxes.inbox.fetch(10, 0))
+    await asyncio.sleep(0)  # it has begun to note what it shows
+    again = asyncio.create_task(boxes.inbox.new_process("agent-1"))
+    await asyncio.sleep(0)
+    fetching = asyncio.create_task(boxes.inbox.fetch(10, 0))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, again, return_exceptions=True)
+    assert [message.position for message in await fetching] == [1]
+    assert await boxes.inbox.fetch(10, 0) == []
+
+
+async def test_credit_counts_the_bytes_of_the_deliveries_and_nothing_around_them(boxes: Boxes):
+    """What the control plane takes off, `tests/simulation` compares with what is granted, to the byte."""
+    granted: list[tuple[int, int]] = []
+    boxes.inbox.begin_session(lambda messages, size: granted.append((messages, size)))
+    one = delivery("agent-1", 1, "x" * 200)
+    answer = pb.ConnectResponse(delivery=one)
+    await boxes.inbox.deliver(one, content_size(answer.ByteSize()))
+    assert boxes.inbox._granted == [granted[0][0] - 1, granted[0][1] - one.ByteSize()]

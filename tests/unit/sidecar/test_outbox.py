@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,17 @@ from hypothesis import strategies as st
 
 from agent_sidecar.isolation.interface import Level
 from agent_sidecar.run.task import InForce, Lease, Patch, Result, Usage
-from agent_sidecar.uplink.frames import Frame, Kind, Published, Refusal, numbered
+from agent_sidecar.uplink.frames import Frame, Kind, Published, Refusal, content_size, numbered
 from agent_sidecar.uplink.outbox import OutboxLimits
 from agent_sidecar.uplink.reporting import Reporting, without_patch
 from agent_sidecar.uplink.sending import Sender
-from claude_conductor.errors import AgentNotFoundError, AgentOfflineError, ControlPlaneUnavailableError, MailboxFullError
+from claude_conductor.errors import (
+    AgentNotFoundError,
+    AgentOfflineError,
+    ConductorError,
+    ControlPlaneUnavailableError,
+    MailboxFullError,
+)
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
 from tests.fakes.boxes import Boxes
@@ -280,3 +287,69 @@ async def test_progress_gives_way_when_the_journal_is_full(tmp_path: Path):
         await Reporting(boxes.outbox).progress(LEASE, "x" * 1000, Usage())
     assert len(await next_frames(boxes)) == 2
     await boxes.close()
+
+
+async def test_an_ephemeral_message_does_not_outlive_its_session(boxes: Boxes):
+    """The control plane keeps nothing of it, so a repeat would be shown twice."""
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    async with asyncio.TaskGroup() as group:
+        chatter = header("a", 1, message_pb2.QUALITY_EPHEMERAL)
+        lost = group.create_task(outcome(sender.send(chatter, message_pb2.Envelope(), 5)))
+        await next_frames(boxes)
+        kept = group.create_task(sender.send(header("a", 2), message_pb2.Envelope(), 5))
+        await next_frames(boxes, 1)
+        boxes.outbox.disconnected()
+        assert "not known" in await lost
+        boxes.outbox.resume(0)
+        (frame,) = await next_frames(boxes)
+        assert frame.message_frame.header.message_ids == header("a", 2).message_ids
+        boxes.outbox.committed(frame.sequence, {})
+        await kept
+
+
+async def test_an_ephemeral_message_is_not_sent_by_the_next_life_of_the_sidecar(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    lost = asyncio.create_task(outcome(sender.send(header("a", 1, message_pb2.QUALITY_EPHEMERAL), message_pb2.Envelope(), 5)))
+    await next_frames(boxes)
+    again = await boxes.restart()
+    assert await again.wire() == []
+    assert again.outbox.drained.is_set()
+    lost.cancel()
+    await again.close()
+
+
+async def outcome(sending: Coroutine[None, None, None]) -> str:
+    try:
+        await sending
+    except ConductorError as error:
+        return str(error)
+    return "accepted"
+
+
+async def test_credit_neither_grows_with_what_is_sent_again_nor_shrinks_with_what_the_disk_refused(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    sender.credit(10, 1000, first=True)
+    sender.credit(5, 500, first=False)  # for frames that an earlier session had paid for
+    assert (sender._allowance.messages, sender._allowance.bytes) == (10, 1000)
+    boxes.journal._connection.execute("PRAGMA query_only = 1")
+    assert "could not be written" in await outcome(sender.send(header("a", 1), message_pb2.Envelope(data=b"x"), 5))
+    assert (sender._allowance.messages, sender._allowance.bytes) == (10, 1000)
+
+
+async def test_a_message_costs_what_the_control_plane_gives_back_for_it(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    boxes.outbox.resume(0)
+    sender.credit(10, 1 << 20, first=True)
+    sending = asyncio.create_task(sender.send(header("a", 1), message_pb2.Envelope(data=b"x" * 300), 5))
+    (request,) = await next_frames(boxes)
+    assert (sender._allowance.messages, sender._allowance.bytes) == (9, (1 << 20) - request.message_frame.ByteSize())
+    boxes.outbox.committed(1, {})
+    await sending
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 2_000_000, 5_000_000])
+def test_what_is_inside_a_field_is_told_from_what_it_takes(size: int):
+    request = pb.ConnectRequest(message_frame=message_pb2.MessageFrame(envelopes=[message_pb2.Envelope(data=b"x" * size)]))
+    assert content_size(request.ByteSize()) == request.message_frame.ByteSize()

@@ -150,3 +150,12 @@ async def test_messages_of_a_frame_that_were_shown_differently_often_leave_with_
         (each.header.first_position, each.header.attempt, [envelope.data for envelope in each.frame.envelopes])
         for each in sent.frames
     ] == [(1, 3, [b"a"]), (2, 1, [b"b"]), (4, 1, [b"d"])]
+
+
+def test_what_was_delivered_before_there_was_credit_is_paid_for_by_the_first_grant() -> None:
+    writer = Writer(lambda _: None)
+    writer.deliver(frame(1, ["a", "b"]), 0)
+    writer.grant(2, 10_000)
+    assert writer.room == 0
+    writer.grant(1, 0)
+    assert 0 < writer.room < 10_000
