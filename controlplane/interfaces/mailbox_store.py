@@ -104,3 +104,6 @@ class MailboxStore(PublicationStore, Protocol):
 
     async def end(self, mailbox: str) -> int:
         """Return the last position that was given out, 0 if none was."""
+
+    async def advance(self, mailbox: str, position: int) -> None:
+        """Give out positions behind this one only, from now on. Positions never go back; repeating it is harmless."""

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 _READ_BYTES = 256 << 10
 _STORE_PAUSE = 0.5
 _IDLE_WAIT = 3600.0
+_FARTHEST = 1 << 53
+"""No mailbox gets that far; whoever claims it is mistaken, and must not bring positions to their end."""
 
 
 class _Feed:
@@ -58,6 +60,16 @@ class Mail:
         self._by_link: dict[int, set[_Feed]] = {}
         self.arrived = Pulse()
         """Beats with the mailbox's name when something was stored in it."""
+
+    async def follow(self, mailbox: str, position: int) -> None:
+        """Let the mailbox go on behind what its owner has, whose journal may know more than a store that was lost.
+
+        Raises:
+            StoreUnavailableError: Nothing changed.
+        """
+        if await self._store.end(mailbox) < position <= _FARTHEST:
+            _log.warning("a sidecar knows more of its mailbox than the store", extra={"mailbox": mailbox, "position": position})
+            await self._store.advance(mailbox, position)
 
     def open(self, mailbox: str, link: Link, after_position: int, last_error: str = "") -> None:
         """Deliver the mailbox to this link from now on, beginning after a position; an older owner gets no more.

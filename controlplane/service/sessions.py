@@ -173,6 +173,8 @@ class Sessions:
         stale = [lease for lease in hello.active_leases if not self._leases.renew(lease, agent_id)]
         held_now = self._leases.of_agent(tenant_id, agent_id)
         agent = self._agent(tenant_id, agent_id, hello, held_now)
+        if hello.long_running:  # before anybody can write to it
+            await self._mail.follow(mailbox(tenant_id, agent_id), hello.mailbox_positions.get(agent_id, 0))
         connected = await self._registry.connect(agent, link, occupied=bool(stale))
         incarnation, committed = self._committed.get((tenant_id, agent_id), (hello.incarnation, 0))
         return Session(tenant_id, agent_id, connected, committed if incarnation == hello.incarnation else 0)

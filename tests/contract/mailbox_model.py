@@ -110,6 +110,9 @@ class Model:
                     ended.append(each.place)
         return ended
 
+    def advance(self, mailbox: str, position: int) -> None:
+        self.positions[mailbox] = max(self.positions.get(mailbox, 0), position)
+
     def close(self, mailbox: str, now_ms: int) -> list[Place]:
         return self._end(self.open(mailbox), State.BOUNCED, now_ms)
 

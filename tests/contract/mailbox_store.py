@@ -232,6 +232,14 @@ class ReadContract:
         assert await mailboxes.end(BOX) == 3
         assert await mailboxes.end("default/nobody") == 0
 
+    async def test_positions_go_on_behind_what_is_known_elsewhere_and_never_back(self, mailboxes: MailboxStore) -> None:
+        await mailboxes.advance(BOX, 7)
+        assert await accept(mailboxes, frame(1, 2)) == [8]
+        await mailboxes.advance(BOX, 3)
+        await mailboxes.advance("default/agent-2", 0)
+        assert await accept(mailboxes, frame(3), frame(4, mailbox="default/agent-2")) == [10, 1]
+        assert await mailboxes.end(BOX) == 10
+
 
 class ReceiptContract:
     """How messages move on."""

@@ -76,6 +76,12 @@ class Mailboxes(RuleBasedStateMachine):
         ended = self.runner.run(self.store.record(box, some, self.now))
         assert [(each.mailbox, each.position) for each in ended] == self.model.record(box, some, self.now)
 
+    @rule(box=boxes, position=positions)
+    def advance(self, box: str, position: int) -> None:
+        self.runner.run(self.store.advance(box, position))
+        self.model.advance(box, position)
+        assert self.runner.run(self.store.end(box)) == self.model.positions[box]
+
     @rule(box=boxes)
     def close(self, box: str) -> None:
         self.now += 1

@@ -239,6 +239,11 @@ class MemoryMailboxStore(MemoryPublications):
         """See MailboxStore."""
         return self._mailboxes.get(mailbox, _Mailbox()).next_position - 1
 
+    async def advance(self, mailbox: str, position: int) -> None:
+        """See MailboxStore."""
+        box = self._mailboxes.setdefault(mailbox, _Mailbox())
+        box.next_position = max(box.next_position, position + 1)
+
     def _forget(self, frames: dict[int, _Frame], now_ms: int) -> None:
         ended = sorted((frame for frame in frames.values() if frame.ended), key=lambda frame: frame.end_ms)
         surplus = sum(len(frame.messages) for frame in ended if not frame.forgotten) - self._limits.kept

@@ -110,6 +110,16 @@ class SqliteMailboxStore(SqlitePublications, SqliteLetters):
 
         return await self._database.read(query)
 
+    async def advance(self, mailbox: str, position: int) -> None:
+        """See MailboxStore."""
+        sql = """INSERT INTO mailboxes (name, next_position, messages, bytes) VALUES (?, ?, 0, 0)
+                 ON CONFLICT (name) DO UPDATE SET next_position = MAX(next_position, excluded.next_position)"""
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute(sql, (mailbox, position + 1))
+
+        await self._database.write(change)
+
     async def find(self, tenant_id: str, message_id: bytes) -> Sequence[tuple[Record, bytes]]:
         """See MailboxStore."""
 

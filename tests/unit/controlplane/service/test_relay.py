@@ -22,7 +22,7 @@ from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
-from controlplane.domain.message import Accepted, Duplicate, Header, Quality, Receipt, Record, State
+from controlplane.domain.message import Accepted, Duplicate, Header, Quality, Receipt, Record, State, StoredFrame
 from controlplane.domain.routing import Shape
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
@@ -142,6 +142,36 @@ async def test_a_session_that_begins_late_takes_no_mail_from_the_newer_one(offic
     await sessions.begin(first, hello)
     await sessions.close(first, "its stream ended")
     assert sessions._mail.owner(BOX) is newer
+
+
+class Collecting(Writer):
+    """Keeps the positions that were to be delivered."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
+        self.positions: list[int] = []
+        self.arrived = asyncio.Event()
+
+    def deliver(self, frame: StoredFrame, after_position: int) -> None:
+        self.positions += [each for each in range(frame.first_position, frame.last_position + 1) if each > after_position]
+        self.arrived.set()
+
+
+async def test_a_sidecar_that_remembers_more_than_the_store_gets_what_is_sent_from_now_on(office: Office) -> None:
+    """A `memory` store that was restarted begins at 1; the sidecar would take new messages for those it had acknowledged."""
+    sessions, link = office.parts.sessions, Collecting()
+    hello = Hello(1000, Incarnation("life-1"), drivers=("grpc_agent",), long_running=True, mailbox_positions={"agent-1": 7})
+    await sessions.begin(await sessions.open(DEFAULT_TENANT, AgentId("agent-1"), hello, link), hello)
+    assert await office.send((1, 2)) == [Accepted(8)]
+    async with asyncio.timeout(5):
+        await link.arrived.wait()
+    assert link.positions == [8, 9]
+
+
+async def test_a_sidecar_that_claims_an_impossible_position_changes_nothing(office: Office) -> None:
+    hello = Hello(1000, Incarnation("life-1"), long_running=True, mailbox_positions={"agent-1": (1 << 63) - 1})
+    await office.parts.sessions.open(DEFAULT_TENANT, AgentId("agent-1"), hello, Writer(lambda _: None))
+    assert await office.send((1, 2)) == [Accepted(1)]
 
 
 @pytest.mark.parametrize("failing", ["fails_before", "fails_after"])
