@@ -10,6 +10,8 @@ from typing import Final
 from agent_sidecar.uplink.journal import Change
 from claude_conductor.v1 import message_pb2, message_service_pb2
 
+NEVER: Final = (1 << 63) - 1
+"""The latest time there is; milliseconds since the epoch."""
 _INSERT: Final = """INSERT OR IGNORE INTO inbound (mailbox, position, attempt, seen, sender, envelope, addressed, expire_ms)
                     VALUES (?, ?, ?, 0, ?, ?, ?, ?)"""
 
@@ -40,6 +42,21 @@ class Item:
             envelope=message_pb2.Envelope.FromString(self.envelope),
             mailbox=mailbox,
             addressed_to=self.addressed,
+        )
+
+
+def items(frame: message_pb2.DeliveredFrame) -> Iterator[Item]:
+    """Yield the messages of a delivered frame, in order."""
+    header, sent = frame.header, frame.frame.header
+    for index, envelope in enumerate(frame.frame.envelopes):
+        yield Item(
+            position=header.first_position + index if header.first_position else 0,
+            attempt=max(1, header.attempt),
+            sender=header.sender,
+            envelope=envelope.SerializeToString(),
+            addressed=sent.recipient if sent.recipient != header.mailbox else "",
+            expire_ms=min(header.expire_time_ms or sent.expire_time_ms, NEVER),
+            answers=envelope.correlation_id,
         )
 
 

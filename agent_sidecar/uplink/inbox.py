@@ -20,7 +20,7 @@ from itertools import chain, islice
 from typing import Final
 
 from agent_sidecar.uplink import inbound
-from agent_sidecar.uplink.inbound import Item
+from agent_sidecar.uplink.inbound import NEVER, Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.receipts import receipts
@@ -34,7 +34,6 @@ ATTEMPTS: Final = 5
 """Agent processes that are shown a message without acknowledging it, unless the control plane says otherwise."""
 CONDUCTOR: Final = "conductor"
 """Sender of the control plane's own notices."""
-_NEVER: Final = (1 << 63) - 1
 _REPEAT_SECONDS: Final = 0.5
 FETCH_BYTES: Final = 2 << 20
 """Most bytes of one answer to the agent, which a gRPC client takes without options (4 MiB); a single message may be larger."""
@@ -72,7 +71,7 @@ class Inbox:
         """Ephemeral messages: position 0, no receipts, gone with the process."""
         self._expected: Counter[str] = Counter()
         """Messages whose answers are waited for."""
-        self._next_expiry = _NEVER
+        self._next_expiry = NEVER
         """Nothing unseen expires before; milliseconds since the epoch."""
         self._held = [0, 0]
         self._granted = [0, 0]
@@ -129,21 +128,15 @@ class Inbox:
 
     def _sort(self, frame: message_pb2.DeliveredFrame, new: list[tuple[str, Item]], known: list[tuple[str, int]]) -> None:
         """Keep what passes, and tell what is new from what was acknowledged before."""
-        header, sent = frame.header, frame.frame.header
-        addressed = sent.recipient if sent.recipient != header.mailbox else ""
-        for index, envelope in enumerate(frame.frame.envelopes):
-            position = header.first_position + index
-            item = Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
-            item.addressed, item.answers = addressed, envelope.correlation_id
-            item.expire_ms = min(header.expire_time_ms or sent.expire_time_ms, _NEVER)
-            if header.first_position == 0:
-                item.position = 0
-                self._passing.append((header.mailbox, item))
-                self._next_expiry = min(self._next_expiry, item.expire_ms or _NEVER)
-            elif position > self._cursors.get(header.mailbox, 0):
-                new.append((header.mailbox, item))
-            elif position not in self._boxes.get(header.mailbox, {}):
-                known.append((header.mailbox, position))
+        mailbox = frame.header.mailbox
+        for item in inbound.items(frame):
+            if not item.position:
+                self._passing.append((mailbox, item))
+                self._next_expiry = min(self._next_expiry, item.expire_ms or NEVER)
+            elif item.position > self._cursors.get(mailbox, 0):
+                new.append((mailbox, item))
+            elif item.position not in self._boxes.get(mailbox, {}):
+                known.append((mailbox, item.position))
 
     async def _take_in(self, new: Sequence[tuple[str, Item]]) -> None:
         """Journal messages. Once they are durable they are here, also if the session that brought them ends meanwhile."""
@@ -192,6 +185,7 @@ class Inbox:
             chosen = self._answer_to(request_id, most)
             shown = await self._show(chosen)
         self._repeats.remember(request_id, chosen)
+        self._arrived.set()  # a repeat of this call may wait already
         return shown
 
     def _answer_to(self, request_id: str, most: int) -> list[tuple[str, Item]]:
@@ -254,6 +248,7 @@ class Inbox:
             self._next_expiry = 0
             for _, item in new:
                 item.seen = False
+            self._arrived.set()
             raise
         self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
         self._grant()
@@ -352,7 +347,7 @@ class Inbox:
         fresh = (pair for pair in self._passing if pair[1].seen or not 0 < pair[1].expire_ms <= now_ms)
         self._passing = deque(fresh, self._limits.messages)
         left = chain((item for box in self._boxes.values() for item in box.values()), (item for _, item in self._passing))
-        self._next_expiry = min((item.expire_ms for item in left if item.expire_ms and not item.seen), default=_NEVER)
+        self._next_expiry = min((item.expire_ms for item in left if item.expire_ms and not item.seen), default=NEVER)
         self._grant()
 
     def _unseen(self, most: int) -> list[tuple[str, Item]]:
@@ -372,7 +367,7 @@ class Inbox:
 
     def _put(self, mailbox: str, item: Item) -> None:
         self._boxes.setdefault(mailbox, {})[item.position] = item
-        self._next_expiry = min(self._next_expiry, item.expire_ms or _NEVER)
+        self._next_expiry = min(self._next_expiry, item.expire_ms or NEVER)
         self._held[0] += 1
         self._held[1] += len(item.envelope)
 

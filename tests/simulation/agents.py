@@ -51,6 +51,7 @@ class AgentProcess:
         """Whether it acknowledges at once, as well-behaved agents do."""
         self.unacked: list[Shown] = []
         self.failure: BaseException | None = None
+        self._requests = 0
 
     def start(self) -> None:
         self.process.start(self._run(), "main")
@@ -110,7 +111,7 @@ class AgentProcess:
         while True:
             most = self._fate.random.choice((1, 2, 100))
             try:
-                received = await self._call(self._inbox.fetch(most, 1.0))
+                received = await self._fetch(most)
             except ConductorError:
                 await asyncio.sleep(0.05)
                 continue
@@ -132,6 +133,17 @@ class AgentProcess:
             if self._calm_acks or not self._fate.faults or self._fate.chance(0.4):
                 await self._acknowledge()
 
+    async def _fetch(self, most: int) -> Any:
+        """Fetch, again with the same id whenever the answer is lost; the call that was left behind may go on for a while."""
+        self._requests += 1
+        request_id = f"{self.number}-{self._requests}"
+        while self._fate.strikes(0.1):
+            left = self._sidecar.start(self._inbox.fetch(most, 1.0, request_id), "a call whose answer is lost")
+            await self._fate.pause(0.02)
+            asyncio.get_running_loop().call_later(self._fate.delay(), left.cancel)
+            left.add_done_callback(_nobody_reads)
+        return await self._call(self._inbox.fetch(most, 1.0, request_id))
+
     async def _acknowledge(self) -> None:
         batch = self.unacked
         if not self._calm_acks and self._fate.faults and batch:
@@ -151,6 +163,11 @@ class AgentProcess:
         for shown in batch:
             self._history.add(Acked(shown.id, shown.agent))
         self.unacked = [shown for shown in self.unacked if shown not in batch]
+
+
+def _nobody_reads(left: asyncio.Task[Any]) -> None:
+    if not left.cancelled():
+        left.exception()
 
 
 def _written(letter: Letter) -> tuple[message_pb2.FrameHeader, message_pb2.Envelope]:

@@ -143,8 +143,8 @@ class Drops(Inbox):
 class ShowsTwice(Inbox):
     """Forgets that a message was fetched."""
 
-    async def fetch(self, most, wait):
-        received = await super().fetch(most, wait)
+    async def fetch(self, most, wait, request_id=""):
+        received = await super().fetch(most, wait, request_id)
         for message in received[:1]:
             item = self._boxes.get(message.mailbox, {}).get(message.position)
             if item is not None and message.position % 3 == 0:
@@ -155,8 +155,8 @@ class ShowsTwice(Inbox):
 class Swaps(Inbox):
     """Hands messages over in another order."""
 
-    async def fetch(self, most, wait):
-        return (await super().fetch(most, wait))[::-1]
+    async def fetch(self, most, wait, request_id=""):
+        return (await super().fetch(most, wait, request_id))[::-1]
 
 
 class LosesAcknowledgements(Inbox):

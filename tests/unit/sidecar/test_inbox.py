@@ -375,6 +375,17 @@ async def test_an_answer_that_was_lost_on_its_way_comes_again_for_the_same_reque
     assert await boxes.inbox.fetch(10, 0, "r3") == []
 
 
+async def test_what_a_call_that_was_left_behind_takes_comes_to_its_repeat(boxes: Boxes):
+    """The agent hung up and asks again before the sidecar has noticed; both calls wait for the same message."""
+    left = asyncio.create_task(boxes.inbox.fetch(10, 5, "r1"))
+    await asyncio.sleep(0)
+    repeat = asyncio.create_task(boxes.inbox.fetch(10, 5, "r1"))
+    await asyncio.sleep(0)
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    assert [message.position for message in await repeat] == [1]
+    assert await left == await repeat
+
+
 async def test_a_lost_ephemeral_message_comes_again_too(boxes: Boxes):
     await boxes.inbox.deliver(delivery("agent-1", 0, "now"))
     lost = await boxes.inbox.fetch(10, 0, "r1")
