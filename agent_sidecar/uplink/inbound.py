@@ -30,6 +30,8 @@ class Item:
     """Milliseconds since the epoch after which it is not shown any more; 0: the control plane knows."""
     answers: str = ""
     """Id of the message it answers."""
+    hops: int = 0
+    """How often it was passed on; forgotten with the process."""
 
     def received(self, mailbox: str) -> message_service_pb2.ReceivedMessage:
         """Return it as the agent gets it."""

@@ -20,6 +20,7 @@ from itertools import chain, islice
 from typing import Final
 
 from agent_sidecar.uplink import inbound
+from agent_sidecar.uplink.hops import Hops
 from agent_sidecar.uplink.inbound import Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
@@ -74,6 +75,8 @@ class Inbox:
         """Messages whose answers are waited for."""
         self._next_expiry = _NEVER
         """Nothing unseen expires before; milliseconds since the epoch."""
+        self.hops = Hops()
+        """Of what the agent fetched."""
         self._held = [0, 0]
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
@@ -135,6 +138,7 @@ class Inbox:
             position = header.first_position + index
             item = Item(position, max(1, header.attempt), header.sender, envelope.SerializeToString())
             item.addressed, item.answers = addressed, envelope.correlation_id
+            item.hops = sent.hop_count
             item.expire_ms = min(sent.expire_time_ms, _NEVER)
             if header.first_position == 0:
                 item.position = 0
@@ -253,7 +257,12 @@ class Inbox:
             raise
         self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
         self._grant()
-        return [item.received(mailbox) for mailbox, item in chosen]
+        return [self._shown(mailbox, item) for mailbox, item in chosen]
+
+    def _shown(self, mailbox: str, item: Item) -> message_service_pb2.ReceivedMessage:
+        message = item.received(mailbox)
+        self.hops.fetched(message.envelope.id, item.hops)
+        return message
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Acknowledge messages; returns once that is journalled. What was acknowledged before is left alone.

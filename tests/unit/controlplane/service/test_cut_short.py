@@ -40,8 +40,18 @@ class ToldMail:
         self.told.set()
 
 
-class OpenDirectory:
+class Open:
+    """Lets everything through, as directory and as policy."""
+
     async def admit(self, *_: object) -> None:
+        return None
+
+    async def check(self, *_: object) -> None:
+        return None
+
+
+class Unlimited:
+    def check(self, *_: object) -> None:
         return None
 
 
@@ -54,8 +64,10 @@ async def test_a_message_whose_sender_goes_away_during_the_commit_is_still_deliv
     store, mail = GatedStore(), ToldMail()
     async with asyncio.TaskGroup() as group:
         relay = Relay(
-            *(store, mail, OpenDirectory(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group)),  # type: ignore[arg-type]
-            publishing=Publishing(*[None] * 7),  # type: ignore[arg-type]
+            *(store, mail, Open(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group)),  # type: ignore[arg-type]
+            publishing=Publishing(*[None] * 8),  # type: ignore[arg-type]
+            rates=Unlimited(),  # type: ignore[arg-type]
+            permissions=Open(),  # type: ignore[arg-type]
         )
         header = Header("b", "t", Quality.DURABLE, 0, 0, IDS)
         accepting = asyncio.create_task(relay.accept([Offer(DEFAULT_TENANT, "agent/a", header, Shape(1, 10), b"frame")]))
