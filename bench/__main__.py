@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
 
-WHAT = ("all", "standalone", "relay", "idle", "plot")
+WHAT = ("all", "standalone", "relay", "idle", "rules", "slow-consumer", "plot")
 PEERS = ("echo", "nats", "autogen", "slim")
 
 
@@ -122,6 +122,14 @@ def main() -> None:
 
         of_idle, verdict = idle.measure(given.agents)
         figures, verdicts = [*figures, *of_idle], [*verdicts, verdict]
+    if given.what in ("all", "rules"):
+        from bench import rules  # noqa: PLC0415 - see above
+
+        figures += rules.measure(given.rounds)
+    if given.what in ("all", "slow-consumer"):
+        from bench import slow_consumer  # noqa: PLC0415 - see above
+
+        figures += slow_consumer.measure(given.rounds)
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     show(figures)
     if verdicts:
