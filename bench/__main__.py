@@ -108,6 +108,18 @@ def main() -> None:
 
         print(*plot.draw(given.json, given.folder), sep="\n")
         return
+    figures, verdicts = measure(given)
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    show(figures)
+    if verdicts:
+        print()
+        show_verdicts(verdicts)
+    if given.json:
+        save(figures, verdicts, given.json)
+
+
+def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
+    """Measure one thing, or all."""
     figures: list[Figure] = []
     verdicts: list[Verdict] = []
     if given.what in ("all", "standalone"):
@@ -130,13 +142,7 @@ def main() -> None:
         from bench import slow_consumer  # noqa: PLC0415 - see above
 
         figures += slow_consumer.measure(given.rounds)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    show(figures)
-    if verdicts:
-        print()
-        show_verdicts(verdicts)
-    if given.json:
-        save(figures, verdicts, given.json)
+    return figures, verdicts
 
 
 if __name__ == "__main__":

@@ -122,3 +122,11 @@ def offered(boxes: Mapping[str, Mapping[int, Item]]) -> Iterator[tuple[str, Item
                 failing.add(item.sender)
             if not item.seen:
                 yield mailbox, item
+
+
+def over(boxes: Mapping[str, Mapping[int, Item]], now_ms: int) -> Iterator[tuple[str, int]]:
+    """Yield (mailbox, position) of what nobody has seen and whose time is over."""
+    for mailbox, box in boxes.items():
+        for item in box.values():
+            if not item.seen and 0 < item.expire_ms <= now_ms:
+                yield mailbox, item.position

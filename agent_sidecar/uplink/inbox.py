@@ -344,12 +344,7 @@ class Inbox:
         now_ms = int(self._clock.now() * 1000)
         if now_ms < self._next_expiry:
             return
-        over = [
-            (mailbox, item.position)
-            for mailbox, box in self._boxes.items()
-            for item in box.values()
-            if not item.seen and 0 < item.expire_ms <= now_ms
-        ]
+        over = list(inbound.over(self._boxes, now_ms))
         for mailbox, position in over:
             self._drop(mailbox, position)
         if over:

@@ -15,6 +15,7 @@ from controlplane.domain.routing import Bounds, Shape
 from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.work import Work
+from tests.fakes.gates import Open, Unlimited
 
 IDS = bytes(range(16))
 
@@ -38,21 +39,6 @@ class ToldMail:
     def stored(self, frame: IncomingFrame, first_position: int) -> None:
         assert (frame.mailbox, first_position) == ("default/b", 1)
         self.told.set()
-
-
-class Open:
-    """Lets everything through, as directory and as policy."""
-
-    async def admit(self, *_: object) -> None:
-        return None
-
-    async def check(self, *_: object) -> None:
-        return None
-
-
-class Unlimited:
-    def check(self, *_: object) -> None:
-        return None
 
 
 class Ignoring:
