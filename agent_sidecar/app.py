@@ -39,10 +39,10 @@ from agent_sidecar.run.long_running import LongRunningSlot
 from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
 from agent_sidecar.settings import Settings
 from agent_sidecar.uplink import convert
-from agent_sidecar.uplink.inbox import Inbox
+from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.line import Line
-from agent_sidecar.uplink.outbox import Outbox
+from agent_sidecar.uplink.outbox import Outbox, OutboxLimits
 from agent_sidecar.uplink.reconnect import Reconnect
 from agent_sidecar.uplink.reporting import Reporting
 from agent_sidecar.uplink.sending import Sender
@@ -105,12 +105,12 @@ class Sidecar:
             journal = Journal(self._folders.state / "journal.db")
             connection = journal.open()
             stack.push_async_callback(journal.close)
-            outbox = Outbox(journal)
+            outbox = Outbox(journal, OutboxLimits(journal=settings.journal_bytes))
             outbox.load(connection)
-            inbox = Inbox(journal, outbox, clock=self._clock)
+            inbox = Inbox(journal, outbox, InboxLimits(settings.inbox_messages, settings.inbox_bytes), clock=self._clock)
             inbox.load(connection)
             journal.start()
-            sender = Sender(outbox)
+            sender = Sender(outbox, self._clock)
             slot = self._slot(Surroundings(Reporting(outbox), inbox, tracer, self._clock, self._mint))
             parts = Parts(outbox, inbox, sender, slot, settings.stop_grace)
             door = self._door(slot, sender, inbox, parts.terms)

@@ -62,6 +62,11 @@ class Settings:
     keep_workspaces: bool = False
     """Leave the workspace of a failed task for a look."""
     provider: Provider = Provider()
+    journal_bytes: int = 64 << 20
+    """Of what waits for the control plane; messages that do not fit are refused."""
+    inbox_messages: int = 1000
+    inbox_bytes: int = 8 << 20
+    """What waits beside the agent; the rest stays in its mailbox."""
     claude_binary: str = ""
     """Path of Claude Code; empty: `claude` on PATH."""
     mcp_tools: bool = True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
 
-WHAT = ("all", "standalone", "relay", "idle", "plot")
+WHAT = ("all", "standalone", "relay", "idle", "rules", "slow-consumer", "plot")
 PEERS = ("echo", "nats", "autogen", "slim")
 
 
@@ -108,6 +108,18 @@ def main() -> None:
 
         print(*plot.draw(given.json, given.folder), sep="\n")
         return
+    figures, verdicts = measure(given)
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    show(figures)
+    if verdicts:
+        print()
+        show_verdicts(verdicts)
+    if given.json:
+        save(figures, verdicts, given.json)
+
+
+def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
+    """Measure one thing, or all."""
     figures: list[Figure] = []
     verdicts: list[Verdict] = []
     if given.what in ("all", "standalone"):
@@ -122,13 +134,15 @@ def main() -> None:
 
         of_idle, verdict = idle.measure(given.agents)
         figures, verdicts = [*figures, *of_idle], [*verdicts, verdict]
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    show(figures)
-    if verdicts:
-        print()
-        show_verdicts(verdicts)
-    if given.json:
-        save(figures, verdicts, given.json)
+    if given.what in ("all", "rules"):
+        from bench import rules  # noqa: PLC0415 - see above
+
+        figures += rules.measure(given.rounds)
+    if given.what in ("all", "slow-consumer"):
+        from bench import slow_consumer  # noqa: PLC0415 - see above
+
+        figures += slow_consumer.measure(given.rounds)
+    return figures, verdicts
 
 
 if __name__ == "__main__":

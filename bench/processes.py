@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from claude_conductor.settings.handover import to_plain
-from controlplane.settings import Settings
+from controlplane.settings import Limits, Settings
 
 START_SECONDS = 60.0
 """Generous: a thousand sessions connect in it, on a busy machine."""
@@ -37,7 +37,7 @@ def digest(token: str) -> str:
 
 
 @contextlib.contextmanager
-def control_plane(home: Path, agents: Sequence[str], store: str) -> Iterator[subprocess.Popen[bytes]]:
+def control_plane(home: Path, agents: Sequence[str], store: str, **limits: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a control plane that knows these agents, ready when the block begins; its socket is home/run/control.sock."""
     settings = Settings(
         home=home,
@@ -45,6 +45,7 @@ def control_plane(home: Path, agents: Sequence[str], store: str) -> Iterator[sub
         operator_token_sha256=digest(token_of("operator")),
         sidecar_tokens={agent: digest(token_of(agent)) for agent in agents},
         log_level="warning",
+        limits=Limits(messages_a_second=1e9, messages_at_once=1 << 30, **limits),
     )
     handed = os.memfd_create("settings")  # a pipe would hold only so many agents
     os.write(handed, json.dumps(to_plain(settings)).encode())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Kind(enum.Enum):
@@ -37,6 +37,9 @@ class ConductorError(Exception):
     reason: ClassVar[str] = "INTERNAL"
     advice: ClassVar[str] = "look at `conductor logs --component controlplane`; if it happens again, report it with that log"
 
+    retry_after: float | None = None
+    """Seconds after which a repeat may help, where somebody knows; travels as RetryInfo."""
+
     def __init__(self, message: str = "", /, *, next_step: str = "", **details: object) -> None:
         """Store what is known.
 
@@ -49,6 +52,11 @@ class ConductorError(Exception):
         self.next_step = next_step or self.advice
         self.details = {name: str(value) for name, value in details.items()}
         super().__init__(self.message)
+
+    def after(self, seconds: float | None) -> Self:
+        """Return the error, with the seconds after which a repeat may help."""
+        self.retry_after = seconds
+        return self
 
     def __str__(self) -> str:
         facts = ", ".join(f"{name}={value}" for name, value in self.details.items())
@@ -151,6 +159,20 @@ class PermissionDeniedError(ConductorError):
 
     kind, reason = Kind.PERMISSION_DENIED, "PERMISSION_DENIED"
     advice = "use an identity whose role has this right"
+
+
+class PolicyDeniedError(ConductorError):
+    """A rule of the policy does not let this message through."""
+
+    kind, reason = Kind.PERMISSION_DENIED, "POLICY_DENIED"
+    advice = "do not repeat it; who runs Conductor can change `policy.messages`"
+
+
+class RateLimitedError(ConductorError):
+    """The sender sends more messages than it may; nothing was stored."""
+
+    kind, reason = Kind.RESOURCE_EXHAUSTED, "RATE_LIMITED"
+    advice = "send it again after the time in RetryInfo, or raise `limits.messages_a_second` / `limits.messages_at_once`"
 
 
 class PayloadTooLargeError(ConductorError):

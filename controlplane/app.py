@@ -27,9 +27,11 @@ from controlplane.api.guard.interceptors import interceptors
 from controlplane.api.message_servicer import MailServicer
 from controlplane.api.server import Listener, Servicers
 from controlplane.api.session.servicer import SessionServicer, Terms
+from controlplane.api.session.writer import StreamBounds
 from controlplane.api.task_servicer import TaskQueueServicer
 from controlplane.backends.blobs.directory import BlobDirectory
 from controlplane.backends.blobs.output_directory import OutputDirectory
+from controlplane.domain.rate import Rate
 from controlplane.domain.routing import Bounds
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
@@ -43,9 +45,11 @@ from controlplane.service.letters import Letters
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
 from controlplane.service.output import Output
+from controlplane.service.permissions import Permissions
 from controlplane.service.post import Post
 from controlplane.service.publishing import Publishing
 from controlplane.service.pulse import Pulse
+from controlplane.service.rates import Rates
 from controlplane.service.recovery import recover
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
@@ -121,8 +125,12 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     news = MessageNews(watch, clock)
     mail = Mail(stores.mailboxes, clock, work, news)
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
-    publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock)
-    relay = Relay(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing)
+    permissions = Permissions(settings.policy, registry, leases, stores.tasks, watch, clock)
+    publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock, permissions)
+    relay = Relay(
+        *(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
+        *(Rates(Rate(limits.messages_a_second, limits.messages_at_once), clock), permissions),
+    )
     post = Post(stores.mailboxes, mail.arrived, clock)
     letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
     books = Books(leases, registry, mail, timetable, changed, ready.set)
@@ -142,7 +150,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
             Waiting(registry),
             Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
         ),
-        agent=FleetServicer(registry),
+        agent=FleetServicer(registry, directory, permissions),
         message=MailServicer(
             stores.mailboxes,
             relay,
@@ -164,8 +172,10 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
-    limits = settings.limits
-    terms = Terms(settings.lease_seconds, settings.heartbeat_seconds, limits.payload_bytes, limits.message_attempts)
+    limits, streams = settings.limits, settings.streams
+    bounds = StreamBounds(streams.queue_bytes, streams.ahead_messages, streams.ahead_bytes)
+    lease = (settings.lease_seconds, settings.heartbeat_seconds)
+    terms = Terms(*lease, limits.payload_bytes, limits.message_attempts, bounds)
     return SessionServicer(sessions, mail, terms, mint, tracing=not isinstance(tracer, PassingTracer))
 
 

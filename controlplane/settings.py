@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.domain.policy import Policy
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -17,6 +19,10 @@ class Limits:
     mailbox_bytes: int = 64 << 20
     hops: int = 16
     """How often a message may be forwarded before it counts as a loop."""
+    messages_a_second: float = 5000.0
+    """Of one sender, in the long run."""
+    messages_at_once: int = 10_000
+    """Of one sender that was silent; what its sidecar may send ahead of the answers."""
     message_attempts: int = 5
     subscriptions: int = 100
     """Topics one mailbox may be subscribed to."""
@@ -31,6 +37,17 @@ class Limits:
     prompt_bytes: int = 256 << 10
     output_bytes: int = 64 << 20
     """Output kept of one attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Bounds of one session. Sizes in bytes."""
+
+    queue_bytes: int = 1 << 20
+    """Deliveries that wait for the sidecar; past it they stay in the store."""
+    ahead_messages: int = 10_000
+    ahead_bytes: int = 4 << 20
+    """What it may send before it has the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,9 @@ class Settings:
     keep_tasks_days: float = 30.0
     """How long finished tasks, their output and their artefacts are kept."""
     limits: Limits = Limits()
+    streams: Streams = Streams()
+    policy: Policy = Policy()
+    """Who may write to whom."""
     reflection: bool = True
     """Served on the Unix socket only; elsewhere it has to be asked for."""
     log_level: str = "info"

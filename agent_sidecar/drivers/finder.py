@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -41,8 +40,9 @@ class HostFinder:
 
     def which(self, program: str) -> Path | None:
         """Return where the program is found on the search path, symbolic links not followed."""
-        found = shutil.which(program, path=self._search_path)
-        return Path(found).absolute() if found else None
+        folders = [""] if "/" in program else self._search_path.split(":")
+        candidates = (Path(folder, program).absolute() for folder in folders if folder or "/" in program)
+        return next((path for path in candidates if self.is_program(path)), None)
 
     def is_program(self, path: Path) -> bool:
         """Tell whether the path leads to a regular file that may be executed."""

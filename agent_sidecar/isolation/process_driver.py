@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pwd
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_sidecar.isolation import bridge, bubblewrap, plan, probe, slot
+from agent_sidecar.isolation.accounts import homes_of_people
 from agent_sidecar.isolation.barriers import etc, seccomp, view
 from agent_sidecar.isolation.commands import Setting
 from agent_sidecar.isolation.interface import Capabilities, Handle, Plan, Refusal, Spec
@@ -255,6 +255,4 @@ def _setting(host: probe.Host) -> Setting:
 
 
 def _facts(taken: Slot) -> HostFacts:
-    people = [entry for entry in pwd.getpwall() if entry.pw_uid == 0 or 1000 <= entry.pw_uid < 60000]
-    homes = frozenset(Path(entry.pw_dir) for entry in people if entry.pw_dir not in ("/", "/nonexistent", ""))
-    return HostFacts(os.geteuid() == 0, taken.uid, homes)
+    return HostFacts(os.geteuid() == 0, taken.uid, homes_of_people())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_sidecar.isolation import accounts
 from claude_conductor.errors import AlreadyRunningError, IsolationRefusedError
 
 _TOKEN_BYTES = 4
@@ -54,7 +54,7 @@ def take(folder: Path, locks: Path, uids: tuple[int, int], *, known: Callable[[i
     else:
         locks.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            uid, lock = _free_uid(locks, uids, last, known or _known)
+            uid, lock = _free_uid(locks, uids, last, known or accounts.is_known)
         except IsolationRefusedError:
             os.close(held)
             raise
@@ -99,11 +99,3 @@ def _record(path: Path, token: str, uid: int) -> None:
     new = path.with_suffix(".new")
     new.write_text(f"{token} {uid}\n")
     new.replace(path)
-
-
-def _known(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True

@@ -21,8 +21,8 @@ from claude_conductor.errors import (
     AgentNotFoundError,
     ConductorError,
     InvalidArgumentError,
-    MailboxFullError,
     PayloadTooLargeError,
+    RateLimitedError,
 )
 from claude_conductor.ids import Mint, message_bytes
 from claude_conductor.rpc.status import abort
@@ -138,7 +138,9 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
         try:
             if not self._rate.allows(1):
                 work.close()
-                raise MailboxFullError("The agent calls its sidecar too often.", next_step="pause between calls")
+                raise RateLimitedError("The agent calls its sidecar too often.", next_step="pause between calls").after(
+                    self._rate.missing(1)
+                )
             with self._to.desk.calling():
                 return await work
         except ConductorError as error:
@@ -176,6 +178,7 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             quality=request.quality or message_pb2.QUALITY_DURABLE,
             message_ids=message_bytes(envelope.id),
             task_id=self._sender_task(),
+            hop_count=self._to.letters.hops.of_next(envelope.id),
         )
         if request.HasField("time_to_live"):
             header.expire_time_ms = int(now * 1000) + max(1, request.time_to_live.ToMilliseconds())

@@ -20,8 +20,19 @@ class Post(Protocol):
         """
 
 
+class Passed(Protocol):
+    """How often messages were passed on."""
+
+    def of_next(self, message_id: str) -> int:
+        """Return the hop count of a message that is sent now."""
+
+
 class Letters(Protocol):
     """Where messages for the agent come from."""
+
+    @property
+    def hops(self) -> Passed:
+        """Of the messages that were fetched."""
 
     async def fetch(self, most: int, wait: float, request_id: str) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this agent process has not fetched, in order, waiting `wait` seconds for the first.

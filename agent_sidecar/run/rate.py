@@ -35,6 +35,11 @@ class Bucket:
         self._level -= units
         return True
 
+    def missing(self, units: float) -> float:
+        """Return how many seconds it takes until that many units are there."""
+        self._fill()
+        return max(0.0, (units - self._level) / self._rate)
+
     def _fill(self) -> None:
         now = self._clock.monotonic()
         self._level = min(self._burst, self._level + (now - self._at) * self._rate)

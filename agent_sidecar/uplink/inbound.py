@@ -32,6 +32,8 @@ class Item:
     """Milliseconds since the epoch after which it is not shown any more; 0: the control plane knows."""
     answers: str = ""
     """Id of the message it answers."""
+    hops: int = 0
+    """How often it was passed on; forgotten with the process."""
 
     def received(self, mailbox: str) -> message_service_pb2.ReceivedMessage:
         """Return it as the agent gets it."""
@@ -57,6 +59,7 @@ def items(frame: message_pb2.DeliveredFrame) -> Iterator[Item]:
             addressed=sent.recipient if sent.recipient != header.mailbox else "",
             expire_ms=min(header.expire_time_ms or sent.expire_time_ms, NEVER),
             answers=envelope.correlation_id,
+            hops=sent.hop_count,
         )
 
 
@@ -137,3 +140,11 @@ def offered(boxes: Mapping[str, Mapping[int, Item]]) -> Iterator[tuple[str, Item
                 failing.add(item.sender)
             if not item.seen:
                 yield mailbox, item
+
+
+def over(boxes: Mapping[str, Mapping[int, Item]], now_ms: int) -> Iterator[tuple[str, int]]:
+    """Yield (mailbox, position) of what nobody has seen and whose time is over."""
+    for mailbox, box in boxes.items():
+        for item in box.values():
+            if not item.seen and 0 < item.expire_ms <= now_ms:
+                yield mailbox, item.position

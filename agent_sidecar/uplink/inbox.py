@@ -20,6 +20,7 @@ from itertools import chain, islice
 from typing import Final
 
 from agent_sidecar.uplink import inbound
+from agent_sidecar.uplink.hops import Hops
 from agent_sidecar.uplink.inbound import NEVER, Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
@@ -73,6 +74,8 @@ class Inbox:
         """Messages whose answers are waited for."""
         self._next_expiry = NEVER
         """Nothing unseen expires before; milliseconds since the epoch."""
+        self.hops = Hops()
+        """Of what the agent fetched."""
         self._held = [0, 0]
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
@@ -252,7 +255,12 @@ class Inbox:
             raise
         self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
         self._grant()
-        return [item.received(mailbox) for mailbox, item in chosen]
+        return [self._shown(mailbox, item) for mailbox, item in chosen]
+
+    def _shown(self, mailbox: str, item: Item) -> message_service_pb2.ReceivedMessage:
+        message = item.received(mailbox)
+        self.hops.fetched(message.envelope.id, item.hops)
+        return message
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Acknowledge messages; returns once that is journalled. What was acknowledged before is left alone.
@@ -334,12 +342,7 @@ class Inbox:
         now_ms = int(self._clock.now() * 1000)
         if now_ms < self._next_expiry:
             return
-        over = [
-            (mailbox, item.position)
-            for mailbox, box in self._boxes.items()
-            for item in box.values()
-            if not item.seen and 0 < item.expire_ms <= now_ms
-        ]
+        over = list(inbound.over(self._boxes, now_ms))
         for mailbox, position in over:
             self._drop(mailbox, position)
         if over:

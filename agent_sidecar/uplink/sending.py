@@ -9,11 +9,13 @@ from typing import Final
 
 from agent_sidecar.uplink.frames import Answer, Frame, Kind, Refusal, content_size
 from agent_sidecar.uplink.outbox import BATCH_BYTES, Outbox
+from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import (
     AgentOfflineError,
     ConductorError,
     ControlPlaneUnavailableError,
     MailboxFullError,
+    RateLimitedError,
     StoreUnavailableError,
 )
 from claude_conductor.rpc.status import from_reason
@@ -22,6 +24,8 @@ from claude_conductor.v1 import message_pb2, session_service_pb2
 _MOST_IN_A_FRAME: Final = 256
 _MOST_WAITING: Final = 1024
 _MOST_WAITING_BYTES: Final = 8 << 20
+MOST_UNDER_WAY: Final = 10_000
+"""As many as the control plane gives credit for."""
 
 
 @dataclass(slots=True)
@@ -30,6 +34,7 @@ class _Message:
 
     header: message_pb2.FrameHeader
     envelope: bytes
+    """Empty once it is journalled."""
     answer: asyncio.Future[Answer]
 
     @property
@@ -62,12 +67,20 @@ class _Allowance:
 class Sender:
     """Sends messages through the outbox.
 
+    A sender that the control plane calls too fast is held back here until it may go on: what waits is refused with the time that
+    is left, as it would be there, and nothing overtakes what was refused first.
+
     Args:
         outbox: Journals them.
+        clock: Tells how long that is.
+        most_under_way: Messages without an answer, journalled ones included.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, clock: Clock | None = None, most_under_way: int = MOST_UNDER_WAY) -> None:
         self._outbox = outbox
+        self._clock = clock or SystemClock()
+        self._most_under_way = most_under_way
+        self._held_until = 0.0
         self._queue: deque[_Message] = deque()
         self._queue_bytes = 0
         self._busy = False
@@ -98,6 +111,7 @@ class Sender:
         Raises:
             AgentNotFoundError: And the other reasons for which the control plane refuses messages.
             MailboxFullError: The sidecar's own queue or journal is full.
+            RateLimitedError: The agent sends too fast; it carries the seconds to wait.
             ControlPlaneUnavailableError: There was no answer in time; the message may still arrive. Repeat it with the same id.
         """
         if header.quality == message_pb2.QUALITY_EPHEMERAL and not self._outbox.connected:
@@ -119,8 +133,11 @@ class Sender:
         return answer.recipients if answer is not None else 1
 
     def _enqueue(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope) -> _Message:
+        if (held := self._held_until - self._clock.monotonic()) > 0:
+            raise RateLimitedError().after(held)
         body = envelope.SerializeToString()
-        full = len(self._queue) >= _MOST_WAITING or self._queue_bytes + len(body) > _MOST_WAITING_BYTES
+        full = len(self._queue) >= _MOST_WAITING or len(self._under_way) >= self._most_under_way
+        full = full or self._queue_bytes + len(body) > _MOST_WAITING_BYTES
         if full or not self._outbox.takes_message(len(body) + self._queue_bytes):
             raise MailboxFullError(
                 "The sidecar's queue is full; nothing was stored.",
@@ -165,10 +182,13 @@ class Sender:
             header=header, envelopes=[message_pb2.Envelope.FromString(message.envelope) for message in group]
         )
         body = session_service_pb2.ConnectRequest(message_frame=frame).SerializeToString()
+        counted = sum(len(message.envelope) for message in group)
+        for message in group:
+            message.envelope = b""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(lambda done: _pass_on(done, group))
+        answer.add_done_callback(lambda done: self._answered(done, group))
         allowance, cost = self._allowance, content_size(len(body))
-        allowance.add(0, sum(len(message.envelope) for message in group) - cost)  # what is around the envelopes counts too
+        allowance.add(0, counted - cost)  # what is around the envelopes counts too
         kind = Kind.PASSING if header.quality == message_pb2.QUALITY_EPHEMERAL else Kind.MESSAGE
         appended = self._outbox.append(Frame(kind, body), answer=answer)
         appended.add_done_callback(lambda done: self._journalled(done, group, allowance, cost))
@@ -182,6 +202,14 @@ class Sender:
                 if not message.answer.done():
                     message.answer.set_result(Refusal(StoreUnavailableError.reason, str(error), 1.0))
         self._flush()
+
+    def _answered(self, answer: asyncio.Future[Answer], group: list[_Message]) -> None:
+        refusal = None if answer.cancelled() else answer.result()
+        _pass_on(answer, group)
+        if isinstance(refusal, Refusal) and refusal.reason == RateLimitedError.reason:
+            self._held_until = self._clock.monotonic() + refusal.retry_seconds
+            waiting, self._queue, self._queue_bytes = list(self._queue), deque(), 0
+            _pass_on(answer, waiting)
 
 
 def _pass_on(answer: asyncio.Future[Answer], group: list[_Message]) -> None:
@@ -202,4 +230,4 @@ def _unknown(what: str) -> ControlPlaneUnavailableError:
 
 def error_of(refusal: Refusal) -> ConductorError:
     """Return the error of a refused frame."""
-    return from_reason(refusal.reason, refusal.message)
+    return from_reason(refusal.reason, refusal.message).after(refusal.retry_seconds or None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from agent_sidecar.run.task import Lease
 from agent_sidecar.uplink import convert
 from agent_sidecar.uplink.frames import Entry, Published, Refusal, content_size
 from agent_sidecar.uplink.inbox import Inbox
+from agent_sidecar.uplink.notes import Notes
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.sending import Sender
 from claude_conductor.errors import (
@@ -32,7 +32,7 @@ from claude_conductor.errors import (
 )
 from claude_conductor.groups import sole
 from claude_conductor.rpc.channel import Metadata
-from claude_conductor.v1.session_service_pb2 import ConnectRequest, ConnectResponse, Credit, SidecarHello, Welcome
+from claude_conductor.v1.session_service_pb2 import ConnectRequest, ConnectResponse, SidecarHello, Welcome
 
 _log = logging.getLogger(__name__)
 PROTOCOL_VERSION: Final = 1000
@@ -40,7 +40,6 @@ _METHOD: Final = "/claude_conductor.v1.SessionService/Connect"
 _WELCOME_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 30.0
 _HEARTBEAT_SECONDS: Final = 5.0
-_MOST_NOTES: Final = 64
 Call = Any
 """The stream: grpc.aio.StreamStreamCall of bytes and bytes; its stubs' type parameters do not exist at run time."""
 
@@ -100,7 +99,7 @@ class Session:
         self._hello = hello
         self._parts = parts
         self._on_welcome = on_welcome
-        self._notes: deque[ConnectRequest] = deque(maxlen=_MOST_NOTES)
+        self._notes = Notes()
         self._again: list[Entry] = []
         """Results that were refused for now; numbered anew with the next heartbeat."""
         self._wake = asyncio.Event()
@@ -174,16 +173,13 @@ class Session:
     def _leases(self) -> tuple[Lease, ...]:
         return tuple(dict.fromkeys((*self._parts.slot.leases(), *self._parts.outbox.uncommitted_leases())))
 
-    def _note(self, request: ConnectRequest) -> None:
-        self._notes.append(request)
+    def _note_credit(self, messages: int, size: int) -> None:
+        self._notes.credit(messages, size)
         self._wake.set()
 
-    def _note_credit(self, messages: int, size: int) -> None:
-        self._note(ConnectRequest(credit=Credit(messages=messages, bytes=size)))
-
     def _note_heartbeat(self) -> None:
-        beat = convert.heartbeat_to(self._leases(), self._parts.slot.condition())
-        self._note(ConnectRequest(heartbeat=beat))
+        self._notes.beat(convert.heartbeat_to(self._leases(), self._parts.slot.condition()))
+        self._wake.set()
 
     async def _beat(self) -> None:
         """Give a sign of life at the interval, and at once when the slot begins or ends something."""
@@ -209,8 +205,8 @@ class Session:
             await self._write_notes(call)
 
     async def _write_notes(self, call: Call) -> None:
-        while self._notes:
-            await _send(call, self._notes.popleft().SerializeToString())
+        while (note := self._notes.take()) is not None:
+            await _send(call, note.SerializeToString())
 
     async def _read(self, call: Call) -> None:
         while True:

@@ -78,6 +78,15 @@ EXPLANATIONS: Final = {
         "The token is known, and its owner has no right to do this. Agents, for example, may cancel their own children only.",
         "the call's comment in proto/ names its callers",
     ),
+    "POLICY_DENIED": Explanation(
+        "A rule says that this sender does not write to this recipient. Tasks, for example, write within their family only: to "
+        "their parent, their subtasks and those of the same parent.",
+        "the error names the rule; `conductor config show` has `policy.messages`",
+    ),
+    "RATE_LIMITED": Explanation(
+        "One sender sends more messages than an agent does that works properly; often it is a loop.",
+        "`conductor config show` has `limits.messages_a_second` and `limits.messages_at_once`",
+    ),
     "PAYLOAD_TOO_LARGE": Explanation(
         "Messages have at most 1 MiB by default. Larger things are artefacts, which are sent in pieces.",
         "`conductor config show` has `limits.payload_bytes`",

@@ -83,8 +83,9 @@ class AgentClient:
             time_to_live: Seconds; None means 24 h.
 
         Raises:
-            AgentNotFoundError, AgentOfflineError, MailboxFullError, PayloadTooLargeError, HopLimitError,
+            AgentNotFoundError, AgentOfflineError, PolicyDeniedError, PayloadTooLargeError, HopLimitError,
             ControlPlaneUnavailableError: of the control plane, or without its answer.
+            MailboxFullError, RateLimitedError: a repeat with the same id helps after `retry_after` seconds.
         """
         envelope = _envelope(
             data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import grpc
@@ -36,8 +37,13 @@ _PLAIN: Final = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
 }
-RETRY_AFTER: Final = {"MAILBOX_FULL": 1.0, "STORE_UNAVAILABLE": 1.0}
-"""Seconds that RetryInfo tells a client to wait, for the reasons a repeat may help with."""
+RETRY_AFTER: Final = {"MAILBOX_FULL": 1.0, "RATE_LIMITED": 1.0, "STORE_UNAVAILABLE": 1.0}
+"""Seconds that RetryInfo tells a client to wait, for the reasons a repeat may help with; an error may know it better."""
+
+
+def retry_after(error: ConductorError) -> float | None:
+    """Return how many seconds to wait before a repeat may help; None when it will not."""
+    return error.retry_after if error.retry_after is not None else RETRY_AFTER.get(error.reason)
 
 
 def to_proto(error: ConductorError) -> status_pb2.Status:
@@ -47,9 +53,9 @@ def to_proto(error: ConductorError) -> status_pb2.Status:
         reason=error.reason, domain=DOMAIN, metadata={**error.details, "next_step": error.next_step}
     )
     details = [_packed(info)]
-    if error.reason in RETRY_AFTER:
+    if (seconds := retry_after(error)) is not None:
         pause = duration_pb2.Duration()
-        pause.FromMilliseconds(int(RETRY_AFTER[error.reason] * 1000))
+        pause.FromMicroseconds(math.ceil(seconds * 1e6))
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=pause)))
     return status_pb2.Status(code=code, message=error.message, details=details)
 
@@ -81,8 +87,17 @@ def from_call(call: grpc.aio.AioRpcError) -> ConductorError:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info) and info.domain == DOMAIN:
                     facts = {name: fact for name, fact in info.metadata.items() if name != "next_step"}
-                    return from_reason(info.reason, status.message, info.metadata.get("next_step", ""), **facts)
+                    error = from_reason(info.reason, status.message, info.metadata.get("next_step", ""), **facts)
+                    return error.after(_pause_in(status))
     plain = _PLAIN.get(code)
     return (
         plain(**({"cause": message} if message else {})) if plain else ConductorError(f"The call failed: {code.name} {message}")
     )
+
+
+def _pause_in(status: status_pb2.Status) -> float | None:
+    for detail in status.details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToMicroseconds()) / 1e6
+    return None

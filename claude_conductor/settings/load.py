@@ -16,7 +16,7 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 from claude_conductor.errors import SettingsError
 from claude_conductor.settings import retired, yaml_file
 from claude_conductor.settings.origin import Layer, Origin, Place, Rank, merge
-from claude_conductor.settings.schema import Document, NamedAgent, keys
+from claude_conductor.settings.schema import Document, MessageRule, NamedAgent, keys
 
 PREFIX: Final = "CONDUCTOR_"
 OTHER_VARIABLES: Final = frozenset(
@@ -212,6 +212,9 @@ def _origin(place: Place, origins: Mapping[Place, Origin]) -> Origin:
 def _siblings(place: Place) -> list[str]:
     if len(place) > 1 and place[0] == "agents":
         return [f"agents[{place[1]}].{name}" for name in NamedAgent.model_fields]
+    if place[:2] == ("policy", "messages") and len(place) > 2:
+        rule = f"policy.messages[{place[2]}]"
+        return [f"{rule}.{name}" for name in keys(MessageRule)]
     return list(keys())
 
 

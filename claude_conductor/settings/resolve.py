@@ -68,6 +68,8 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "mailbox_messages": limits.mailbox_messages,
             "mailbox_bytes": parse_size(limits.mailbox_bytes),
             "hops": limits.hops,
+            "messages_a_second": float(limits.messages_a_second),
+            "messages_at_once": limits.messages_at_once,
             "message_attempts": limits.message_attempts,
             "subscriptions": limits.subscriptions,
             "subscribers": limits.subscribers,
@@ -77,6 +79,12 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "prompt_bytes": parse_size(limits.prompt_bytes),
             "output_bytes": parse_size(limits.output_bytes),
         },
+        "streams": {
+            "queue_bytes": parse_size(document.streams.queue_bytes),
+            "ahead_messages": document.streams.ahead_messages,
+            "ahead_bytes": parse_size(document.streams.ahead_bytes),
+        },
+        "policy": {"rules": document.policy.model_dump(mode="json")["messages"], "otherwise": document.policy.otherwise},
         "log_level": document.log_level,
     }
 
@@ -115,6 +123,9 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         "keep_workspaces": agent.keep_workspaces,
         "mcp_tools": agent.mcp_tools,
         "provider": {"base_url": document.provider.base_url, "api_key": _api_key(loaded, home, environment)},
+        "journal_bytes": parse_size(document.streams.journal_bytes),
+        "inbox_messages": document.streams.inbox_messages,
+        "inbox_bytes": parse_size(document.streams.inbox_bytes),
         "claude_binary": expand(document.claude_binary, environment, key="claude_binary"),
         "log_level": document.log_level,
     }

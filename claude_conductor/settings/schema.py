@@ -15,6 +15,9 @@ from claude_conductor.ids import check_name
 from claude_conductor.settings.words import DRIVERS, driver
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
 
+LARGEST_PAYLOAD = 3 << 20
+"""Bytes; an answer with one such message is within the 4 MiB that a gRPC client takes without options."""
+
 
 def _written(parse: Callable[[str], object]) -> BeforeValidator:
     """Check a value with `parse` and keep it as it was written."""
@@ -34,6 +37,14 @@ def _written(parse: Callable[[str], object]) -> BeforeValidator:
 def _positive_size(text: str) -> int:
     if (size := parse_size(text)) <= 0:
         raise InvalidArgumentError("A size is above 0 here.")
+    return size
+
+
+def _payload_size(text: str) -> int:
+    if (size := _positive_size(text)) > LARGEST_PAYLOAD:
+        raise InvalidArgumentError(
+            "A payload has at most 3m, so that ordinary gRPC clients can read it: larger things are artefacts."
+        )
     return size
 
 
@@ -155,10 +166,14 @@ class NamedAgent(Block):
 class Limits(Block):
     """Bounds of messages and output."""
 
-    payload_bytes: Size = "1m"
+    payload_bytes: Annotated[str, _written(_payload_size)] = "1m"
     mailbox_messages: Count = 10_000
     mailbox_bytes: Size = "64m"
     hops: Annotated[int, Field(ge=1, le=255)] = 16
+    messages_a_second: Count = 5000
+    """Of one sender, in the long run."""
+    messages_at_once: Count = 10_000
+    """Of one sender that was silent."""
     message_attempts: Count = 5
     subscriptions: Count = 100
     """Topics one mailbox may be subscribed to."""
@@ -181,6 +196,53 @@ class Tasks(Block):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     retry_delay: Delay = "1s"
     keep_days: Annotated[float, Field(ge=1)] = 30.0  # a request id is remembered for a day
+
+
+class Streams(Block):
+    """How much may be under way between the control plane and one sidecar, and wait beside its agent."""
+
+    queue_bytes: Size = "1m"
+    """Deliveries queued for one sidecar; what does not fit stays in the store."""
+    ahead_messages: Count = 10_000
+    ahead_bytes: Size = "4m"
+    """What a sidecar may send before it has the answers."""
+    journal_bytes: Size = "64m"
+    """What a sidecar keeps for a control plane that is away; messages that do not fit are refused."""
+    inbox_messages: Count = 1000
+    inbox_bytes: Size = "8m"
+    """What waits beside the agent; the rest stays in its mailbox."""
+
+
+class Party(Block):
+    """Which senders or receivers a rule means; what is empty fits all. A text that ends in `*` fits what begins like it."""
+
+    kind: Annotated[Literal["agent", "task", "operator"] | None, BeforeValidator(_lower)] = None
+    id: str = ""
+    """An agent's id, or a task's."""
+    labels: dict[str, str] = {}
+
+
+class MessageRule(Block):
+    """Who may write to whom: it fits a message if everything that it names fits."""
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    """What senders are told who are refused, and what is in the event log."""
+    effect: Annotated[Literal["allow", "deny"], BeforeValidator(_lower)]
+    sender: Party = Party()
+    receiver: Party = Party()
+    relations: tuple[Literal["itself", "parent", "child", "sibling", "stranger"], ...] = ()
+    """What the sender is to the receiver, any of these."""
+    types: tuple[str, ...] = ()
+    """Types of messages, any of these."""
+
+
+class Policy(Block):
+    """What agents may do to each other."""
+
+    messages: Annotated[tuple[MessageRule, ...], Field(max_length=1000)] = ()
+    """In order: the first rule that fits decides, then the default rules."""
+    otherwise: Annotated[Literal["allow", "deny"], BeforeValidator(_lower)] = "allow"
+    """What happens to messages no rule fits."""
 
 
 class Provider(Block):
@@ -212,6 +274,8 @@ class Document(Block):
     agent: AgentBlock = AgentBlock()
     agents: tuple[NamedAgent, ...] = ()
     limits: Limits = Limits()
+    streams: Streams = Streams()
+    policy: Policy = Policy()
     tasks: Tasks = Tasks()
     provider: Provider = Provider()
     isolation: Isolation = Isolation()

@@ -94,6 +94,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
     ERROR_REASON_MESSAGE_NOT_DEAD: _ErrorReason.ValueType  # 35
     """The message is no dead letter."""
+    ERROR_REASON_POLICY_DENIED: _ErrorReason.ValueType  # 36
+    """A rule of the policy does not let this message through."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 37
+    """The sender sends more messages than it may; nothing was stored."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -170,4 +174,8 @@ ERROR_REASON_SUBSCRIPTION_LIMIT: ErrorReason.ValueType  # 34
 """The mailbox has as many subscriptions, or the topic as many subscribers, as are allowed."""
 ERROR_REASON_MESSAGE_NOT_DEAD: ErrorReason.ValueType  # 35
 """The message is no dead letter."""
+ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 36
+"""A rule of the policy does not let this message through."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 37
+"""The sender sends more messages than it may; nothing was stored."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -122,7 +122,8 @@ class LocalServiceServicer:
 
     def Send(self, request, context):
         """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
-        Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+        Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE, POLICY_DENIED,
+        RATE_LIMITED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

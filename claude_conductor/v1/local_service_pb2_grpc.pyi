@@ -39,7 +39,8 @@ class LocalServiceStub:
     """Says who the agent is and what it works on. Idempotent."""
     Send: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.SendRequest, _local_service_pb2.SendResponse]
     """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
-    Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+    Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE, POLICY_DENIED,
+    RATE_LIMITED.
     """
     Request: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.RequestRequest, _local_service_pb2.RequestResponse]
     """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
@@ -87,7 +88,8 @@ class LocalServiceAsyncStub(LocalServiceStub):
     """Says who the agent is and what it works on. Idempotent."""
     Send: _aio.UnaryUnaryMultiCallable[_local_service_pb2.SendRequest, _local_service_pb2.SendResponse]  # type: ignore[assignment]
     """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
-    Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+    Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE, POLICY_DENIED,
+    RATE_LIMITED.
     """
     Request: _aio.UnaryUnaryMultiCallable[_local_service_pb2.RequestRequest, _local_service_pb2.RequestResponse]  # type: ignore[assignment]
     """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
@@ -144,7 +146,8 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_local_service_pb2.SendResponse, _abc.Awaitable[_local_service_pb2.SendResponse]]:
         """Sends a message; returns once the control plane has accepted it (or, without an answer in time, with UNAVAILABLE: repeat with the same id).
-        Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE.
+        Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, CONTROL_PLANE_UNAVAILABLE, POLICY_DENIED,
+        RATE_LIMITED.
         """
 
     @_abc_1.abstractmethod

@@ -36,7 +36,8 @@ class MessageServiceStub:
     SendMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
     Of a message to a topic or to everyone the answer says how many it goes to.
-    Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
+    Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
+    POLICY_DENIED, RATE_LIMITED.
     """
     Request: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceRequestRequest, _message_service_pb2.MessageServiceRequestResponse]
     """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
@@ -92,7 +93,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     SendMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
     Of a message to a topic or to everyone the answer says how many it goes to.
-    Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
+    Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
+    POLICY_DENIED, RATE_LIMITED.
     """
     Request: _aio.UnaryUnaryMultiCallable[_message_service_pb2.MessageServiceRequestRequest, _message_service_pb2.MessageServiceRequestResponse]  # type: ignore[assignment]
     """Sends a message and waits for its answer: the message whose `correlation_id` is its id. It is not delivered after the deadline.
@@ -151,7 +153,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.SendMessageResponse, _abc.Awaitable[_message_service_pb2.SendMessageResponse]]:
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
         Of a message to a topic or to everyone the answer says how many it goes to.
-        Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE.
+        Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
+        POLICY_DENIED, RATE_LIMITED.
         """
 
     @_abc_1.abstractmethod

@@ -30,6 +30,8 @@ ENVELOPE_OVERHEAD: Final = 8 << 10
 """Bytes an envelope may have beside its payload."""
 MAX_MESSAGES: Final = 10_000
 """Messages in one frame."""
+LONGEST_TYPE: Final = 256
+"""Bytes of a message's type: it is kept and shown with every record."""
 LONGEST_LIFE_MS: Final = 30 * 86_400_000
 """No message waits longer, whatever it says."""
 _TASK: Final = "task/"
@@ -169,6 +171,7 @@ def check(header: Header, shape: Shape, bounds: Bounds, now_ms: int) -> int:
 
     Raises:
         MalformedFrameError: The ids do not fit the envelopes, or there are none or too many.
+        InvalidArgumentError: Its type is longer than a name is.
         PayloadTooLargeError: An envelope is larger than allowed.
         HopLimitError: It was forwarded too often.
         MessageExpiredError: Its time is over already.
@@ -179,6 +182,8 @@ def check(header: Header, shape: Shape, bounds: Bounds, now_ms: int) -> int:
         )
     if not 0 < header.count <= MAX_MESSAGES:
         raise MalformedFrameError(f"A frame carries 1 to {MAX_MESSAGES} messages.", messages=header.count)
+    if len(header.type) > LONGEST_TYPE or len(header.type.encode()) > LONGEST_TYPE:
+        raise InvalidArgumentError(f"A message's type has at most {LONGEST_TYPE} bytes.", field="type")
     if shape.largest > bounds.payload_bytes + ENVELOPE_OVERHEAD:
         raise PayloadTooLargeError(bytes=shape.largest, limit=bounds.payload_bytes)
     if header.hop_count > bounds.hops:

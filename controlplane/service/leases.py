@@ -33,6 +33,8 @@ class Leases:
         """
         self._clock = clock
         self.duration = duration
+        self.version = 0
+        """Grows whenever a task gets into other hands."""
         self._held: dict[TaskId, Held] = {}
 
     def arm(self, task: Task) -> None:
@@ -40,6 +42,7 @@ class Leases:
         if task.lease is None:
             return
         deadline = self._clock.monotonic() + self.duration
+        self.version += 1
         self._held[task.id] = Held(task.lease, task.tenant_id, task.agent_id, task.incarnation, deadline)
 
     def renew(self, lease: Lease, agent_id: AgentId) -> bool:
@@ -58,7 +61,8 @@ class Leases:
 
     def release(self, task_id: TaskId) -> None:
         """Forget the lease of a task, if there is one."""
-        self._held.pop(task_id, None)
+        if self._held.pop(task_id, None) is not None:
+            self.version += 1
 
     def release_if(self, held: Held) -> None:
         """Forget exactly this lease; a newer one of the task stays."""

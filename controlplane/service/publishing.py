@@ -24,6 +24,7 @@ from controlplane.interfaces.subscription_store import SubscriptionStore
 from controlplane.service.directory import Directory
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.permissions import Permissions
 from controlplane.service.pulse import wait
 from controlplane.service.timetable import Timetable
 
@@ -47,6 +48,7 @@ class Publishing:
         news: MessageNews,
         timetable: Timetable,
         clock: Clock,
+        permissions: Permissions,
     ) -> None:
         self._store = store
         self._subscriptions = subscriptions
@@ -55,11 +57,12 @@ class Publishing:
         self._news = news
         self._timetable = timetable
         self._clock = clock
+        self._permissions = permissions
         self.under_way: dict[tuple[str, str], asyncio.Event] = {}
         """(tenant, sender) -> set when the last publication of this sender is in every mailbox."""
 
-    async def recipients(self, tenant_id: TenantId, recipient: Recipient, sender: str) -> tuple[str, ...]:
-        """Return the mailboxes (with their tenant) that a message to a topic or to everyone goes to now."""
+    async def recipients(self, tenant_id: TenantId, recipient: Recipient, sender: str, type: str) -> tuple[str, ...]:  # noqa: A002 - the domain's word
+        """Return the mailboxes (with their tenant) that a message to a topic or to everyone goes to now, by policy."""
         everyone = recipient.owner is Owner.EVERYONE
         names = [*await self._subscriptions.mailboxes(tenant_id, BROADCAST if everyone else recipient.id)]
         for name in [name for name in names if name.startswith("task/")]:
@@ -68,7 +71,8 @@ class Publishing:
                 names.remove(name)
         if everyone:
             names += self._directory.everyone(tenant_id)
-        return tuple(routing.mailbox(tenant_id, name) for name in routing.shared_with(sender, names))
+        allowed = await self._permissions.permitted(tenant_id, sender, routing.shared_with(sender, names), type)
+        return tuple(routing.mailbox(tenant_id, name) for name in allowed)
 
     async def turn(self, tenant_id: str, sender: str) -> None:
         """Return once everything this sender has published is in its mailboxes.

@@ -43,6 +43,8 @@ class Registry:
         self._clock = clock
         self._agents: dict[Key, Agent] = {}
         self._connected: dict[Key, Connected] = {}
+        self.labels_version = 0
+        """Grows whenever the labels of an agent change."""
 
     async def load(self) -> None:
         """Read every agent there ever was; none is connected yet."""
@@ -65,6 +67,8 @@ class Registry:
             older.link.end("a newer session of this agent took over")
         connected = Connected(key, agent.incarnation, link, agent.long_running, occupied=occupied)
         self._connected[key] = connected
+        known = self._agents.get(key)
+        self.labels_version += known is None or known.labels != agent.labels
         self._agents[key] = agent
         self._settle(key, "its sidecar connected", always=True)
         try:

@@ -14,6 +14,7 @@ from claude_conductor.errors import (
     ConductorError,
     MailboxFullError,
     PermissionDeniedError,
+    RateLimitedError,
     StoreUnavailableError,
 )
 from claude_conductor.ids import TenantId
@@ -40,7 +41,9 @@ from controlplane.service.directory import Directory
 from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.permissions import Permissions
 from controlplane.service.publishing import Publishing
+from controlplane.service.rates import Rates
 from controlplane.service.timetable import Timetable
 from controlplane.service.work import Work
 
@@ -60,6 +63,8 @@ class Offer:
     header: Header
     shape: Shape
     frame: bytes
+    agent_id: str = ""
+    """Whose rate it counts for, whatever name it is sent in; empty: the sender's."""
 
 
 Verdict = Accepted | Duplicate | ConductorError
@@ -81,6 +86,8 @@ class Relay:
         bounds: Bounds,
         work: Work,
         publishing: Publishing,
+        rates: Rates,
+        permissions: Permissions,
     ) -> None:
         self._store = store
         self._mail = mail
@@ -90,6 +97,8 @@ class Relay:
         self._timetable = timetable
         self._clock = clock
         self._bounds = bounds
+        self._rates = rates
+        self._permissions = permissions
         self._work = work
         self._publishing = publishing
 
@@ -117,7 +126,8 @@ class Relay:
                 if routing.is_shared(offer.header.recipient):
                     frame, direct = await self._addressed(offer, frame), False
             except ConductorError as error:
-                verdicts.append(Duplicate() if await self._was_taken(offer) else error)
+                again = isinstance(error, RateLimitedError)  # whoever comes too fast is sent away without a look at the store
+                verdicts.append(error if again or not await self._was_taken(offer) else Duplicate())
                 continue
             (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
@@ -138,7 +148,9 @@ class Relay:
 
     async def _addressed(self, offer: Offer, frame: IncomingFrame) -> IncomingFrame:
         recipient = routing.parse_recipient(offer.header.recipient)
-        return replace(frame, recipients=await self._publishing.recipients(offer.tenant_id, recipient, offer.sender))
+        return replace(
+            frame, recipients=await self._publishing.recipients(offer.tenant_id, recipient, offer.sender, offer.header.type)
+        )
 
     async def _store_direct(self, run: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
         if self._publishing.under_way:
@@ -176,9 +188,14 @@ class Relay:
             await self.close(tenant_id, name, "the task has ended")
 
     async def _check(self, offer: Offer, now_ms: int) -> IncomingFrame:
+        """Return the frame if it may be stored. Everything that may be against it is asked here, before anything is stored."""
         expire_time_ms = routing.check(offer.header, offer.shape, self._bounds, now_ms)
+        if offer.sender != routing.CONDUCTOR:
+            self._rates.check(offer.tenant_id, offer.agent_id or offer.sender, offer.header.count)
         recipient = routing.parse_recipient(offer.header.recipient)
         await self._directory.admit(offer.tenant_id, recipient)
+        if not routing.is_shared(offer.header.recipient):  # of many, those get a copy that the policy allows
+            await self._permissions.check(offer.tenant_id, offer.sender, recipient, offer.header.type)
         return IncomingFrame(
             mailbox=routing.mailbox(offer.tenant_id, recipient.name),
             sender=offer.sender,
@@ -191,7 +208,7 @@ class Relay:
 
     async def _was_taken(self, offer: Offer) -> bool:
         """Return whether a frame that is refused now is the repeat of one that was taken while it still could be."""
-        ids = offer.header.message_ids
+        ids = offer.header.message_ids if offer.header.quality is Quality.DURABLE else b""
         for start in range(0, len(ids), 16):
             found = await self._store.find(offer.tenant_id, ids[start : start + 16])
             if not any(record.sender == offer.sender for record, _ in found):

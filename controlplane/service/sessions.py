@@ -302,7 +302,7 @@ class Sessions:
             except ConductorError as error:
                 answers.append(Refusal(sequence, _unless_store(error)))
                 continue
-            offers.append(Offer(session.tenant_id, sender, message.header, message.shape, message.frame))
+            offers.append(Offer(session.tenant_id, sender, message.header, message.shape, message.frame, session.agent_id))
             sequences.append(sequence)
         for sequence, verdict in zip(sequences, await self._relay.accept(offers), strict=True):
             if isinstance(verdict, ConductorError):

@@ -11,11 +11,13 @@ from claude_conductor.ids import Mint
 from claude_conductor.telemetry.traces import PassingTracer
 from controlplane.api.convert.frames import Frames
 from controlplane.api.session.servicer import SessionServicer, Terms
-from controlplane.api.session.writer import Writer
+from controlplane.api.session.writer import StreamBounds, Writer
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.domain.policy import Policy
+from controlplane.domain.rate import Rate
 from controlplane.domain.routing import Bounds
 from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.directory import Directory
@@ -23,8 +25,10 @@ from controlplane.service.expiry import Expiry
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.permissions import Permissions
 from controlplane.service.publishing import Publishing
 from controlplane.service.pulse import Pulse
+from controlplane.service.rates import Rates
 from controlplane.service.recovery import recover
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
@@ -55,14 +59,6 @@ class Disk:
         return cls(mailboxes, MemoryTaskStore(clock), MemoryAgentStore(), MemoryEventLog())
 
 
-@dataclass(frozen=True)
-class Ahead:
-    """What a sidecar may send ahead of the answers."""
-
-    messages: int
-    bytes: int
-
-
 class Plane:
     """One life of the control plane."""
 
@@ -75,7 +71,7 @@ class Plane:
         clock: Clock,
         mint: Mint,
         failing: float,
-        ahead: Ahead,
+        bounds: StreamBounds,
         attempts: int,
     ) -> None:
         self.process = Process(f"control plane {number}")
@@ -85,7 +81,7 @@ class Plane:
         self._clock = clock
         self._mint = mint
         self._failing = failing
-        self._ahead = ahead
+        self._bounds = bounds
         self._attempts = attempts
         self.failure: BaseException | None = None
         self.registry: Registry | None = None
@@ -125,9 +121,14 @@ class Plane:
         directory = Directory(registry, leases, task_store)
         news = MessageNews(watch, clock)
         mail = Mail(mailboxes, clock, work, news)
-        publishing = Publishing(mailboxes, MemorySubscriptionStore(SubscriptionLimits()), directory, mail, news, timetable, clock)
+        permissions = Permissions(Policy(), registry, leases, task_store, watch, clock)
+        subscriptions = MemorySubscriptionStore(SubscriptionLimits())
+        publishing = Publishing(mailboxes, subscriptions, directory, mail, news, timetable, clock, permissions)
         bounds = Bounds(PAYLOAD, 16, 86_400_000)
-        relay = Relay(mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing)
+        relay = Relay(
+            *(mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
+            *(Rates(Rate(1000.0, 20_000.0), clock), permissions),
+        )
         books = Books(leases, registry, mail, timetable, changed, ready.set)
         tasks = Tasks(task_store, books, relay, watch, clock, tracer, work)
         results = Results(task_store, tasks, leases, registry, None, clock, self._fate.random.random)  # type: ignore[arg-type]
@@ -135,7 +136,7 @@ class Plane:
         servicer = SessionServicer(
             sessions,
             mail,
-            Terms(3 * HEARTBEAT, HEARTBEAT, PAYLOAD, self._attempts, self._ahead.messages, self._ahead.bytes),
+            Terms(3 * HEARTBEAT, HEARTBEAT, PAYLOAD, self._attempts, self._bounds),
             self._mint,
             tracing=False,
         )

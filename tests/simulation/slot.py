@@ -139,7 +139,7 @@ class Slot:
         self.inbox = self.inbox_type(journal, self.outbox, limits, VirtualClock())
         self.inbox.load(disk)
         journal.start()
-        self.sender = Sender(self.outbox)
+        self.sender = Sender(self.outbox, VirtualClock())
         self.failure: BaseException | None = None
 
     def start(self) -> None:

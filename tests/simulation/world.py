@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from agent_sidecar.uplink.inbox import InboxLimits
 from claude_conductor import ids
 from claude_conductor.v1 import message_pb2
+from controlplane.api.session.writer import StreamBounds
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from tests.simulation.agents import AgentProcess, Script
 from tests.simulation.checker import broken
 from tests.simulation.history import History, JournalLost, Letter
-from tests.simulation.plane import Ahead, Disk, Plane
+from tests.simulation.plane import Disk, Plane
 from tests.simulation.processes import EPOCH, Fate, SeededMint, VirtualClock, task_factory
 from tests.simulation.slot import Slot, new_disk
 from tests.simulation.virtual_loop import Stuck, VirtualLoop
@@ -49,7 +50,7 @@ class Plan:
     """Share of the messages with a short life."""
     inbox: InboxLimits
     attempts: int
-    ahead: Ahead
+    bounds: StreamBounds
     mailbox_messages: int
     seconds: float
     """How long faults go on."""
@@ -83,7 +84,7 @@ def draw(fate: Fate) -> Plan:
         hurried=random.choice((0.0, 0.0, 0.0, 0.3)),
         inbox=InboxLimits(random.choice((1, 2, 4)), 400) if small else InboxLimits(),
         attempts=random.choice((1, 2, 5)),
-        ahead=Ahead(8, 1000) if random.random() < 0.3 else Ahead(10_000, 4 << 20),
+        bounds=StreamBounds(ahead_messages=8, ahead_bytes=1000) if random.random() < 0.3 else StreamBounds(),
         mailbox_messages=mailbox,
         seconds=random.choice((0.1, 0.2, 0.5)),
     )
@@ -123,7 +124,7 @@ class World:
             self._clock,
             self._mint,
             failing,
-            self._plan.ahead,
+            self._plan.bounds,
             self._plan.attempts,
         )
 
@@ -306,8 +307,8 @@ class World:
                 )
             allowance = slot.sender._allowance
             for have, full, unreturned in (
-                (allowance.messages, self._plan.ahead.messages, link._used[0]),
-                (allowance.bytes, self._plan.ahead.bytes, link._used[1]),
+                (allowance.messages, self._plan.bounds.ahead_messages, link._used[0]),
+                (allowance.bytes, self._plan.bounds.ahead_bytes, link._used[1]),
             ):
                 if have is None or not full - unreturned <= have <= full:
                     self.history.troubles.append(f"credit leak: {name} may send {have} of {full} with {unreturned} not returned")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,4 +147,6 @@ async def _object_format(target: Path, git: Git) -> tuple[str, ...]:
 def forget(store: Path) -> None:
     """Remove our own git folder. Blocking."""
     if store.exists():
+        import shutil  # noqa: PLC0415 - see tree.remove
+
         shutil.rmtree(store)

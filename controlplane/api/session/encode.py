@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from claude_conductor.rpc.status import RETRY_AFTER
+from claude_conductor.rpc.status import retry_after
 from claude_conductor.v1 import message_pb2, session_service_pb2
 from controlplane.api.convert import frames, result
 from controlplane.api.convert.task import lease_to_proto, spec_to_proto
@@ -16,6 +16,8 @@ from controlplane.service.sessions import Answer, Published, Refusal
 
 _HEADER_TAG = b"\x0a"  # DeliveredFrame.header and Delivery.frames: field 1, length-delimited
 _FRAME_TAG = b"\x12"  # DeliveredFrame.frame and ConnectResponse.delivery: field 2, length-delimited
+_LONGEST_MESSAGE = 1000
+"""Characters; what somebody sent that was no name stands in it."""
 _COMMITTED_TAG = b"\x1a"  # ConnectResponse.committed: field 3, length-delimited; its sequence is field 1, a varint
 
 
@@ -122,8 +124,8 @@ def committed(sequence: int, answers: Sequence[Answer]) -> bytes:
         session_service_pb2.Refused(
             sequence=refusal.sequence,
             reason=refusal.error.reason,
-            message=str(refusal.error),
-            retry_delay=duration(RETRY_AFTER[refusal.error.reason]) if refusal.error.reason in RETRY_AFTER else None,
+            message=str(refusal.error)[:_LONGEST_MESSAGE],
+            retry_delay=duration(pause) if (pause := retry_after(refusal.error)) is not None else None,
         )
         for refusal in answers
         if isinstance(refusal, Refusal)

@@ -15,17 +15,17 @@ from claude_conductor.ids import Mint
 from claude_conductor.v1 import session_service_pb2 as pb
 from controlplane.api.convert.values import duration
 from controlplane.api.guard.caller import current_agent
+from controlplane.api.session.frozen import Watchdog
 from controlplane.api.session.peek import Decoder, Grant
-from controlplane.api.session.writer import CREDIT_BYTES, CREDIT_MESSAGES, Writer
+from controlplane.api.session.writer import StreamBounds, Writer
 from controlplane.domain.message import Quality
 from controlplane.domain.routing import is_shared
 from controlplane.service.mail import Mail
 from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Message, Numbered, Session, Sessions
 
 HELLO_SECONDS = 10.0
-PENDING_BYTES = 2 * CREDIT_BYTES
-"""Frames of one sidecar that wait to be stored; past it its stream is not read."""
 PENDING_FRAMES = 4096
+"""Frames of one sidecar that wait to be stored; past it its stream is not read."""
 METHOD = "/claude_conductor.v1.SessionService/Connect"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -39,17 +39,19 @@ class Terms:
     heartbeat_seconds: float
     payload_bytes: int
     message_attempts: int = 5
-    ahead_messages: int = CREDIT_MESSAGES
-    """What a sidecar may send ahead of the answers."""
-    ahead_bytes: int = CREDIT_BYTES
+    bounds: StreamBounds = StreamBounds()
 
 
 @dataclass(slots=True)
 class _Inbox:
-    """Frames that were read and are not stored yet, bounded."""
+    """Frames that were read and are not stored yet, bounded: past `most` bytes the stream is not read."""
+
+    most: int
 
     frames: list[Numbered] = field(default_factory=list)
     bytes: int = 0
+    storing: int = 0
+    """Bytes that were taken and are not stored yet."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     taken: asyncio.Event = field(default_factory=asyncio.Event)
     busy: bool = False
@@ -62,7 +64,7 @@ class _Inbox:
         return not self.busy and not self.frames
 
     async def put(self, frame: Numbered, size: int) -> None:
-        while self.bytes > PENDING_BYTES or len(self.frames) >= PENDING_FRAMES:
+        while self.bytes + self.storing > self.most or len(self.frames) >= PENDING_FRAMES:
             self.taken.clear()
             await self.taken.wait()
         self.frames.append(frame)
@@ -70,9 +72,17 @@ class _Inbox:
         self.arrived.set()
 
     def take(self) -> list[Numbered]:
-        frames, self.frames, self.bytes = self.frames, [], 0
+        """Return what is to be stored next; it counts until it is settled."""
+        frames, self.frames = self.frames, []
+        self.storing, self.bytes = self.bytes, 0
+        self.busy = bool(frames)
         self.taken.set()
         return frames
+
+    def settled(self) -> None:
+        """What was taken is stored or refused."""
+        self.storing, self.busy = 0, False
+        self.taken.set()
 
     def finish(self) -> None:
         self.finished = True
@@ -88,6 +98,7 @@ class SessionServicer:
         self._terms = terms
         self._mint = mint
         self._tracing = tracing
+        self._watchdog = Watchdog(terms.lease_seconds / 2)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return what the server needs; without serialisers gRPC hands bytes over."""
@@ -104,14 +115,15 @@ class SessionServicer:
         decoder = Decoder(self._terms.payload_bytes, tracing=self._tracing)
         tenant_id, agent_id = current_agent()
         hello = await self._hello(decoder, context)
-        writer = Writer(self._mail.link_has_room, self._terms.ahead_messages, self._terms.ahead_bytes)
+        writer = Writer(self._mail.link_has_room, self._terms.bounds)
         await _begin(context)
         session = await self._sessions.open(tenant_id, agent_id, hello, writer)
         reason = "its stream ended"
         try:
             writer.welcome(self._welcome(session))
             await self._sessions.begin(session, hello)
-            await self._run(session, decoder, writer, context)
+            with self._watchdog.watching(writer):
+                await self._run(session, decoder, writer, context)
         except ConductorError as error:
             reason = error.message
             raise
@@ -136,14 +148,14 @@ class SessionServicer:
             committed_sequence=session.committed,
             lease_duration=duration(self._terms.lease_seconds),
             heartbeat_interval=duration(self._terms.heartbeat_seconds),
-            credit=pb.Credit(messages=self._terms.ahead_messages, bytes=self._terms.ahead_bytes),
+            credit=pb.Credit(messages=self._terms.bounds.ahead_messages, bytes=self._terms.bounds.ahead_bytes),
             max_payload_bytes=self._terms.payload_bytes,
             max_message_attempts=self._terms.message_attempts,
         )
         return pb.ConnectResponse(welcome=welcome).SerializeToString()
 
     async def _run(self, session: Session, decoder: Decoder, writer: Writer, context: Context) -> None:
-        inbox = _Inbox()
+        inbox = _Inbox(2 * self._terms.bounds.ahead_bytes)  # messages, and as much again for reports and receipts
 
         async def write(frame: bytes) -> None:
             try:
@@ -169,6 +181,7 @@ class SessionServicer:
         self, session: Session, decoder: Decoder, writer: Writer, inbox: _Inbox, read: Callable[[], Awaitable[bytes]]
     ) -> None:
         while isinstance(raw := await read(), bytes):
+            writer.heard += 1
             match decoder.decode(raw):
                 case Numbered() as frame:
                     if inbox.idle and _passing(frame):  # nothing to store and nothing before it: two turns of the loop saved
@@ -191,9 +204,8 @@ class SessionServicer:
             inbox.arrived.clear()
             frames = inbox.take()
             if frames:
-                inbox.busy = True
                 await self._take(session, frames, writer)
-                inbox.busy = False
+                inbox.settled()
             if inbox.finished:
                 inbox.arrived.set()
 
@@ -201,6 +213,7 @@ class SessionServicer:
         answers = await self._sessions.commit(session, frames)
         messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
         writer.committed(session.committed, answers, messages, used)
+        await writer.answered()
 
 
 async def _begin(context: Context) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from claude_conductor.errors import ControlPlaneUnavailableError
 from controlplane.api.session import encode
@@ -12,14 +13,22 @@ from controlplane.domain.message import StoredFrame
 from controlplane.domain.task import FailureKind, Lease, Task
 from controlplane.service.sessions import Answer
 
-QUEUE_BYTES = 1 << 20
-"""Deliveries that wait for one receiver; past it they stay in the store."""
 BATCH_BYTES = 256 << 10
 """Deliveries written at once."""
-CREDIT_MESSAGES = 10_000
-CREDIT_BYTES = 4 << 20
-"""What a sidecar may send ahead of the answers."""
 _CONTROL_FRAMES = 1024
+_ANSWERS = 1024
+"""Refusals, and answers about copies, that wait for one sidecar; past it nothing more is taken from it until it has read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBounds:
+    """How much may be under way in one session. Sizes in bytes."""
+
+    queue_bytes: int = 1 << 20
+    """Deliveries that wait for one receiver; past it they stay in the store."""
+    ahead_messages: int = 10_000
+    ahead_bytes: int = 4 << 20
+    """What a sidecar may send ahead of the answers."""
 
 
 class Writer:
@@ -28,30 +37,37 @@ class Writer:
     Nothing leaves before the welcome. Then frames other than deliveries go first.
     """
 
-    def __init__(
-        self, on_room: Callable[[Writer], None], ahead_messages: int = CREDIT_MESSAGES, ahead_bytes: int = CREDIT_BYTES
-    ) -> None:
+    def __init__(self, on_room: Callable[[Writer], None], bounds: StreamBounds | None = None) -> None:
         """Begin with nothing to write.
 
         Args:
             on_room: Called when deliveries may be queued again.
-            ahead_messages: What the sidecar was told it may send ahead of the answers.
-            ahead_bytes: The same in bytes.
+            bounds: How much is queued, and how much credit is given.
         """
-        self._quarter = (ahead_messages // 4, ahead_bytes // 4)
         self._on_room = on_room
+        self._bounds = bounds or StreamBounds()
         self._welcome: bytes | None = None
         self._welcomed = False
         self._control: deque[bytes] = deque()
         self._deliveries: deque[bytes] = deque()
         self._queued_bytes = 0
+        """In-flight ones included."""
+        self._in_flight = 0
         self._credit: tuple[int, int] | None = None
         self._ahead = (0, 0)
         """Messages and bytes delivered before there was any word of credit; the first grant pays for them."""
         self._committed: int | None = None
         self._answers: list[Answer] = []
+        self._answered = asyncio.Event()
         self._used = (0, 0)
         self._ended: str | None = None
+        self._until_end: asyncio.Timeout | None = None
+        self.writing = False
+        """A write is under way."""
+        self.writes = 0
+        """Writes that ended."""
+        self.heard = 0
+        """Frames that came from the sidecar, counted by who reads them."""
         self._news = asyncio.Event()
 
     @property
@@ -59,7 +75,7 @@ class Writer:
         """Bytes of deliveries that may be queued now."""
         if self._ended is not None:
             return 0
-        room = QUEUE_BYTES - self._queued_bytes
+        room = self._bounds.queue_bytes - self._queued_bytes
         if self._credit is None:  # until the sidecar says how much it takes, the queue and the transport bound it
             return room
         messages, size = self._credit
@@ -109,15 +125,22 @@ class Writer:
         self._committed = sequence
         self._answers.extend(answers)
         self._used = (self._used[0] + messages, self._used[1] + size)
-        if self._used[0] >= self._quarter[0] or self._used[1] >= self._quarter[1]:
+        if self._used[0] * 4 >= self._bounds.ahead_messages or self._used[1] * 4 >= self._bounds.ahead_bytes:
             self._say(encode.credit(*self._used))
             self._used = (0, 0)
         self._news.set()
 
+    async def answered(self) -> None:
+        """Wait while more answers are unwritten than are kept: who does not read them is not listened to either."""
+        while len(self._answers) >= _ANSWERS:
+            self._answered.clear()
+            await self._answered.wait()
+
     def end(self, reason: str) -> None:
-        """End the session: `run` raises at its next turn."""
+        """End the session: `run` raises, even out of a write that does not end."""
+        if self._ended is None and self._until_end is not None:
+            self._until_end.reschedule(0.0)
         self._ended = self._ended or reason
-        self._news.set()
 
     def _say(self, frame: bytes) -> None:
         if len(self._control) >= _CONTROL_FRAMES:
@@ -132,15 +155,29 @@ class Writer:
         Raises:
             ControlPlaneUnavailableError: Somebody ended the session; the sidecar may connect again.
         """
+        try:
+            async with asyncio.timeout(0.0 if self._ended is not None else None) as self._until_end:
+                await self._write_all(write)
+        except TimeoutError as cause:
+            raise ControlPlaneUnavailableError(f"The session was ended: {self._ended}.") from cause
+        finally:
+            self._until_end = None
+
+    async def _write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         while True:
-            if self._ended is not None:
-                raise ControlPlaneUnavailableError(f"The session was ended: {self._ended}.")
-            frame = self._next()
-            if frame is not None:
-                await write(frame)
-            elif not await self._write_deliveries(write):
+            frame = self._next() or self._next_deliveries()
+            if frame is None:
                 self._news.clear()
                 await self._news.wait()
+                continue
+            self.writing = True
+            await write(frame)
+            self.writing = False
+            self.writes += 1
+            if self._in_flight:
+                self._queued_bytes -= self._in_flight
+                self._in_flight = 0
+                self._on_room(self)
 
     async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Write the answers that are left; the sidecar has finished sending."""
@@ -156,18 +193,17 @@ class Writer:
         if self._committed is not None:
             frame = encode.committed(self._committed, self._answers)
             self._committed, self._answers = None, []
+            self._answered.set()
             return frame
         return None
 
-    async def _write_deliveries(self, write: Callable[[bytes], Awaitable[None]]) -> bool:
+    def _next_deliveries(self) -> bytes | None:
         if not self._deliveries or not self._welcomed:
-            return False
+            return None
         entries = [self._deliveries.popleft()]
         size = len(entries[0])
         while self._deliveries and size + len(self._deliveries[0]) <= BATCH_BYTES:
             entries.append(self._deliveries.popleft())
             size += len(entries[-1])
-        await write(encode.delivery(entries))
-        self._queued_bytes -= size
-        self._on_room(self)
-        return True
+        self._in_flight = size
+        return encode.delivery(entries)

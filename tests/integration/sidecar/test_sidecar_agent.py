@@ -152,6 +152,23 @@ async def test_an_ephemeral_message_passes_without_receipts(plane: FakeControlPl
     assert not any(request.HasField("receipts") for request in plane.taken)
 
 
+async def test_a_message_that_is_passed_on_has_one_hop_more_whatever_the_agent_says(
+    plane: FakeControlPlane, sidecar: SidecarProcess
+):
+    forwarded, new = f"msg_{0:032x}", f"msg_{9:032x}"
+    plane.assign(
+        "task_1",
+        calls(
+            ["Fetch", {"wait": "10s"}],
+            ["Send", {"recipient": "agent-2", "envelope": {"id": forwarded}}],
+            ["Send", {"recipient": "agent-2", "envelope": {"id": new}}],
+        ),
+    )
+    plane.deliver("task/task_1", "round and round")
+    await answers(plane)
+    assert [frame.header.hop_count for frame in plane.messages()] == [1, 0]
+
+
 async def test_a_subtask_belongs_to_the_present_task(plane: FakeControlPlane, sidecar: SidecarProcess):
     spec = {"driver": "command", "command": ["true"], "parentTaskId": "task_forged"}
     plane.assign(

@@ -78,6 +78,10 @@ def test_a_list_is_replaced_as_a_whole():
         ("memory_limit: 1g\n", ["memory_limit", ":1", "`container_config.memory_limit`"]),
         ("\n\nnum_agent: 3\n", ["num_agent", ":3", "`num_agents`"]),
         ("agents:\n- id: a\n  lables: {x: y}\n", ["agents[0].lables", ":3", "`agents[0].labels`"]),
+        (
+            "policy:\n  messages:\n  - effect: deny\n    receiver: {lables: {}}\n",
+            ["policy.messages[0].receiver.lables", ":4", "`policy.messages[0].receiver.labels`"],
+        ),
         ("provider:\n  api_key: sk-secret\n", ["provider.api_key", ":2", "`provider.api_key_file`"]),
     ],
 )
@@ -118,6 +122,18 @@ def test_an_unknown_key_is_named_with_file_line_and_nearest_key(text: str, words
         ("agents:\n- id: one\n- id: one\n", ["agents[1].id", ":3", "another agent"]),
         ("agents:\n- id: agent-1\n", ["agents[0].id", ":2", "another agent"]),
         ("agents:\n- id: talker\n  driver: grpc-agent\n", ["agents[0]", "a `command`"]),
+        ("limits:\n  payload_bytes: 4m\n", ["limits.payload_bytes", ":2", "at most 3m", "artefacts"]),
+        ("streams:\n  queue_bytes: 0\n", ["streams.queue_bytes", ":2", "above 0"]),
+        ("policy:\n  messages:\n  - effect: maybe\n", ["policy.messages[0].effect", ":3", "'deny'", "`maybe`"]),
+        ("policy:\n  messages:\n  - name: x\n", ["policy.messages[0].effect", ":3", "required"]),
+        (
+            "policy:\n  messages:\n  - effect: deny\n    relations: [cousin]\n",
+            ["policy.messages[0].relations[0]", ":4", "'sibling'", "`cousin`"],
+        ),
+        (
+            "policy:\n  messages:\n  - effect: deny\n    sender: {kind: ghost}\n",
+            ["policy.messages[0].sender.kind", ":4", "'task'"],
+        ),
         ("num_agents: [1\nstore: memory", ["no YAML", "line=2"]),
         ("num_agents: 1\nnum_agents: 2\n", ["twice", "line 1", "line=2"]),
         ("? [a, b]\n: 1\n", ["a key has to be a word", "line=1"]),

@@ -14,6 +14,7 @@ from claude_conductor.settings.home import Home
 from claude_conductor.settings.load import Sources, load
 from claude_conductor.settings.resolve import Resolved, resolve
 from claude_conductor.settings.schema import keys
+from controlplane.domain.policy import Effect, Kind, Pattern, Policy, Relation, Rule
 from controlplane.settings import Settings as ControlPlaneSettings
 
 HOME = Home(Path("/c"))
@@ -126,6 +127,9 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("agent: {mcp_tools: false}", "mcp_tools", False),
         ("agent: {drivers: [claude-code]}", "drivers", ["claude_code"]),
         ("agent: {labels: {gpu: none}}", "labels", {"gpu": "none"}),
+        ("streams: {journal_bytes: 2m}", "journal_bytes", 2 << 20),
+        ("streams: {inbox_messages: 7}", "inbox_messages", 7),
+        ("streams: {inbox_bytes: 2m}", "inbox_bytes", 2 << 20),
         ("toolchains: [~/tools]", "agent_toolchains", ["/home/me/tools"]),
         ("provider: {base_url: 'http://127.0.0.1:9'}", "provider.base_url", "http://127.0.0.1:9"),
         ("claude_binary: ~/bin/claude", "claude_binary", "/home/me/bin/claude"),
@@ -179,6 +183,12 @@ def test_a_key_changes_what_a_sidecar_gets(text: str, field: str, value: object)
         ("limits: {message_seconds: 1h}", "limits.message_seconds", 3600.0),
         ("limits: {kept_messages: 7}", "limits.kept_messages", 7),
         ("limits: {kept_seconds: 1h}", "limits.kept_seconds", 3600.0),
+        ("limits: {messages_a_second: 7}", "limits.messages_a_second", 7.0),
+        ("limits: {messages_at_once: 7}", "limits.messages_at_once", 7),
+        ("streams: {queue_bytes: 2k}", "streams.queue_bytes", 2048),
+        ("streams: {ahead_messages: 7}", "streams.ahead_messages", 7),
+        ("streams: {ahead_bytes: 2k}", "streams.ahead_bytes", 2048),
+        ("policy: {otherwise: Deny}", "policy.otherwise", "deny"),
         ("limits: {prompt_bytes: 1k}", "limits.prompt_bytes", 1024),
         ("limits: {output_bytes: 1m}", "limits.output_bytes", 1 << 20),
     ],
@@ -189,6 +199,15 @@ def test_a_key_changes_what_the_control_plane_gets(text: str, field: str, value:
 
     assert (plain[name][inner] if inner else plain[name]) == value
     assert from_plain(ControlPlaneSettings, plain) != from_plain(ControlPlaneSettings, resolved("").control_plane)
+
+
+def test_a_rule_arrives_as_it_was_written():
+    rule = "{name: n, effect: deny, sender: {kind: task}, receiver: {labels: {a: b}}, relations: [sibling], types: [t]}"
+
+    settings = from_plain(ControlPlaneSettings, resolved(f"policy: {{messages: [{rule}]}}").control_plane)
+
+    expected = Rule("n", Effect.DENY, Pattern(Kind.TASK), Pattern(labels={"a": "b"}), (Relation.SIBLING,), ("t",))
+    assert settings.policy == Policy((expected,))
 
 
 def test_the_defaults_of_the_programs_are_the_defaults_of_the_files():

@@ -48,7 +48,22 @@ documents = some(
     storage=some(workspace_path=texts, temp_path=texts, agent_isolation=st.booleans()),
     agent=some(container_memory=sizes, startup_timeout=durations, pids=st.integers(1, 9999), labels=labels),
     agents=agents,
-    limits=some(payload_bytes=sizes, hops=st.integers(1, 255), message_seconds=durations),
+    limits=some(
+        payload_bytes=st.sampled_from(["1k", "3m", "64"]),
+        mailbox_bytes=sizes,
+        hops=st.integers(1, 255),
+        message_seconds=durations,
+    ),
+    policy=some(
+        otherwise=st.sampled_from(["allow", "Deny"]),
+        messages=st.lists(
+            st.fixed_dictionaries(
+                {"effect": st.sampled_from(["allow", "deny"])},
+                optional={"name": texts, "sender": some(labels=labels, id=texts), "types": st.lists(texts, max_size=2)},
+            ),
+            max_size=3,
+        ),
+    ),
     tasks=some(timeout=durations, keep_days=st.floats(1, 99), default_driver=st.just("claude-code")),
     toolchains=st.lists(texts, max_size=3),
     isolation=st.just({"uid_range": "61200-61999"}),

@@ -10,6 +10,8 @@ UNWANTED = {
     "_hashlib": "OpenSSL's hashes, 0.8 MB: loaded when a patch is made",
     "ctypes": "the launcher's, which is a process of its own",
     "difflib": "for advice on a mistake only",
+    "shutil": "three compression libraries, 0.5 MB: loaded when a tree is removed",
+    "pwd": "name services, 0.5 MB: getent(1) is asked instead",
     "opentelemetry": "loaded when spans are exported",
     "h11": "loaded when an agent calls its model",
     "cryptography": "a sidecar on the Unix socket has no certificate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from agent_sidecar.uplink.frames import Frame, Kind, Published, Refusal, content
 from agent_sidecar.uplink.outbox import OutboxLimits
 from agent_sidecar.uplink.reporting import Reporting, without_patch
 from agent_sidecar.uplink.sending import Sender
+from claude_conductor.clock import SystemClock
 from claude_conductor.errors import (
     AgentNotFoundError,
     AgentOfflineError,
     ConductorError,
     ControlPlaneUnavailableError,
     MailboxFullError,
+    RateLimitedError,
 )
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
@@ -353,3 +356,70 @@ async def test_a_message_costs_what_the_control_plane_gives_back_for_it(boxes: B
 def test_what_is_inside_a_field_is_told_from_what_it_takes(size: int):
     request = pb.ConnectRequest(message_frame=message_pb2.MessageFrame(envelopes=[message_pb2.Envelope(data=b"x" * size)]))
     assert content_size(request.ByteSize()) == request.message_frame.ByteSize()
+
+
+class HandClock(SystemClock):
+    """Moved by hand."""
+
+    seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+async def test_a_sender_that_is_too_fast_is_held_back_at_the_sidecar_and_nothing_overtakes(boxes: Boxes):
+    clock = HandClock()
+    sender = Sender(boxes.outbox, clock)
+    boxes.outbox.resume(0)
+    sender.credit(2, 1 << 20, first=True)
+    sends = [asyncio.create_task(sender.send(header("a", n), message_pb2.Envelope(), 5)) for n in range(4)]
+    async with asyncio.timeout(5):
+        while len(under_way := await boxes.wire()) < 2:  # the first alone, the second when the journal had that one
+            await boxes.journal.submit(lambda _: None)
+    last = under_way[-1].sequence
+    boxes.outbox.committed(last, {each.sequence: Refusal("RATE_LIMITED", "slow", 0.25) for each in under_way})
+    ended = await asyncio.gather(*sends, return_exceptions=True)
+    assert [(type(each), each.retry_after) for each in ended] == [(RateLimitedError, 0.25)] * 4
+
+    clock.seconds += 0.1
+    with pytest.raises(RateLimitedError) as early:
+        await sender.send(header("a", 5), message_pb2.Envelope(), 5)
+    assert early.value.retry_after == pytest.approx(0.15)
+    assert await boxes.wire(last) == []
+
+    clock.seconds += early.value.retry_after + 1e-6
+    sender.credit(10, 1 << 20, first=True)
+    again = asyncio.create_task(sender.send(header("a", 0), message_pb2.Envelope(), 5))
+    (frame_again,) = await next_frames(boxes, last)
+    boxes.outbox.committed(frame_again.sequence, {})
+    await again
+
+
+async def test_messages_that_wait_in_the_journal_are_not_held_in_memory_as_well(boxes: Boxes):
+    sender = Sender(boxes.outbox)
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            with pytest.raises(ControlPlaneUnavailableError):
+                await sender.send(header("a", number), message_pb2.Envelope(data=bytes(1 << 20)), 0.0)
+            await boxes.journal.submit(lambda _: None)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(await boxes.wire(19)) == 1
+    assert held < 6 << 20
+
+
+async def test_messages_without_an_answer_are_bounded_however_small_they_are(boxes: Boxes):
+    sender = Sender(boxes.outbox, most_under_way=300)
+
+    async def give_up(number: int) -> None:
+        with pytest.raises(ControlPlaneUnavailableError):
+            await sender.send(header("a", number), message_pb2.Envelope(), 0.0)
+
+    for number in range(300):
+        await give_up(number)
+        if number % 50 == 0:
+            await boxes.journal.submit(lambda _: None)
+    with pytest.raises(MailboxFullError):
+        await sender.send(header("a", 301), message_pb2.Envelope(), 5)

@@ -106,6 +106,7 @@ def test_a_message_lives_as_long_as_it_says_but_not_for_ever() -> None:
         (replace(HEADER, message_ids=b""), Shape(0, 0), MalformedFrameError),
         (replace(HEADER, message_ids=bytes(16 * 10_001)), Shape(10_001, 10), MalformedFrameError),
         (HEADER, Shape(2, 1001 + routing.ENVELOPE_OVERHEAD), PayloadTooLargeError),
+        (replace(HEADER, type="t" * 257), Shape(2, 10), InvalidArgumentError),
         (replace(HEADER, hop_count=17), Shape(2, 10), HopLimitError),
         (replace(HEADER, expire_time_ms=NOW), Shape(2, 10), MessageExpiredError),
     ],

@@ -15,6 +15,7 @@ from controlplane.domain.routing import Bounds, Shape
 from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.work import Work
+from tests.fakes.gates import Open, Unlimited
 
 IDS = bytes(range(16))
 
@@ -40,11 +41,6 @@ class ToldMail:
         self.told.set()
 
 
-class OpenDirectory:
-    async def admit(self, *_: object) -> None:
-        return None
-
-
 class Ignoring:
     def expect_message(self, _: float) -> None:
         return None
@@ -54,8 +50,10 @@ async def test_a_message_whose_sender_goes_away_during_the_commit_is_still_deliv
     store, mail = GatedStore(), ToldMail()
     async with asyncio.TaskGroup() as group:
         relay = Relay(
-            *(store, mail, OpenDirectory(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group)),  # type: ignore[arg-type]
-            publishing=Publishing(*[None] * 7),  # type: ignore[arg-type]
+            *(store, mail, Open(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group)),  # type: ignore[arg-type]
+            publishing=Publishing(*[None] * 8),  # type: ignore[arg-type]
+            rates=Unlimited(),  # type: ignore[arg-type]
+            permissions=Open(),  # type: ignore[arg-type]
         )
         header = Header("b", "t", Quality.DURABLE, 0, 0, IDS)
         accepting = asyncio.create_task(relay.accept([Offer(DEFAULT_TENANT, "agent/a", header, Shape(1, 10), b"frame")]))

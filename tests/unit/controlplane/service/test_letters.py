@@ -33,6 +33,7 @@ from controlplane.service.watch import Watch
 from controlplane.service.work import Work
 from tests.contract.samples import HandClock, message_id
 from tests.fakes.directory import Directory
+from tests.fakes.gates import Open, Unlimited
 
 LIMITS = MailboxLimits(messages=6, attempts=1)
 
@@ -71,8 +72,9 @@ class Office:
         directory: object = self.directory
         given = (directory, Frames())
         subscriptions = MemorySubscriptionStore(SubscriptionLimits())
-        publishing = Publishing(self.store, subscriptions, directory, mail, news, timetable, self.clock)  # type: ignore[arg-type]
-        self.relay = Relay(self.store, mail, *given, news, timetable, self.clock, bounds, self.work, publishing)  # type: ignore[arg-type]
+        publishing = Publishing(self.store, subscriptions, directory, mail, news, timetable, self.clock, Open())  # type: ignore[arg-type]
+        gates: object = (publishing, Unlimited(), Open())
+        self.relay = Relay(self.store, mail, *given, news, timetable, self.clock, bounds, self.work, *gates)  # type: ignore[misc]
         self.letters = Letters(self.store, *given, mail, news, timetable, self.clock, self.work)  # type: ignore[arg-type]
 
     async def send(self, *numbers: int, to: str = "agent-1", sender: str = "operator") -> None:

@@ -14,11 +14,7 @@ from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.work import Work
-
-
-class OpenDirectory:
-    async def admit(self, *_: object) -> None:
-        return None
+from tests.fakes.gates import Open, Unlimited
 
 
 class Texts:
@@ -52,7 +48,7 @@ async def test_what_is_new_in_a_partly_repeated_frame_stays_before_the_frames_th
             *(
                 store,
                 Ignoring(),
-                OpenDirectory(),
+                Open(),
                 Texts(),
                 None,
                 Ignoring(),
@@ -60,7 +56,9 @@ async def test_what_is_new_in_a_partly_repeated_frame_stays_before_the_frames_th
                 Bounds(1000, 16, 60_000),
                 Work(group),
             ),  # type: ignore[arg-type]
-            publishing=Publishing(*[None] * 7),  # type: ignore[arg-type]
+            publishing=Publishing(*[None] * 8),  # type: ignore[arg-type]
+            rates=Unlimited(),  # type: ignore[arg-type]
+            permissions=Open(),  # type: ignore[arg-type]
         )
         assert await relay.accept([offer("a")]) == [Accepted(1)]
         verdicts = await relay.accept([offer("ab"), offer("c"), offer("bd"), offer("a"), offer("e")])
