@@ -8,13 +8,12 @@ from __future__ import annotations
 
 PAST_BUGS: dict[int, str] = {
     0: "credit drifted by the bytes around a delivery",
-    3: "what was delivered before the first credit was free",
-    7: "a call that a dead agent process left behind took a message away",
-    10: "an ephemeral message was sent again by the next session",
-    14: "credit grew with what was sent again after a reconnect",
-    22: "the credit of a frame that the disk refused was gone",
-    340: "a message that expired beside its agent was shown",
-    525: "a bounce notice was lost when the store failed in between",
-    4084: "a session that began late took the mail of the newer one, and closed it",
-    677: "a repeat was refused as expired although it was stored",
+    1: "what was delivered before the first credit was free",
+    4: "a call that a dead agent process left behind took a message away",
+    8: "credit grew with what was sent again after a reconnect",
+    30: "an ephemeral message was sent again by the next session",
+    40: "what a lost call took did not come to its repeat",
+    130: "the credit of a frame that the disk refused was gone",
+    688: "a message that expired beside its agent was shown",
+    833: "a repeat was refused as expired although it was stored",
 }
