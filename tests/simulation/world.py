@@ -26,6 +26,8 @@ from tests.simulation.wire import Network
 CALM_SECONDS = 120.0
 """How long everything may take to come to rest once nothing fails any more."""
 SETTLE_SECONDS = 0.2
+NOTICED_LATE = 3
+"""Times a connection may end after everything came to rest: one for each end of it, and one more."""
 TENANT = "default"
 
 
@@ -187,10 +189,7 @@ class World:
         fate.faults = True
         await self._faults()
         fate.faults = False
-        if await self._until(self._at_rest, "everything comes to rest", self._why_not):
-            await asyncio.sleep(SETTLE_SECONDS)
-            if not self._at_rest():
-                self.history.troubles.append(f"it came to rest and went on: {self._why_not()}")
+        if await self._comes_to_rest():
             self._check_credits()
         self._collect()
         self.history.records = list(await self._disk.mailboxes.list(TENANT, "", frozenset(), b"", 1_000_000))
@@ -293,6 +292,17 @@ class World:
             if held:
                 waiting.append(f"{name} has {held} in its inbox")
         return ", ".join(waiting)
+
+    async def _comes_to_rest(self) -> bool:
+        """Wait until nothing is left to do, and see that it stays so. A cut just before the end may be noticed just after it."""
+        for _ in range(NOTICED_LATE):
+            if not await self._until(self._at_rest, "everything comes to rest", self._why_not):
+                return False
+            await asyncio.sleep(SETTLE_SECONDS)
+            if self._at_rest():
+                return True
+        self.history.troubles.append(f"it came to rest and went on: {self._why_not()}")
+        return False
 
     def _at_rest(self) -> bool:
         return not self._why_not()
