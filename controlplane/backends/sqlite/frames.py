@@ -30,6 +30,10 @@ FRAME_COLUMNS = (
 FRAME_TABLES = "frames JOIN mailboxes ON mailboxes.number = frames.mailbox JOIN senders ON senders.number = frames.sender"
 
 
+_LOOKED_UP = 500
+"""Ids asked for in one statement; SQLite takes 999 parameters at least (https://www.sqlite.org/limits.html)."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRow:
     """A frame as its row tells, in the order of FRAME_COLUMNS."""
@@ -175,13 +179,17 @@ class Accepting:
 
     def _repeated(self, ids: Sequence[bytes], sender: int) -> Outcome | None:
         """Return what a frame is that was accepted before; None if it is new."""
+        stored: dict[bytes, int] = {}
+        for start in range(0, len(ids), _LOOKED_UP):
+            some = ids[start : start + _LOOKED_UP]
+            sql = f"SELECT id, frame FROM seen WHERE sender = ? AND id IN ({', '.join('?' * len(some))})"  # noqa: S608 - question marks
+            stored.update(self._db.execute(sql, (sender, *some)))
         before: dict[bytes, int] = {}
         repeated: set[int] = set()
         for index, key in enumerate(ids):
-            stored = self._db.execute("SELECT frame FROM seen WHERE id = ? AND sender = ?", (key, sender)).fetchone()
-            if key in before or stored:
+            if key in before or key in stored:
                 repeated.add(index)
-            before.setdefault(key, stored[0] if stored else 0)
+            before.setdefault(key, stored.get(key, 0))
         if len(repeated) < len(ids):
             return PartlyDuplicate(frozenset(repeated)) if repeated else None
         number = before[ids[0]] if ids else 0
