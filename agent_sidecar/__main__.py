@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -16,14 +15,15 @@ EXIT_CONFIGURATION: Final = 78
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a sidecar with the settings on the given descriptor; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="agent_sidecar", description="Runs one Conductor agent slot. Started by the supervisor."
-    )
-    parser.add_argument("--settings-fd", type=int, required=True, help="descriptor to read the settings from")
-    given = parser.parse_args(arguments)
+    """Run a sidecar with `--settings-fd N`; return its exit code. argparse stays out: it costs every agent 1.2 MB."""
+    match sys.argv[1:] if arguments is None else arguments:
+        case ["--settings-fd", number] if number.isdecimal():
+            descriptor = int(number)
+        case _:
+            sys.stderr.write("agent_sidecar: it needs --settings-fd N - `conductor start` starts it so\n")
+            return EXIT_CONFIGURATION
     try:
-        _run(given.settings_fd)
+        _run(descriptor)
     except ConductorError as error:
         sys.stderr.write(f"agent_sidecar: {error} - {error.next_step}\n")
         return EXIT_CONFIGURATION if error.kind is Kind.INVALID_ARGUMENT else 1

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +37,20 @@ def warnings_about(workspace: Path) -> tuple[str, ...]:
 
 
 def _walk(workspace: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    seen = 0
-    for folder, names, files in os.walk(workspace, followlinks=False):
-        seen += len(names) + len(files)
-        if seen > _MOST_ENTRIES:
-            return
+    """Yield each folder with the names in it, `.git` not entered; by path, for nobody can use git where no path leads."""
+    seen, pending = 0, [str(workspace)]
+    while pending:
+        folder = pending.pop()
+        names: list[str] = []
+        files: list[str] = []
+        with suppress(OSError), os.scandir(folder) as found:
+            for entry in found:
+                (names if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+                seen += 1
+                if seen > _MOST_ENTRIES:
+                    return
         yield folder, names, files
-        names[:] = [name for name in names if name != ".git"]
+        pending += [f"{folder}/{name}" for name in sorted(names, reverse=True) if name != ".git"]
 
 
 def _inside(git: Path, shown: str) -> list[str]:

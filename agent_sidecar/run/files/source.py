@@ -146,7 +146,4 @@ async def _object_format(target: Path, git: Git) -> tuple[str, ...]:
 
 def forget(store: Path) -> None:
     """Remove our own git folder. Blocking."""
-    if store.exists():
-        import shutil  # noqa: PLC0415 - see tree.remove
-
-        shutil.rmtree(store)
+    tree.remove(store)

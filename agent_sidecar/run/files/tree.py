@@ -8,6 +8,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from agent_sidecar.run.files import descent
+
 
 def give(root: Path, uid: int) -> None:
     """Give everything below and including `root` to `uid`; nothing to do for our own uid.
@@ -18,20 +20,23 @@ def give(root: Path, uid: int) -> None:
     if uid == os.geteuid():
         return
     os.chown(root, uid, uid, follow_symlinks=False)
-    for _, folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
-        for name in (*folders, *files):
-            os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+    for entry in descent.entries(root):
+        os.chown(entry.name, uid, uid, dir_fd=entry.descriptor, follow_symlinks=False)
 
 
 def drop_special_files(root: Path) -> list[str]:
     """Remove pipes, sockets and devices below `root`; return their names, at most 20."""
     dropped: list[str] = []
-    for folder, _, files, descriptor in os.fwalk(root, follow_symlinks=False):
-        for name in files:
-            mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-                os.unlink(name, dir_fd=descriptor)
-                dropped.append(os.path.relpath(Path(folder, name), root))
+    folders: list[str] = []
+    for entry in descent.entries(root):
+        del folders[entry.depth :]
+        if entry.folder:
+            folders.append(entry.name)
+            continue
+        mode = os.stat(entry.name, dir_fd=entry.descriptor, follow_symlinks=False).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            os.unlink(entry.name, dir_fd=entry.descriptor)
+            dropped.append("/".join((*folders, entry.name)))
     return dropped[:20]
 
 
@@ -41,30 +46,26 @@ def remove(root: Path) -> None:
     Raises:
         OSError: Something cannot be removed.
     """
-    import shutil  # noqa: PLC0415 - with three compression libraries, 0.5 MB that an idle sidecar does without
-
     if not os.path.lexists(root):
         return
     if root.is_symlink() or not root.is_dir():
         root.unlink()
         return
     try:
-        shutil.rmtree(root)  # goes by descriptors, so a swapped link leads nowhere (shutil.rmtree.avoids_symlink_attacks)
+        descent.unlink(root)
     except PermissionError:
         if os.geteuid() == 0:
             raise  # modes do not stop root; and as root nothing is done below by name
         _open_up(root)
-        shutil.rmtree(root)
+        descent.unlink(root)
 
 
 def _open_up(root: Path) -> None:
     """Make folders without permissions enterable; top-down, so that each is reached after its parent was opened."""
     root.chmod(0o700)
-    for folder, folders, _, descriptor in os.fwalk(root, follow_symlinks=False):
-        del folder
-        for name in folders:
-            if not stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                os.chmod(name, 0o700, dir_fd=descriptor)
+    for entry in descent.entries(root):
+        if entry.folder:
+            os.chmod(entry.name, 0o700, dir_fd=entry.descriptor)
 
 
 def make_private(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import grpc
@@ -87,6 +88,17 @@ async def test_a_result_whose_patch_is_refused_for_good_arrives_without_it(
     assert not result.HasField("failure"), sidecar.log()
     assert result.patch_artefact_id == ""
     assert "could not be stored" in result.warnings[0]
+
+
+async def test_folders_nested_deeper_than_recursion_lasts_do_not_end_the_sidecar(
+    plane: FakeControlPlane, sidecar: SidecarProcess
+):
+    nest = "import os\nfor _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')\n"
+    plane.assign("task_1", task_pb2.TaskSpec(driver="command", command=[sys.executable, "-c", nest]))
+    result = await plane.result()
+    assert not result.HasField("failure"), sidecar.log()
+    assert list(result.warnings) == []
+    assert not any((sidecar.settings.home / "workspace/agent-1").iterdir())
 
 
 async def test_output_arrives_in_pieces_whose_offsets_leave_no_gap(plane: FakeControlPlane, sidecar: SidecarProcess):
