@@ -1,9 +1,13 @@
-"""What the control plane knows of a message: the frame around it and where it stands. It never looks inside an envelope."""
+"""What the control plane knows of a message: the frame around it and where it stands. It never looks inside an envelope.
+
+What is made for every frame is a NamedTuple, here and in `service`: a frozen dataclass takes four times as long to make.
+"""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class State(enum.Enum):
@@ -39,8 +43,7 @@ class Quality(enum.Enum):
     EPHEMERAL = "ephemeral"
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The routing header of a frame, as its sender wrote it."""
 
     recipient: str
@@ -54,13 +57,12 @@ class Header:
     """The task in whose name it is sent; a claim that is checked."""
 
     @property
-    def count(self) -> int:
+    def messages(self) -> int:
         """How many messages the frame carries."""
         return len(self.message_ids) // 16
 
 
-@dataclass(frozen=True, slots=True)
-class IncomingFrame:
+class IncomingFrame(NamedTuple):
     """A frame that passed every check and is to be stored."""
 
     mailbox: str
@@ -77,13 +79,12 @@ class IncomingFrame:
     """Of a publication: the mailboxes that get a copy; `mailbox` is then the topic's name with its tenant, and none."""
 
     @property
-    def count(self) -> int:
+    def messages(self) -> int:
         """How many messages it carries."""
         return len(self.message_ids) // 16
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFrame:
+class StoredFrame(NamedTuple):
     """A frame in a mailbox."""
 
     mailbox: str

@@ -6,7 +6,7 @@ import enum
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from claude_conductor.errors import (
     HopLimitError,
@@ -157,8 +157,7 @@ class Bounds:
     """For messages that set none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What was counted in a frame."""
 
     envelopes: int
@@ -176,12 +175,12 @@ def check(header: Header, shape: Shape, bounds: Bounds, now_ms: int) -> int:
         HopLimitError: It was forwarded too often.
         MessageExpiredError: Its time is over already.
     """
-    if len(header.message_ids) % 16 or header.count != shape.envelopes:
+    if len(header.message_ids) % 16 or header.messages != shape.envelopes:
         raise MalformedFrameError(
             "A frame has one id of 16 bytes for each envelope.", ids=len(header.message_ids) / 16, envelopes=shape.envelopes
         )
-    if not 0 < header.count <= MAX_MESSAGES:
-        raise MalformedFrameError(f"A frame carries 1 to {MAX_MESSAGES} messages.", messages=header.count)
+    if not 0 < header.messages <= MAX_MESSAGES:
+        raise MalformedFrameError(f"A frame carries 1 to {MAX_MESSAGES} messages.", messages=header.messages)
     if len(header.type) > LONGEST_TYPE or len(header.type.encode()) > LONGEST_TYPE:
         raise InvalidArgumentError(f"A message's type has at most {LONGEST_TYPE} bytes.", field="type")
     if shape.largest > bounds.payload_bytes + ENVELOPE_OVERHEAD:

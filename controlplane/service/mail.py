@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import StoreUnavailableError
@@ -175,7 +174,7 @@ class Mail:
         dead = await self._store.give_up(feed.mailbox, first, last, feed.last_error, self._now_ms())
         if dead:
             self._news.tell("message.dead", dead)
-            frame = replace(frame, settled=frame.settled | {record.position for record in dead})
+            frame = frame._replace(settled=frame.settled | {record.position for record in dead})
         if len(frame.settled) > last - first:
             feed.cursor = last
         elif not feed.closed:

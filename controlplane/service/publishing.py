@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from claude_conductor.clock import Clock
@@ -137,7 +136,7 @@ class Publishing:
         if copy.dead:
             self._news.tell("message.dead", copy.dead)
         else:
-            self._mail.stored(replace(frame, mailbox=copy.mailbox, recipients=None), copy.first_position)
+            self._mail.stored(frame._replace(mailbox=copy.mailbox, recipients=None), copy.first_position)
         name = routing.local_name(copy.mailbox)
         late = name.startswith("task/") and not await self._directory.is_open(TenantId(tenant_of(copy.mailbox)), name)
         return [name] if late else []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import (
@@ -54,8 +55,7 @@ _NOTICES = 1000
 """Notices of bounced messages sent at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """A frame somebody wants to send. `sender` is authenticated."""
 
     tenant_id: TenantId
@@ -148,8 +148,8 @@ class Relay:
 
     async def _addressed(self, offer: Offer, frame: IncomingFrame) -> IncomingFrame:
         recipient = routing.parse_recipient(offer.header.recipient)
-        return replace(
-            frame, recipients=await self._publishing.recipients(offer.tenant_id, recipient, offer.sender, offer.header.type)
+        return frame._replace(
+            recipients=await self._publishing.recipients(offer.tenant_id, recipient, offer.sender, offer.header.type)
         )
 
     async def _store_direct(self, run: Sequence[tuple[int, IncomingFrame]], verdicts: list[Verdict]) -> None:
@@ -191,7 +191,7 @@ class Relay:
         """Return the frame if it may be stored. Everything that may be against it is asked here, before anything is stored."""
         expire_time_ms = routing.check(offer.header, offer.shape, self._bounds, now_ms)
         if offer.sender != routing.CONDUCTOR:
-            self._rates.check(offer.tenant_id, offer.agent_id or offer.sender, offer.header.count)
+            self._rates.check(offer.tenant_id, offer.agent_id or offer.sender, offer.header.messages)
         recipient = routing.parse_recipient(offer.header.recipient)
         await self._directory.admit(offer.tenant_id, recipient)
         if not routing.is_shared(offer.header.recipient):  # of many, those get a copy that the policy allows
@@ -220,7 +220,7 @@ class Relay:
         handed = 0
         for mailbox in mailboxes:
             with suppress(AgentOfflineError, MailboxFullError):
-                self._hand_over(replace(frame, mailbox=mailbox, recipients=None))
+                self._hand_over(frame._replace(mailbox=mailbox, recipients=None))
                 handed += 1
         return Accepted(0, handed)
 
@@ -260,9 +260,9 @@ class Relay:
                 return outcome if isinstance(outcome, Duplicate) else Duplicate()
 
     def _without(self, frame: IncomingFrame, repeated: frozenset[int]) -> IncomingFrame:
-        kept = [index for index in range(frame.count) if index not in repeated]
+        kept = [index for index in range(frame.messages) if index not in repeated]
         ids = b"".join(frame.message_ids[16 * index : 16 * index + 16] for index in kept)
-        return replace(frame, message_ids=ids, frame=self._envelopes.keep(frame.frame, kept))
+        return frame._replace(message_ids=ids, frame=self._envelopes.keep(frame.frame, kept))
 
     async def receive(self, tenant_id: TenantId, agent_id: str, mailbox_name: str, receipts: Sequence[Receipt]) -> None:
         """Note what became of messages delivered to an agent.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError, ProtocolVersionError, StoreUnavailableError
@@ -60,8 +61,7 @@ class Beat:
     use: ResourceUse = ResourceUse()
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Messages from the agent. `frame` is the serialised MessageFrame."""
 
     header: Header
@@ -82,8 +82,7 @@ Content = Message | Receipts | Report | ConductorError
 """What a numbered frame holds; an error if it could not be understood."""
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(NamedTuple):
     """A frame of the sidecar's journal."""
 
     sequence: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from controlplane.backends.memory.publications import MemoryPublications, seen_keys
 from controlplane.domain.message import (
@@ -159,7 +159,7 @@ class MemoryMailboxStore(MemoryPublications):
 
     def _room(self, incoming: IncomingFrame) -> bool:
         box = self._mailboxes.setdefault(incoming.mailbox, _Mailbox())
-        return box.messages + incoming.count <= self._limits.messages and box.bytes + len(incoming.frame) <= self._limits.bytes
+        return box.messages + incoming.messages <= self._limits.messages and box.bytes + len(incoming.frame) <= self._limits.bytes
 
     def _put(self, incoming: IncomingFrame, *, copy: bool = False) -> _Frame:
         mailbox = self._mailboxes.setdefault(incoming.mailbox, _Mailbox())
@@ -292,7 +292,7 @@ class MemoryMailboxStore(MemoryPublications):
         if found is None or found[1].gone:
             return NotDead()
         frame, old = found
-        origin = replace(frame.origin, message_ids=old.id, frame=again.frame, expire_time_ms=again.expire_time_ms)
+        origin = frame.origin._replace(message_ids=old.id, frame=again.frame, expire_time_ms=again.expire_time_ms)
         if not self._room(origin):
             return Full()
         old.gone = old.moved = True

@@ -49,7 +49,7 @@ class MemoryPublications:
         """See PublicationStore."""
         publication = self._published[number]
         names = (publication.frame.recipients or ())[publication.made : publication.made + most]
-        copies = [self._place(replace(publication.frame, mailbox=name, recipients=None), now_ms) for name in names]
+        copies = [self._place(publication.frame._replace(mailbox=name, recipients=None), now_ms) for name in names]
         self._published[number] = _settled(replace(publication, made=publication.made + len(names)))
         return copies, self._published[number].left
 
@@ -82,4 +82,4 @@ def seen_keys(frame: IncomingFrame) -> list[SeenKey]:
 
 def _settled(publication: Publication) -> Publication:
     """Return it without the bytes nobody needs any more."""
-    return publication if publication.left else replace(publication, frame=replace(publication.frame, frame=b""))
+    return publication if publication.left else replace(publication, frame=publication.frame._replace(frame=b""))

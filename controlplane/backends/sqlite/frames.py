@@ -160,7 +160,7 @@ class Accepting:
 
     def _room(self, frame: IncomingFrame, mailbox: _Mailbox) -> bool:
         limits = self._limits
-        return mailbox.messages + frame.count <= limits.messages and mailbox.bytes + len(frame.frame) <= limits.bytes
+        return mailbox.messages + frame.messages <= limits.messages and mailbox.bytes + len(frame.frame) <= limits.bytes
 
     def finish(self) -> None:
         """Write what the mailboxes have become."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from controlplane.backends.sqlite.database import Database
@@ -53,7 +52,7 @@ class SqlitePublications:
             frame, made = publication.frame, publication.made
             names = (frame.recipients or ())[made : made + most]
             accepting = Accepting(db, self._limits)
-            copies = [accepting.copy(replace(frame, mailbox=name, recipients=None), now_ms) for name in names]
+            copies = [accepting.copy(frame._replace(mailbox=name, recipients=None), now_ms) for name in names]
             accepting.finish()
             left = publication.left - len(names)
             db.execute("UPDATE publications SET made = made + ? WHERE number = ?", (len(names), number))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -43,7 +43,7 @@ def frames(draw: st.DrawFn) -> IncomingFrame:
 @st.composite
 def publications(draw: st.DrawFn) -> IncomingFrame:
     recipients = draw(st.lists(boxes, max_size=2, unique=True).map(tuple))
-    return replace(draw(frames()), mailbox="default/topic/x", recipients=recipients)
+    return draw(frames())._replace(mailbox="default/topic/x", recipients=recipients)
 
 
 async def copy_next(store: LetterStore, most: int, now_ms: int) -> object:

@@ -2,12 +2,21 @@
 
 import errno
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent_sidecar.run.files import descent, tree
 from agent_sidecar.run.files.planted import warnings_about
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, for pytest's own removal would end with a RecursionError."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", tmp_path], check=True, timeout=60)
 
 
 def nested(root: Path, levels: int) -> Path:
@@ -24,21 +33,21 @@ def nested(root: Path, levels: int) -> Path:
     return root
 
 
-def test_a_tree_deeper_than_recursion_descriptors_and_paths_last_goes_away(tmp_path: Path) -> None:
-    tree.remove(nested(tmp_path / "ws", 5000))
-    assert list(tmp_path.iterdir()) == []
+def test_a_tree_deeper_than_recursion_descriptors_and_paths_last_goes_away(place: Path) -> None:
+    tree.remove(nested(place / "ws", 5000))
+    assert list(place.iterdir()) == []
 
 
-def test_reading_a_tree_that_is_too_deep_ends_with_a_clear_error(tmp_path: Path) -> None:
-    root = nested(tmp_path / "ws", descent.DEEPEST + 1)
+def test_reading_a_tree_that_is_too_deep_ends_with_a_clear_error(place: Path) -> None:
+    root = nested(place / "ws", descent.DEEPEST + 1)
     with pytest.raises(OSError, match="nested more than 2048 levels deep") as caught:
         tree.drop_special_files(root)
     assert caught.value.errno == errno.ENAMETOOLONG
     tree.remove(root)
 
 
-def test_a_tree_deeper_than_recursion_lasts_is_read_to_its_end(tmp_path: Path) -> None:
-    root = nested(tmp_path / "ws", 1500)
+def test_a_tree_deeper_than_recursion_lasts_is_read_to_its_end(place: Path) -> None:
+    root = nested(place / "ws", 1500)
     assert sum(1 for entry in descent.entries(root) if not entry.folder) == 1500
     tree.give(root, os.geteuid() or 12345)
     assert warnings_about(root) == ()

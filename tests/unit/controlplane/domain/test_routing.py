@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from claude_conductor.errors import (
@@ -93,8 +91,8 @@ def test_a_message_that_says_nothing_lives_as_long_as_the_default() -> None:
 
 
 def test_a_message_lives_as_long_as_it_says_but_not_for_ever() -> None:
-    assert routing.check(replace(HEADER, expire_time_ms=NOW + 5), Shape(2, 10), BOUNDS, NOW) == NOW + 5
-    assert routing.check(replace(HEADER, expire_time_ms=2**64 - 1), Shape(2, 10), BOUNDS, NOW) == NOW + routing.LONGEST_LIFE_MS
+    assert routing.check(HEADER._replace(expire_time_ms=NOW + 5), Shape(2, 10), BOUNDS, NOW) == NOW + 5
+    assert routing.check(HEADER._replace(expire_time_ms=2**64 - 1), Shape(2, 10), BOUNDS, NOW) == NOW + routing.LONGEST_LIFE_MS
 
 
 @pytest.mark.parametrize(
@@ -102,13 +100,13 @@ def test_a_message_lives_as_long_as_it_says_but_not_for_ever() -> None:
     [
         (HEADER, Shape(1, 10), MalformedFrameError),
         (HEADER, Shape(3, 10), MalformedFrameError),
-        (replace(HEADER, message_ids=bytes(17)), Shape(1, 10), MalformedFrameError),
-        (replace(HEADER, message_ids=b""), Shape(0, 0), MalformedFrameError),
-        (replace(HEADER, message_ids=bytes(16 * 10_001)), Shape(10_001, 10), MalformedFrameError),
+        (HEADER._replace(message_ids=bytes(17)), Shape(1, 10), MalformedFrameError),
+        (HEADER._replace(message_ids=b""), Shape(0, 0), MalformedFrameError),
+        (HEADER._replace(message_ids=bytes(16 * 10_001)), Shape(10_001, 10), MalformedFrameError),
         (HEADER, Shape(2, 1001 + routing.ENVELOPE_OVERHEAD), PayloadTooLargeError),
-        (replace(HEADER, type="t" * 257), Shape(2, 10), InvalidArgumentError),
-        (replace(HEADER, hop_count=17), Shape(2, 10), HopLimitError),
-        (replace(HEADER, expire_time_ms=NOW), Shape(2, 10), MessageExpiredError),
+        (HEADER._replace(type="t" * 257), Shape(2, 10), InvalidArgumentError),
+        (HEADER._replace(hop_count=17), Shape(2, 10), HopLimitError),
+        (HEADER._replace(expire_time_ms=NOW), Shape(2, 10), MessageExpiredError),
     ],
 )
 def test_a_frame_that_may_not_pass_says_why(header: Header, shape: Shape, error: type[Exception]) -> None:

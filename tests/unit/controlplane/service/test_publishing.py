@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +249,7 @@ async def test_what_an_earlier_life_did_not_copy_is_copied_at_start(plane: Plane
     await plane.subscribe("news", "agent-1")
     frame = await plane.parts.relay._check(offer(1, "topic/news"), int(SystemClock().now() * 1000))
     recipients = ("default/agent-1", "default/task/task_" + "0" * 32)
-    await plane.mailboxes.publish(replace(frame, recipients=recipients))
+    await plane.mailboxes.publish(frame._replace(recipients=recipients))
     await plane.parts.relay.finish()
     await eventually(lambda: link.numbers == [1])
     assert (await plane.states(1))["task/task_" + "0" * 32] is State.BOUNCED  # it ended long ago
