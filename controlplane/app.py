@@ -45,6 +45,7 @@ from controlplane.service.letters import Letters
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
 from controlplane.service.output import Output
+from controlplane.service.passing import Passing
 from controlplane.service.permissions import Permissions
 from controlplane.service.post import Post
 from controlplane.service.publishing import Publishing
@@ -127,9 +128,11 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
     permissions = Permissions(settings.policy, registry, leases, stores.tasks, watch, clock)
     publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock, permissions)
+    rates = Rates(Rate(limits.messages_a_second, limits.messages_at_once), clock)
+    passing = Passing(mail, directory, permissions, rates, clock, bounds)
     relay = Relay(
         *(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
-        *(Rates(Rate(limits.messages_a_second, limits.messages_at_once), clock), permissions),
+        *(passing, rates, permissions),
     )
     post = Post(stores.mailboxes, mail.arrived, clock)
     letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
@@ -138,7 +141,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     output = Output(output_log, stores.tasks, changed)
     blobs = BlobDirectory(settings.home / "blobs")
     results = Results(stores.tasks, tasks, leases, registry, output, clock, random.random)
-    sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, directory, clock, tracer, ready.set)
+    sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, passing, directory, clock, tracer, ready.set)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),
         task=TaskQueueServicer(

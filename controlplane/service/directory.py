@@ -44,6 +44,21 @@ class Directory:
             case Owner.OPERATOR | Owner.TOPIC | Owner.EVERYONE:
                 return
 
+    def has(self, tenant_id: TenantId, recipient: Recipient) -> bool:
+        """Return whether `admit` is known to let a message through; False where the store would have to be asked.
+
+        Raises:
+            AgentNotFoundError: Nobody will ever read it.
+        """
+        match recipient.owner:
+            case Owner.AGENT:
+                return self._registry.get(tenant_id, recipient.id).long_running
+            case Owner.TASK:
+                held = self._leases.get(recipient.id)
+                return held is not None and held.tenant_id == tenant_id
+            case _:
+                return True
+
     async def is_open(self, tenant_id: TenantId, mailbox_name: str) -> bool:
         """Return whether messages may go to the mailbox now."""
         try:
@@ -77,6 +92,15 @@ class Directory:
         except TaskNotFoundError:
             return False
         return task.id == task_id and task.agent_id == agent_id
+
+    def known_sender(self, tenant_id: TenantId, agent_id: str, claimed_task: str, *, long_running: bool) -> str | None:
+        """Return what `sender` would, or None where it would ask the store or refuse."""
+        if long_running:
+            return routing.sender_of_agent(agent_id)
+        held = self._leases.get(claimed_task) if claimed_task else None
+        if held is not None and held.agent_id == agent_id and held.tenant_id == tenant_id:
+            return routing.sender_of_task(claimed_task)
+        return None
 
     async def sender(self, tenant_id: TenantId, agent_id: str, claimed_task: str, *, long_running: bool) -> str:
         """Return the authenticated sender of a frame of this agent.

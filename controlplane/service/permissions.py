@@ -67,6 +67,11 @@ class Permissions:
                 type=type,
             )
 
+    def known_to_pass(self, tenant_id: TenantId, sender: str, receiver: str, type: str) -> bool:  # noqa: A002 - see above
+        """Return whether it is remembered that such a message may pass."""
+        decision = self._recall(tenant_id, sender, receiver, type)
+        return decision is not None and decision.allowed
+
     async def decide(self, tenant_id: TenantId, sender: str, receiver: Recipient, type: str | None) -> Decision:  # noqa: A002 - see above
         """Return whether a message may go; a type of None asks whether one of any type may. Nobody is told.
 

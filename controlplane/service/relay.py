@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import (
-    AgentOfflineError,
     ConductorError,
     MailboxFullError,
     PermissionDeniedError,
@@ -33,7 +31,6 @@ from controlplane.domain.message import (
     Receipt,
     Record,
     State,
-    StoredFrame,
 )
 from controlplane.domain.routing import Bounds, Shape
 from controlplane.interfaces.letter_store import LetterStore
@@ -42,6 +39,7 @@ from controlplane.service.directory import Directory
 from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.passing import Passing
 from controlplane.service.permissions import Permissions
 from controlplane.service.publishing import Publishing
 from controlplane.service.rates import Rates
@@ -86,6 +84,7 @@ class Relay:
         bounds: Bounds,
         work: Work,
         publishing: Publishing,
+        passing: Passing,
         rates: Rates,
         permissions: Permissions,
     ) -> None:
@@ -101,6 +100,7 @@ class Relay:
         self._permissions = permissions
         self._work = work
         self._publishing = publishing
+        self._passing = passing
 
     async def accept(self, offers: Sequence[Offer]) -> list[Verdict]:
         """Take frames in order, all of them in one write to the store; each is refused or taken for itself.
@@ -138,10 +138,10 @@ class Relay:
                 await (self._store_shared if shared else self._store_direct)(list(run), verdicts)
         for index, frame in passing:  # last, as all of it comes again if the store fails
             if frame.recipients is not None:
-                verdicts[index] = self._hand_out(frame, frame.recipients)
+                verdicts[index] = self._passing.hand_out(frame, frame.recipients)
                 continue
             try:
-                self._hand_over(frame)
+                self._passing.hand_over(frame)
             except ConductorError as error:
                 verdicts[index] = error
         return verdicts
@@ -214,38 +214,6 @@ class Relay:
             if not any(record.sender == offer.sender for record, _ in found):
                 return False
         return bool(ids)
-
-    def _hand_out(self, frame: IncomingFrame, mailboxes: Sequence[str]) -> Accepted:
-        """Give an ephemeral frame to those live streams there are."""
-        handed = 0
-        for mailbox in mailboxes:
-            with suppress(AgentOfflineError, MailboxFullError):
-                self._hand_over(frame._replace(mailbox=mailbox, recipients=None))
-                handed += 1
-        return Accepted(0, handed)
-
-    def _hand_over(self, frame: IncomingFrame) -> None:
-        """Give an ephemeral frame to the live stream; position 0 says that it has none and wants no receipt."""
-        link = self._mail.owner(frame.mailbox)
-        if link is None:
-            raise AgentOfflineError(recipient=routing.local_name(frame.mailbox))
-        if link.room <= 0:
-            raise MailboxFullError(
-                "The recipient reads more slowly than it is written to; an ephemeral message does not wait.",
-                recipient=routing.local_name(frame.mailbox),
-            )
-        live = StoredFrame(
-            mailbox=frame.mailbox,
-            sender=frame.sender,
-            type=frame.type,
-            message_ids=frame.message_ids,
-            expire_time_ms=frame.expire_time_ms,
-            frame=frame.frame,
-            accept_time_ms=frame.accept_time_ms,
-            first_position=0,
-            attempt=1,
-        )
-        link.deliver(live, -1)
 
     def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
         match outcome:

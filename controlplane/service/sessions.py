@@ -21,6 +21,7 @@ from controlplane.service.directory import Directory
 from controlplane.service.leases import Held, Leases
 from controlplane.service.link import Link
 from controlplane.service.mail import Mail
+from controlplane.service.passing import Passing
 from controlplane.service.registry import Connected, Registry
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.results import Report, Results
@@ -135,6 +136,7 @@ class Sessions:
         mail: Mail,
         relay: Relay,
         results: Results,
+        passing: Passing,
         directory: Directory,
         clock: Clock,
         tracer: Tracer,
@@ -149,6 +151,7 @@ class Sessions:
         self._mail = mail
         self._relay = relay
         self._results = results
+        self._passing = passing
         self._directory = directory
         self._clock = clock
         self._committed: dict[tuple[TenantId, AgentId], tuple[Incarnation, int]] = {}
@@ -253,6 +256,23 @@ class Sessions:
             session.connected.link.revoke(stale)
         if self._registry.said(session.connected, beat.state, beat.reason, beat.use):
             self._ready()
+
+    def passed(self, session: Session, frame: Numbered) -> bool:
+        """Take the next frame of the journal if that needs neither the store nor an answer; else change nothing.
+
+        For most ephemeral messages: nothing is waited for. Every other frame goes to `commit`.
+        """
+        message = frame.content
+        if not isinstance(message, Message) or message.traceparent or frame.sequence <= session.committed:
+            return False
+        agent_id, long_running = session.agent_id, session.connected.long_running
+        sender = self._directory.known_sender(session.tenant_id, agent_id, message.header.task_id, long_running=long_running)
+        if sender is None:
+            return False
+        if not self._passing.at_once(session.tenant_id, sender, agent_id, message.header, message.shape, message.frame):
+            return False
+        self._advance(session, frame.sequence)
+        return True
 
     async def commit(self, session: Session, frames: Sequence[Numbered]) -> list[Answer]:
         """Take frames of the journal in order and return what is to be told of some; repeats are dropped.

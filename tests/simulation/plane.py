@@ -25,6 +25,7 @@ from controlplane.service.expiry import Expiry
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.passing import Passing
 from controlplane.service.permissions import Permissions
 from controlplane.service.publishing import Publishing
 from controlplane.service.pulse import Pulse
@@ -125,14 +126,17 @@ class Plane:
         subscriptions = MemorySubscriptionStore(SubscriptionLimits())
         publishing = Publishing(mailboxes, subscriptions, directory, mail, news, timetable, clock, permissions)
         bounds = Bounds(PAYLOAD, 16, 86_400_000)
+        rates = Rates(Rate(1000.0, 20_000.0), clock)
+        passing = Passing(mail, directory, permissions, rates, clock, bounds)
         relay = Relay(
             *(mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
-            *(Rates(Rate(1000.0, 20_000.0), clock), permissions),
+            *(passing, rates, permissions),
         )
         books = Books(leases, registry, mail, timetable, changed, ready.set)
         tasks = Tasks(task_store, books, relay, watch, clock, tracer, work)
         results = Results(task_store, tasks, leases, registry, None, clock, self._fate.random.random)  # type: ignore[arg-type]
-        sessions = Sessions(task_store, tasks, registry, leases, mail, relay, results, directory, clock, tracer, ready.set)
+        given = (mail, relay, results, passing, directory)
+        sessions = Sessions(task_store, tasks, registry, leases, *given, clock, tracer, ready.set)
         servicer = SessionServicer(
             sessions,
             mail,

@@ -18,10 +18,8 @@ from controlplane.api.guard.caller import current_agent
 from controlplane.api.session.frozen import Watchdog
 from controlplane.api.session.peek import Decoder, Grant
 from controlplane.api.session.writer import StreamBounds, Writer
-from controlplane.domain.message import Quality
-from controlplane.domain.routing import is_shared
 from controlplane.service.mail import Mail
-from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Message, Numbered, Session, Sessions
+from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Numbered, Session, Sessions
 
 HELLO_SECONDS = 10.0
 PENDING_FRAMES = 4096
@@ -184,8 +182,8 @@ class SessionServicer:
             writer.heard += 1
             match decoder.decode(raw):
                 case Numbered() as frame:
-                    if inbox.idle and _passing(frame):  # nothing to store and nothing before it: two turns of the loop saved
-                        await self._take(session, [frame], writer)
+                    if inbox.idle and self._sessions.passed(session, frame):
+                        writer.committed(session.committed, (), frame.messages, frame.bytes)
                     else:
                         await inbox.put(frame, len(raw))
                 case Beat() as beat:
@@ -222,9 +220,3 @@ async def _begin(context: Context) -> None:
         await context.send_initial_metadata(())
     except grpc.aio.InternalError as cause:  # the sidecar went away
         raise ControlPlaneUnavailableError("The stream ended.") from cause
-
-
-def _passing(frame: Numbered) -> bool:
-    if not isinstance(frame.content, Message) or frame.content.header.quality is not Quality.EPHEMERAL:
-        return False
-    return not is_shared(frame.content.header.recipient)  # who gets that is read from the store

@@ -12,6 +12,7 @@ from claude_conductor.errors import TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT
 from controlplane.domain.message import Accepted, Header, IncomingFrame, Outcome, Quality
 from controlplane.domain.routing import Bounds, Shape
+from controlplane.service.passing import Passing
 from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.work import Work
@@ -52,6 +53,7 @@ async def test_a_message_whose_sender_goes_away_during_the_commit_is_still_deliv
         relay = Relay(
             *(store, mail, Open(), None, None, Ignoring(), SystemClock(), Bounds(1000, 16, 60_000), Work(group)),  # type: ignore[arg-type]
             publishing=Publishing(*[None] * 8),  # type: ignore[arg-type]
+            passing=Passing(*[None] * 6),  # type: ignore[arg-type]
             rates=Unlimited(),  # type: ignore[arg-type]
             permissions=Open(),  # type: ignore[arg-type]
         )

@@ -26,6 +26,7 @@ from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.letters import Letters, Wish
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
+from controlplane.service.passing import Passing
 from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.timetable import Timetable
@@ -73,7 +74,7 @@ class Office:
         given = (directory, Frames())
         subscriptions = MemorySubscriptionStore(SubscriptionLimits())
         publishing = Publishing(self.store, subscriptions, directory, mail, news, timetable, self.clock, Open())  # type: ignore[arg-type]
-        gates: object = (publishing, Unlimited(), Open())
+        gates: object = (publishing, Passing(mail, directory, Open(), Unlimited(), self.clock, bounds), Unlimited(), Open())  # type: ignore[arg-type]
         self.relay = Relay(self.store, mail, *given, news, timetable, self.clock, bounds, self.work, *gates)  # type: ignore[misc]
         self.letters = Letters(self.store, *given, mail, news, timetable, self.clock, self.work)  # type: ignore[arg-type]
 

@@ -11,6 +11,7 @@ from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.domain.message import Accepted, Duplicate, Header, IncomingFrame, Quality
 from controlplane.domain.routing import Bounds, Shape
 from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.service.passing import Passing
 from controlplane.service.publishing import Publishing
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.work import Work
@@ -57,6 +58,7 @@ async def test_what_is_new_in_a_partly_repeated_frame_stays_before_the_frames_th
                 Work(group),
             ),  # type: ignore[arg-type]
             publishing=Publishing(*[None] * 8),  # type: ignore[arg-type]
+            passing=Passing(*[None] * 6),  # type: ignore[arg-type]
             rates=Unlimited(),  # type: ignore[arg-type]
             permissions=Open(),  # type: ignore[arg-type]
         )
