@@ -88,6 +88,11 @@ def content_size(size: int) -> int:
     return next((size - 1 - digits for digits in range(1, 5) if size - 1 - digits < 1 << 7 * digits), size)
 
 
+def number_size(value: int) -> int:
+    """Return the bytes of a number in a field whose tag has one byte; 0 is not written at all (protobuf encoding)."""
+    return 1 + (value.bit_length() + 6) // 7 if value else 0
+
+
 def lease_text(lease: Lease | None) -> str:
     """Return a lease as it is journalled."""
     return json.dumps([lease.task_id, lease.attempt, lease.epoch]) if lease is not None else ""

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from agent_sidecar.run.slot import Slot
 from agent_sidecar.run.task import Lease
 from agent_sidecar.uplink import convert
-from agent_sidecar.uplink.frames import Entry, Published, Refusal, content_size
+from agent_sidecar.uplink.frames import Entry, Published, Refusal, content_size, number_size
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.notes import Notes
 from agent_sidecar.uplink.outbox import Outbox
@@ -219,7 +219,10 @@ class Session:
             case "committed":
                 self._committed(answer)
             case "delivery":
-                await parts.inbox.deliver(answer.delivery, content_size(size))
+                word = answer.delivery.committed_sequence
+                if word:
+                    parts.outbox.committed(word, {})
+                await parts.inbox.deliver(answer.delivery, content_size(size) - number_size(word))
             case "assignment":
                 assignment = convert.assignment_from(answer.assignment)
                 if assignment.lease not in parts.slot.leases():

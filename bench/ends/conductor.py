@@ -58,6 +58,8 @@ class Session:
         frame = session_service_pb2.ConnectResponse.FromString(raw)
         kind = frame.WhichOneof("frame")
         if kind == "delivery":
+            if frame.delivery.committed_sequence:
+                self._commit(session_service_pb2.Committed(sequence=frame.delivery.committed_sequence))
             return frame.delivery.frames
         if kind == "committed":
             self._commit(frame.committed)

@@ -351,6 +351,9 @@ class Delivery(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FRAMES_FIELD_NUMBER: _builtins.int
+    COMMITTED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    committed_sequence: _builtins.int
+    """Says what a Committed with this sequence and nothing else would; 0 says nothing."""
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.DeliveredFrame]:
         """One or more frames."""
@@ -359,10 +362,11 @@ class Delivery(_message.Message):
         self,
         *,
         frames: _abc.Iterable[_message_pb2.DeliveredFrame] | None = ...,
+        committed_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_sequence", b"committed_sequence", "frames", b"frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -127,6 +127,7 @@ class Sidecar:
     async def _take(self, answer: pb.ConnectResponse) -> None:
         match answer.WhichOneof("frame"):
             case "delivery":
+                self._forget(answer.delivery.committed_sequence)
                 for frame in answer.delivery.frames:
                     if frame.header.first_position:
                         last = frame.header.first_position + len(frame.frame.envelopes) - 1

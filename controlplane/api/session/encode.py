@@ -16,6 +16,7 @@ from controlplane.service.sessions import Answer, Published, Refusal
 
 _HEADER_TAG = b"\x0a"  # DeliveredFrame.header and Delivery.frames: field 1, length-delimited
 _FRAME_TAG = b"\x12"  # DeliveredFrame.frame and ConnectResponse.delivery: field 2, length-delimited
+_WORD_TAG = b"\x10"  # Delivery.committed_sequence: field 2, a varint
 _LONGEST_MESSAGE = 1000
 """Characters; what somebody sent that was no name stands in it."""
 _COMMITTED_TAG = b"\x1a"  # ConnectResponse.committed: field 3, length-delimited; its sequence is field 1, a varint
@@ -71,9 +72,10 @@ def _entry(frame: StoredFrame, first_position: int, body: bytes) -> bytes:
     return b"".join((_HEADER_TAG, varint(len(prefix) + len(body)), prefix, body))
 
 
-def delivery(entries: Sequence[bytes]) -> bytes:
-    """Return a ConnectResponse with these entries of Delivery.frames."""
-    return b"".join((_FRAME_TAG, varint(sum(map(len, entries))), *entries))
+def delivery(entries: Sequence[bytes], committed: int) -> bytes:
+    """Return a ConnectResponse with these entries of Delivery.frames, and the word up to where frames were taken (0 for none)."""
+    word = _WORD_TAG + varint(committed) if committed else b""
+    return b"".join((_FRAME_TAG, varint(sum(map(len, entries)) + len(word)), *entries, word))
 
 
 def assignment(task: Task, lease: Lease, traceparent: str) -> bytes:

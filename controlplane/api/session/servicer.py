@@ -19,7 +19,7 @@ from controlplane.api.session.frozen import Watchdog
 from controlplane.api.session.peek import Decoder, Grant
 from controlplane.api.session.writer import StreamBounds, Writer
 from controlplane.service.mail import Mail
-from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Numbered, Session, Sessions
+from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Numbered, Receipts, Session, Sessions
 
 HELLO_SECONDS = 10.0
 PENDING_FRAMES = 4096
@@ -210,7 +210,8 @@ class SessionServicer:
     async def _take(self, session: Session, frames: list[Numbered], writer: Writer) -> None:
         answers = await self._sessions.commit(session, frames)
         messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
-        writer.committed(session.committed, answers, messages, used)
+        receipts = all(isinstance(frame.content, Receipts) for frame in frames)
+        writer.committed(session.committed, answers, messages, used, receipts=receipts)
         await writer.answered()
 
 

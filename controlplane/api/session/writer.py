@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from claude_conductor.errors import ControlPlaneUnavailableError
 from controlplane.api.session import encode
+from controlplane.api.session.acknowledging import Acknowledger
 from controlplane.domain.message import StoredFrame
 from controlplane.domain.task import FailureKind, Lease, Task
 from controlplane.service.sessions import Answer
@@ -56,8 +57,7 @@ class Writer:
         self._credit: tuple[int, int] | None = None
         self._ahead = (0, 0)
         """Messages and bytes delivered before there was any word of credit; the first grant pays for them."""
-        self._committed: int | None = None
-        self._answers: list[Answer] = []
+        self._acknowledger = Acknowledger(self._due)
         self._answered = asyncio.Event()
         self._used = (0, 0)
         self._ended: str | None = None
@@ -120,19 +120,25 @@ class Writer:
         """Tell that this stream ends."""
         self._say(encode.move(deadline))
 
-    def committed(self, sequence: int, answers: Sequence[Answer], messages: int, size: int) -> None:
-        """Tell up to where the journal was taken, and give back the credit it used once that is a quarter of it."""
-        self._committed = sequence
-        self._answers.extend(answers)
+    def committed(self, sequence: int, answers: Sequence[Answer], messages: int, size: int, *, receipts: bool = False) -> None:
+        """Tell up to where the journal was taken, and give back the credit it used once that is a quarter of it.
+
+        Args:
+            sequence: Up to there.
+            answers: What is to be said of some of the frames.
+            messages: How many messages they carried.
+            size: Their bytes.
+            receipts: Whether they were nothing but receipts; then the word may wait a little for a delivery to ride on.
+        """
         self._used = (self._used[0] + messages, self._used[1] + size)
         if self._used[0] * 4 >= self._bounds.ahead_messages or self._used[1] * 4 >= self._bounds.ahead_bytes:
             self._say(encode.credit(*self._used))
             self._used = (0, 0)
-        self._news.set()
+        self._acknowledger.taken(sequence, answers, receipts=receipts)
 
     async def answered(self) -> None:
         """Wait while more answers are unwritten than are kept: who does not read them is not listened to either."""
-        while len(self._answers) >= _ANSWERS:
+        while self._acknowledger.answers >= _ANSWERS:
             self._answered.clear()
             await self._answered.wait()
 
@@ -141,6 +147,9 @@ class Writer:
         if self._ended is None and self._until_end is not None:
             self._until_end.reschedule(0.0)
         self._ended = self._ended or reason
+
+    def _due(self) -> None:
+        self._news.set()
 
     def _say(self, frame: bytes) -> None:
         if len(self._control) >= _CONTROL_FRAMES:
@@ -162,6 +171,7 @@ class Writer:
             raise ControlPlaneUnavailableError(f"The session was ended: {self._ended}.") from cause
         finally:
             self._until_end = None
+            self._acknowledger.close()
 
     async def _write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         while True:
@@ -180,7 +190,9 @@ class Writer:
                 self._on_room(self)
 
     async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Write the answers that are left; the sidecar has finished sending."""
+        """Write the answers that are left; the sidecar has finished sending. Deliveries come again in its next session."""
+        self._acknowledger.release()
+        self._deliveries.clear()
         while (frame := self._next()) is not None:
             await write(frame)
 
@@ -190,12 +202,12 @@ class Writer:
             return self._welcome
         if self._control:
             return self._control.popleft()
-        if self._committed is not None:
-            frame = encode.committed(self._committed, self._answers)
-            self._committed, self._answers = None, []
-            self._answered.set()
-            return frame
-        return None
+        if self._deliveries and not self._acknowledger.answers:
+            return None  # the word rides on them
+        if (told := self._acknowledger.alone()) is None:
+            return None
+        self._answered.set()
+        return encode.committed(*told)
 
     def _next_deliveries(self) -> bytes | None:
         if not self._deliveries or not self._welcomed:
@@ -206,4 +218,4 @@ class Writer:
             entries.append(self._deliveries.popleft())
             size += len(entries[-1])
         self._in_flight = size
-        return encode.delivery(entries)
+        return encode.delivery(entries, self._acknowledger.riding())

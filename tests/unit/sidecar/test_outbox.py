@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent_sidecar.isolation.interface import Level
 from agent_sidecar.run.task import InForce, Lease, Patch, Result, Usage
-from agent_sidecar.uplink.frames import Frame, Kind, Published, Refusal, content_size, numbered
+from agent_sidecar.uplink.frames import Frame, Kind, Published, Refusal, content_size, number_size, numbered
 from agent_sidecar.uplink.outbox import OutboxLimits
 from agent_sidecar.uplink.reporting import Reporting, without_patch
 from agent_sidecar.uplink.sending import Sender
@@ -423,3 +423,8 @@ async def test_messages_without_an_answer_are_bounded_however_small_they_are(box
             await boxes.journal.submit(lambda _: None)
     with pytest.raises(MailboxFullError):
         await sender.send(header("a", 301), message_pb2.Envelope(), 5)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 1 << 40])
+def test_the_size_of_a_number_is_that_of_protobuf(value: int):
+    assert number_size(value) == pb.Delivery(committed_sequence=value).ByteSize()

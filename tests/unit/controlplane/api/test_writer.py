@@ -75,6 +75,31 @@ async def test_nothing_leaves_before_the_welcome_and_deliveries_leave_last() -> 
     task.cancel()
 
 
+async def test_that_frames_were_taken_is_told_with_a_delivery_that_leaves_anyway_but_not_what_was_refused() -> None:
+    writer, transport = Writer(lambda _: None), Transport()
+    writer.welcome(WELCOME)
+    writer.deliver(frame(1, ["a"]), 0)
+    writer.committed(300, [], 1, 10)
+    task = await running(writer, transport)
+    assert await transport.until(2) == ["welcome", "delivery"]
+    assert (transport.written[1].delivery.committed_sequence, texts(transport.written[1])) == (300, ["a"])
+    writer.deliver(frame(2, ["b"]), 0)
+    writer.committed(301, [Refusal(301, MailboxFullError())], 1, 10)
+    assert (await transport.until(4))[2:] == ["committed", "delivery"]
+    assert transport.written[3].delivery.committed_sequence == 0
+    task.cancel()
+
+
+async def test_what_is_held_back_leaves_once_the_sidecar_has_finished() -> None:
+    writer, transport = Writer(lambda _: None), Transport()
+    writer.welcome(WELCOME)
+    writer.committed(7, [], 0, 0, receipts=True)
+    writer.deliver(frame(1, ["a"]), 0)
+    await writer.drain(transport.write)
+    assert await transport.until(2) == ["welcome", "committed"]
+    assert transport.written[1].committed.sequence == 7
+
+
 async def test_what_comes_while_a_write_is_in_flight_goes_into_the_next_one() -> None:
     writer, transport = Writer(lambda _: None), Transport()
     writer.welcome(WELCOME)
@@ -204,8 +229,9 @@ async def test_the_bounds_of_the_settings_are_those_that_hold() -> None:
     task = await running(writer, transport)
     writer.committed(1, [], 1, 10)
     writer.committed(2, [], 1, 10)
-    assert (await transport.until(4))[1] == "credit"
+    assert await transport.until(3) == ["welcome", "credit", "delivery"]
     assert transport.written[1].credit.messages == 2
+    assert transport.written[2].delivery.committed_sequence == 2
     task.cancel()
 
 
