@@ -52,8 +52,8 @@ def header_from_proto(header: pb.FrameHeader) -> Header:
 
 def shape_of(frame: pb.MessageFrame, size: int, small: int) -> Shape:
     """Return what is in a frame of `size` bytes; envelopes are measured one by one only if the frame is not small anyway."""
-    largest = size if size <= small else max((envelope.ByteSize() for envelope in frame.envelopes), default=0)
-    return Shape(len(frame.envelopes), largest)
+    envelopes = frame.envelopes
+    return Shape(len(envelopes), size if size <= small else max((envelope.ByteSize() for envelope in envelopes), default=0))
 
 
 def states_from_proto(states: list[int]) -> frozenset[State]:

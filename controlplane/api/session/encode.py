@@ -21,9 +21,15 @@ _LONGEST_MESSAGE = 1000
 """Characters; what somebody sent that was no name stands in it."""
 _COMMITTED_TAG = b"\x1a"  # ConnectResponse.committed: field 3, length-delimited; its sequence is field 1, a varint
 
+_SHORTEST = [bytes((value,)) for value in range(0x80)]
+
 
 def varint(value: int) -> bytes:
-    """Return a number as protobuf writes it."""
+    """Return a number as protobuf writes it; most are lengths and short."""
+    if value < 0x80:
+        return _SHORTEST[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -39,6 +45,10 @@ def deliveries(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes
     """
     if not (frame.settled or frame.attempts) and frame.first_position > after_position:
         return [(len(frame.message_ids) // 16, _entry(frame, frame.first_position, frame.frame))]
+    return _runs(frame, after_position)
+
+
+def _runs(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes]]:
     out: list[tuple[int, bytes]] = []
     for run in _open_runs(frame, after_position):
         indexes = [position - frame.first_position for position in run]

@@ -1,9 +1,9 @@
 """How does a frame of messages pass through without being taken apart?
 
-The one place of the exception to "proto messages stop at api/convert". A ConnectRequest whose only content is a sequence and a
-message frame, written in the order of the field numbers, is recognised by its first bytes; the frame's bytes then go on to the
-recipient as they came. They are parsed once by protobuf's C code, so that nothing a recipient could not read ever reaches one,
-and nothing but the header is looked at. Every other encoding is parsed as a whole, with the same verdict.
+The one place of the exception to "proto messages stop at api/convert". Everything is parsed once by protobuf's C code, so that
+nothing a recipient could not read ever reaches one, and of messages nothing but the header is looked at. A ConnectRequest whose
+only content is a sequence and a message frame, written in the order of the field numbers, is recognised by its first bytes; the
+frame's bytes then go on to the recipient as they came. Of every other encoding the frame is written anew, with the same verdict.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from claude_conductor.errors import ConductorError, MalformedFrameError
 from claude_conductor.v1 import message_pb2, session_service_pb2
 from controlplane.api.convert import session
 from controlplane.api.convert.message import header_from_proto, shape_of
+from controlplane.api.session.encode import varint
 from controlplane.domain.routing import ENVELOPE_OVERHEAD
 from controlplane.service.sessions import Beat, Content, Hello, Message, Numbered
 
-_FRAME_TAG: Final = 0x1A  # field 3, length-delimited
+_FRAME_TAG: Final = b"\x1a"  # ConnectRequest.message_frame: field 3, length-delimited
 _LONGEST_LENGTH: Final = 4
-_LONGEST_SEQUENCE: Final = 9
 
 
 class Grant:
@@ -57,24 +57,24 @@ class Decoder:
         Raises:
             MalformedFrameError: They are no ConnectRequest, or one that breaks its own rules of numbering.
         """
-        found = split(raw)
         try:
-            if found is not None:
-                sequence, body = found
-                return self._message(sequence, message_pb2.MessageFrame.FromString(body), body)
             request = session_service_pb2.ConnectRequest.FromString(raw)
         except DecodeError as cause:
             raise MalformedFrameError("A frame is not valid protobuf.", bytes=len(raw)) from cause
+        if request.HasField("message_frame"):
+            sequence, frame = request.sequence, request.message_frame
+            body = untouched(raw, sequence)
+            return self._message(sequence, frame, frame.SerializeToString() if body is None else body)
         return self._other(request)
 
     def _message(self, sequence: int, frame: message_pb2.MessageFrame, body: bytes) -> Numbered:
         _check_number(sequence)
+        shape = shape_of(frame, len(body), self._small)
         try:
-            shape = shape_of(frame, len(body), self._small)
-            message = Message(header_from_proto(frame.header), shape, body, self._sampled(frame))
+            content: Content = Message(header_from_proto(frame.header), shape, body, self._sampled(frame))
         except ConductorError as error:
-            return Numbered(sequence, error, len(frame.envelopes), len(body))
-        return Numbered(sequence, message, len(frame.envelopes), len(body))
+            content = error
+        return Numbered(sequence, content, shape.envelopes, len(body))
 
     def _sampled(self, frame: message_pb2.MessageFrame) -> str:
         if not self._tracing or not frame.envelopes:
@@ -84,8 +84,6 @@ class Decoder:
 
     def _other(self, request: session_service_pb2.ConnectRequest) -> Frame:
         match request.WhichOneof("frame"):
-            case "message_frame":
-                return self._message(request.sequence, request.message_frame, request.message_frame.SerializeToString())
             case "hello":
                 return session.hello_from_proto(request.hello)
             case "heartbeat":
@@ -115,26 +113,17 @@ def _check_number(sequence: int) -> None:
         raise MalformedFrameError("Message frames, receipts and reports carry their number in the sidecar's journal.")
 
 
-def split(raw: bytes) -> tuple[int, bytes] | None:
-    """Return (sequence, bytes of the message frame), or None if the bytes are not of the one shape that is recognised."""
-    sequence, place = 0, 0
-    if raw[:1] == b"\x08":
-        sequence, place = _varint(raw, 1, _LONGEST_SEQUENCE)
-    if place < 0 or len(raw) <= place or raw[place] != _FRAME_TAG:
-        return None
-    length, start = _varint(raw, place + 1, _LONGEST_LENGTH)
-    if start < 0 or start + length != len(raw):
-        return None
-    return sequence, raw[start:]
+def untouched(raw: bytes, sequence: int) -> bytes | None:
+    """Return the bytes of the message frame as they came, or None if they do not stand where they are looked for.
 
-
-def _varint(raw: bytes, place: int, longest: int) -> tuple[int, int]:
-    """Return (value, place behind it); a place of -1 says that there is none of at most `longest` bytes."""
-    value = shift = 0
-    for index in range(place, min(place + longest, len(raw))):
-        byte = raw[index]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, index + 1
-        shift += 7
-    return 0, -1
+    Args:
+        raw: A valid ConnectRequest with a message frame.
+        sequence: The number it was parsed to have.
+    """
+    start = b"\x08" + varint(sequence) + _FRAME_TAG
+    rest = len(raw) - len(start)
+    for digits in range(1, _LONGEST_LENGTH + 1):
+        if rest - digits < 1 << 7 * digits:  # the one length that leads to the very end
+            start += varint(max(0, rest - digits))
+            return raw[len(start) :] if raw.startswith(start) else None
+    return None
