@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Verdict, of_rounds
 from bench.goals import judge_idle
-from bench.processes import End, RunFailedError, control_plane, cpu_seconds, memory, sockets
+from bench.processes import End, RunFailedError, control_plane, cpu_seconds, memory, of_ours, sockets
 from bench.systems import TREE
 
 HOLDERS = 4
@@ -56,7 +56,7 @@ def _connected(agents: int) -> tuple[float, float, float]:
         for first in range(0, agents, share or 1):
             options = {"address": address, "pairs": min(share, agents - first), "first": first, "count": 0}
             command = [sys.executable, "-m", "bench.ends.conductor", "sink", *(f"--{name}={at}" for name, at in options.items())]
-            holders.append(stack.enter_context(End(command, TREE)))
+            holders.append(stack.enter_context(End(command, TREE, of_ours())))
         for holder in holders:
             holder.ready()
         time.sleep(SETTLE_SECONDS)

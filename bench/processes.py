@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from claude_conductor.rpc.process import ALLOCATOR
 from claude_conductor.settings.handover import to_plain
 from controlplane.settings import Limits, Settings
 
@@ -50,7 +51,9 @@ def control_plane(home: Path, agents: Sequence[str], store: str, **limits: int) 
     handed = os.memfd_create("settings")  # a pipe would hold only so many agents
     os.write(handed, json.dumps(to_plain(settings)).encode())
     os.lseek(handed, 0, os.SEEK_SET)
-    process = subprocess.Popen([sys.executable, "-m", "controlplane", "--settings-fd", str(handed)], pass_fds=[handed])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "controlplane", "--settings-fd", str(handed)], pass_fds=[handed], env=of_ours()
+    )
     os.close(handed)
     try:
         wait_until(process, settings.socket_path.is_socket)
@@ -94,12 +97,17 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def of_ours() -> dict[str, str]:
+    """Return the environment a program of ours starts with; a peer starts as it comes."""
+    return ALLOCATOR | os.environ
+
+
 class End:
     """A process at one end of a relay: started, told to begin, asked for its result."""
 
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
-        """Start it in a folder; its first line is `ready`."""
-        self.process = subprocess.Popen(command, stdin=-1, stdout=-1, cwd=folder)
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None) -> None:
+        """Start it in a folder, with an environment of its own or ours; its first line is `ready`."""
+        self.process = subprocess.Popen(command, stdin=-1, stdout=-1, cwd=folder, env=environment)
 
     def __enter__(self) -> Self:
         return self

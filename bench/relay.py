@@ -140,10 +140,10 @@ def sample(system: System, cell: Cell) -> Sample:
     with tempfile.TemporaryDirectory(prefix="cb") as place, ExitStack() as stack:
         broker = stack.enter_context(system.start(Path(place), cell.pairs))
         begins, answers = (_command(system, part, broker.address, cell, count) for part in PARTS[cell.kind])
-        other = stack.enter_context(End(answers, TREE)) if system.answers else None
+        other = stack.enter_context(End(answers, TREE, system.environment)) if system.answers else None
         if other is not None:
             other.ready()
-        sender = stack.enter_context(End(begins, TREE))
+        sender = stack.enter_context(End(begins, TREE, system.environment))
         sender.ready()
         before = cpu_seconds(broker.pid)
         for end in filter(None, (other, sender)):

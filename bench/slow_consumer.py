@@ -23,7 +23,7 @@ process.prepare()
 import grpc  # noqa: E402 - the settings above are read at import
 
 from bench.figures import Figure, of_rounds, percentile  # noqa: E402
-from bench.processes import control_plane, memory, token_of  # noqa: E402
+from bench.processes import control_plane, memory, of_ours, token_of  # noqa: E402
 from claude_conductor.clock import mint_uuid7  # noqa: E402
 from claude_conductor.rpc.channel import bearer, open_channel  # noqa: E402
 from claude_conductor.v1 import agent_pb2, message_pb2  # noqa: E402
@@ -152,7 +152,11 @@ async def _begin() -> None:
 
 def _start(part: str, socket: Path, seconds: float) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench.slow_consumer", part, str(socket), str(seconds)], stdin=-1, stdout=-1, text=True
+        [sys.executable, "-m", "bench.slow_consumer", part, str(socket), str(seconds)],
+        stdin=-1,
+        stdout=-1,
+        text=True,
+        env=of_ours(),
     )
     assert child.stdout is not None
     if child.stdout.readline() != "ready\n":

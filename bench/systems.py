@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import RunFailedError, control_plane, end, free_port, listening, wait_until
+from bench.processes import RunFailedError, control_plane, end, free_port, listening, of_ours, wait_until
 
 TREE = Path(__file__).resolve().parents[1]
 PEERS = TREE / "build" / "peers"
@@ -51,6 +51,11 @@ class System:
         """The interpreter its ends run on."""
         return str(PEERS / self.peer / "bin" / "python") if self.peer else sys.executable
 
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """What its ends start with; None for what everything here has."""
+        return None if self.peer else of_ours()
+
     def missing(self) -> str:
         """Return what is missing to run it; empty if nothing is."""
         if not self.peer or (PEERS / self.peer / "installed").is_file():
@@ -74,7 +79,8 @@ def _served(module: str, peer: str, address: Callable[[Path], str]) -> Start:
         del pairs
         python = str(PEERS / peer / "bin" / "python") if peer else sys.executable
         where = address(place)
-        process = subprocess.Popen([python, "-m", module, "serve", f"--address={where}"], stdout=-1, cwd=TREE)
+        environment = None if peer else of_ours()
+        process = subprocess.Popen([python, "-m", module, "serve", f"--address={where}"], stdout=-1, cwd=TREE, env=environment)
         try:
             assert process.stdout is not None
             if process.stdout.readline() != b"ready\n":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock, SystemClock, SystemMint
 from claude_conductor.errors import ConductorError, HomeUnusableError, SettingsError
 from claude_conductor.ids import Mint
+from claude_conductor.rpc import process
 from claude_conductor.rpc.server import claim_socket
 from claude_conductor.telemetry.traces import PassingTracer, Tracer, open_tracer
 from controlplane.api import supervision
@@ -238,6 +239,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     except (RuntimeError, OSError) as cause:
         raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
     await listener.serving()
+    process.settled()
     _log.info("serving", extra={"address": address, "store": settings.store})
     return listener
 

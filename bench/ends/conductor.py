@@ -13,6 +13,7 @@ process.prepare()
 
 import grpc  # noqa: E402 - the settings above are read at import
 
+from agent_sidecar.uplink.frames import content_size, numbered  # noqa: E402
 from bench.ends import parts  # noqa: E402
 from bench.processes import token_of  # noqa: E402
 from claude_conductor.clock import mint_uuid7  # noqa: E402
@@ -23,6 +24,8 @@ CONNECT = "/claude_conductor.v1.SessionService/Connect"
 FRAME_BYTES = 256 << 10
 FRAME_MESSAGES = 512
 _AGAIN_SECONDS = 0.001
+_Frame = tuple[int, bytes]
+"""How many messages, and their bytes."""
 
 
 class Session:
@@ -34,8 +37,8 @@ class Session:
         self._quality = message_pb2.Quality.Value(f"QUALITY_{quality.upper()}")
         self._messages = self._bytes = 0  # credit
         self._sequence = self._committed = 0
-        self._under_way: dict[int, message_pb2.MessageFrame] = {}
-        self._refused: list[message_pb2.MessageFrame] = []
+        self._under_way: dict[int, _Frame] = {}
+        self._refused: list[_Frame] = []
 
     async def hello(self, agent: str) -> None:
         """Open the session."""
@@ -78,25 +81,28 @@ class Session:
             self._under_way.pop(sequence, None)
         self._committed = committed.sequence
 
-    def _frame(self, payload: bytes, count: int) -> message_pb2.MessageFrame:
+    def _frame(self, payload: bytes, count: int) -> _Frame:
+        """Return a ConnectRequest without its number, as a sidecar journals it."""
         now_ms = time.time_ns() // 1_000_000
         ids = [mint_uuid7(now_ms) for _ in range(count)]
-        header = message_pb2.FrameHeader(
-            recipient=self._recipient, type="bench", quality=self._quality, message_ids=b"".join(ids)
-        )
-        envelopes = [message_pb2.Envelope(id=f"msg_{each.hex()}", type="bench", data=payload) for each in ids]
-        return message_pb2.MessageFrame(header=header, envelopes=envelopes)
+        request = session_service_pb2.ConnectRequest()
+        header, envelopes = request.message_frame.header, request.message_frame.envelopes
+        header.recipient, header.type, header.quality, header.message_ids = self._recipient, "bench", self._quality, b"".join(ids)
+        for each in ids:
+            envelopes.add(id=f"msg_{each.hex()}", type="bench", data=payload)
+        return count, request.SerializeToString()
 
-    async def _send(self, frame: message_pb2.MessageFrame) -> None:
+    async def _send(self, frame: _Frame) -> None:
         """Send a frame when there is credit for it."""
-        count, size = len(frame.envelopes), frame.ByteSize()
+        count, body = frame
+        size = content_size(len(body))
         while self._messages < count or self._bytes < size:
             await self._read()
         self._messages -= count
         self._bytes -= size
         self._sequence += 1
         self._under_way[self._sequence] = frame
-        await self._write(session_service_pb2.ConnectRequest(sequence=self._sequence, message_frame=frame))
+        await self._stream.write(numbered(self._sequence, body))
 
     async def send(self, payload: bytes) -> None:
         """See Line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from claude_conductor.rpc.process import ALLOCATOR
 from claude_conductor.settings.home import Home
 from claude_conductor.settings.resolve import Resolved
 
@@ -26,7 +27,7 @@ _PASSED: Final = (
     *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
-_PASSED_PREFIXES: Final = ("OTEL_", "GRPC_")
+_PASSED_PREFIXES: Final = ("OTEL_", "GRPC_", "MALLOC_")
 RESTART: Final = {"first_delay": 0.1, "max_delay": 30.0, "reset_after": 30.0}
 """Seconds: a program that ended is started again at once, one that keeps ending ever later."""
 
@@ -44,7 +45,9 @@ def supervisor_environment(home: Home, environment: Mapping[str, str]) -> dict[s
 
 def programs_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what control plane and sidecars inherit of the caller's environment: never a provider's key."""
-    return {name: value for name, value in environment.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
+    return ALLOCATOR | {
+        name: value for name, value in environment.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)
+    }
 
 
 def build(resolved: Resolved, home: Home, environment: Mapping[str, str], python: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from claude_conductor.rpc.status import retry_after
 from claude_conductor.v1 import message_pb2, session_service_pb2
@@ -38,21 +39,31 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def deliveries(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes]]:
-    """Return (messages, bytes of one entry of Delivery.frames) for each unbroken run of open messages with as many attempts.
+class Entry(NamedTuple):
+    """One of Delivery.frames, in two pieces: the sender's bytes are copied once, into what is written."""
+
+    messages: int
+    size: int
+    """Bytes of both pieces."""
+    head: bytes
+    frame: bytes
+
+
+def deliveries(frame: StoredFrame, after_position: int) -> list[Entry]:
+    """Return an entry for each unbroken run of open messages with as many attempts.
 
     Nearly always that is the whole frame, whose bytes are then not touched.
     """
     if not (frame.settled or frame.attempts) and frame.first_position > after_position:
-        return [(len(frame.message_ids) // 16, _entry(frame, frame.first_position, frame.frame))]
+        return [_entry(frame, len(frame.message_ids) // 16, frame.first_position, frame.frame)]
     return _runs(frame, after_position)
 
 
-def _runs(frame: StoredFrame, after_position: int) -> list[tuple[int, bytes]]:
-    out: list[tuple[int, bytes]] = []
+def _runs(frame: StoredFrame, after_position: int) -> list[Entry]:
+    out: list[Entry] = []
     for run in _open_runs(frame, after_position):
         indexes = [position - frame.first_position for position in run]
-        out.append((len(run), _entry(frame, run[0], frames.keep(frame.frame, indexes))))
+        out.append(_entry(frame, len(run), run[0], frames.keep(frame.frame, indexes)))
     return out
 
 
@@ -69,7 +80,7 @@ def _open_runs(frame: StoredFrame, after_position: int) -> Iterable[Sequence[int
         yield run
 
 
-def _entry(frame: StoredFrame, first_position: int, body: bytes) -> bytes:
+def _entry(frame: StoredFrame, messages: int, first_position: int, body: bytes) -> Entry:
     header = message_pb2.DeliveryHeader(
         mailbox=local_name(frame.mailbox),
         sender=frame.sender,
@@ -79,13 +90,18 @@ def _entry(frame: StoredFrame, first_position: int, body: bytes) -> bytes:
         expire_time_ms=frame.expire_time_ms,
     ).SerializeToString()
     prefix = b"".join((_HEADER_TAG, varint(len(header)), header, _FRAME_TAG, varint(len(body))))
-    return b"".join((_HEADER_TAG, varint(len(prefix) + len(body)), prefix, body))
+    head = b"".join((_HEADER_TAG, varint(len(prefix) + len(body)), prefix))
+    return Entry(messages, len(head) + len(body), head, body)
 
 
-def delivery(entries: Sequence[bytes], committed: int) -> bytes:
+def delivery(entries: Sequence[Entry], committed: int) -> bytes:
     """Return a ConnectResponse with these entries of Delivery.frames, and the word up to where frames were taken (0 for none)."""
     word = _WORD_TAG + varint(committed) if committed else b""
-    return b"".join((_FRAME_TAG, varint(sum(map(len, entries)) + len(word)), *entries, word))
+    pieces = [_FRAME_TAG, varint(sum([entry.size for entry in entries]) + len(word))]
+    for entry in entries:
+        pieces += entry.head, entry.frame
+    pieces.append(word)
+    return b"".join(pieces)
 
 
 def assignment(task: Task, lease: Lease, traceparent: str) -> bytes:

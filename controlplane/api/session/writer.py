@@ -50,7 +50,7 @@ class Writer:
         self._welcome: bytes | None = None
         self._welcomed = False
         self._control: deque[bytes] = deque()
-        self._deliveries: deque[bytes] = deque()
+        self._deliveries: deque[encode.Entry] = deque()
         self._queued_bytes = 0
         """In-flight ones included."""
         self._in_flight = 0
@@ -94,13 +94,13 @@ class Writer:
 
     def deliver(self, frame: StoredFrame, after_position: int) -> None:
         """Queue a frame of messages."""
-        for messages, entry in encode.deliveries(frame, after_position):
+        for entry in encode.deliveries(frame, after_position):
             self._deliveries.append(entry)
-            self._queued_bytes += len(entry)
+            self._queued_bytes += entry.size
             if self._credit is not None:
-                self._credit = (self._credit[0] - messages, self._credit[1] - len(entry))
+                self._credit = (self._credit[0] - entry.messages, self._credit[1] - entry.size)
             else:
-                self._ahead = (self._ahead[0] - messages, self._ahead[1] - len(entry))
+                self._ahead = (self._ahead[0] - entry.messages, self._ahead[1] - entry.size)
         self._news.set()
 
     def assign(self, task: Task, traceparent: str) -> None:
@@ -213,9 +213,9 @@ class Writer:
         if not self._deliveries or not self._welcomed:
             return None
         entries = [self._deliveries.popleft()]
-        size = len(entries[0])
-        while self._deliveries and size + len(self._deliveries[0]) <= BATCH_BYTES:
+        size = entries[0].size
+        while self._deliveries and size + self._deliveries[0].size <= BATCH_BYTES:
             entries.append(self._deliveries.popleft())
-            size += len(entries[-1])
+            size += entries[-1].size
         self._in_flight = size
         return encode.delivery(entries, self._acknowledger.riding())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent_sidecar.settings import Settings as SidecarSettings
 from claude_conductor.cli import setup_document
+from claude_conductor.rpc.process import ALLOCATOR
 from claude_conductor.settings.handover import from_plain
 from claude_conductor.settings.home import Home
 from claude_conductor.settings.load import Sources, load
@@ -31,6 +32,11 @@ def test_the_supervisor_and_both_programs_take_it():
     from_plain(ControlPlaneSettings, parsed.control_plane.settings)
     sidecar = from_plain(SidecarSettings, parsed.sidecars[1].settings)
     assert (sidecar.agent_id, sidecar.control_plane) == ("agent-2", "unix:/c/run/control.sock")
+
+
+def test_programs_start_with_our_allocator_settings_unless_the_user_has_others():
+    own = setup_document.programs_environment({"MALLOC_TRIM_THRESHOLD_": "1", "HOME": "/me"})
+    assert own == ALLOCATOR | {"MALLOC_TRIM_THRESHOLD_": "1", "HOME": "/me"}
 
 
 def test_the_providers_key_is_in_the_settings_of_sidecars_only():

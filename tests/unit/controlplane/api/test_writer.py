@@ -171,7 +171,7 @@ async def test_an_ended_session_takes_nothing_more_and_says_why() -> None:
 
 async def test_messages_of_a_frame_that_were_shown_differently_often_leave_with_their_own_attempts() -> None:
     mixed = frame(1, ["a", "b", "c", "d"], frozenset({3}))._replace(attempt=3, attempts=(3, 1, 9, 1))
-    sent = session_service_pb2.Delivery.FromString(b"".join(entry for _, entry in deliveries(mixed, 0)))
+    sent = session_service_pb2.Delivery.FromString(b"".join(entry.head + entry.frame for entry in deliveries(mixed, 0)))
     assert [
         (each.header.first_position, each.header.attempt, [envelope.data for envelope in each.frame.envelopes])
         for each in sent.frames
