@@ -16,6 +16,7 @@ from controlplane.api.convert.values import span_of
 from controlplane.api.guard.caller import Caller, Role, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
+from controlplane.domain.question import Answer
 from controlplane.domain.task import State, Task
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service.intake import Intake, Submission
@@ -96,6 +97,14 @@ class TaskQueueServicer(TaskServiceServicer):
         reason = request.reason or f"cancelled by {current_caller().name}"
         task = await self._intake.cancel(current_caller().tenant_id, request.task_id, reason, grace)
         return pb.CancelTaskResponse(task=task_to_proto(task))
+
+    async def AnswerTask(self, request: pb.AnswerTaskRequest, context: Context) -> pb.AnswerTaskResponse:
+        """Record a human's answer."""
+        del context
+        caller = current_caller()
+        answer = Answer(caller.name, request.text, request.option, request.request_id)
+        task = await self._intake.answer(caller.tenant_id, request.task_id, request.question_id, answer)
+        return pb.AnswerTaskResponse(task=self._shown(task))
 
     async def WatchTask(self, request: pb.WatchTaskRequest, context: Context) -> AsyncIterator[pb.WatchTaskResponse]:
         """Yield the task now and after changes; a slow reader sees the newest state, not every one on the way."""
