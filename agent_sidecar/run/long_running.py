@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from agent_sidecar.run.hooks.usage import usage_of
 from agent_sidecar.run.keeper import Keeper, Program, Told
 from agent_sidecar.run.life import Life, why
 from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
-from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings
+from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings, answer_it, nothing_to_ask_about
 from agent_sidecar.run.task import (
     Activity,
     Assignment,
@@ -141,6 +141,8 @@ class LongRunningSlot:
         activity, reason = Activity.IDLE, ""
         if self._work is not None:
             activity, reason = Activity.WORKING, self._work.run.phase.value
+            if self._work.run.waits_for_human():
+                activity, reason = Activity.WAITING_FOR_HUMAN, answer_it(self._work.run)
         interval = self._bounds.health_check_interval
         self._stalled = self._life.silent(self._with.clock.monotonic(), interval)
         if self._stalled:
@@ -180,6 +182,12 @@ class LongRunningSlot:
                 self._keeper.spoke, self._stalled = True, False
                 self.changed.set()
             yield
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Take note that the agent asks a human."""
+        if self._work is None or not self._work.taken.is_set():
+            raise nothing_to_ask_about()
+        return self._work.run.asking(self.changed)
 
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task."""

@@ -264,7 +264,7 @@ local_methods = st.sampled_from([method.name for method in local_service_pb2.DES
 async def local(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """An agent's socket."""
     desk, clock = Desk(), SystemClock()
-    reach = Reach("agent-1", desk, desk, desk, desk, lambda: 1 << 20, clock, SystemMint(clock))  # type: ignore[arg-type]
+    reach = Reach("agent-1", desk, desk, desk, desk, desk, lambda: 1 << 20, clock, SystemMint(clock))  # type: ignore[arg-type]
     server = LocalServer(tmp_path, LocalServicer(reach, calls_a_second=1e6), tmp_path.stat().st_uid)
     await server.start()
     async with open_channel(f"unix:{tmp_path / SOCKET_NAME}") as channel:
