@@ -220,6 +220,12 @@ class Desk:
     async def complete_task(self, task_id: str, summary: str, failure: str | None) -> None:
         raise StaleLeaseError(summary + (failure or ""), task_id=task_id)
 
+    def asking(self) -> Any:
+        return nullcontext()
+
+    async def ask(self, lease: Any, question: Any, seconds: float) -> Any:
+        raise StaleLeaseError(question.text, lease=lease, seconds=seconds)
+
     async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> None:
         del envelope, wait
         raise AgentNotFoundError(recipient=header.recipient)
