@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, follow, output, repository, session, task_view
+from claude_conductor.cli import commands, complaint, exits, follow, output, question_view, repository, session, task_view
+from claude_conductor.cli.answer import answer
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import from_flag, pairs
@@ -51,6 +52,7 @@ def list_(
 
 
 app.command("submit")(submit)
+app.command("answer")(answer)
 
 
 @app.command()
@@ -111,6 +113,9 @@ async def _list(
     async with session.connect() as conductor:
         tasks = await conductor.tasks.list(limit=limit, states=states, parent_task_id=parent, labels=labels)
     output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, 'no tasks: `conductor run "..." --repo .` submits one')
+    if form in (Format.TABLE, Format.WIDE):
+        for task in filter(question_view.is_open, tasks):
+            complaint.note(f"  {question_view.hint(task)}")
 
 
 async def _show(task_id: str, form: Format) -> None:
