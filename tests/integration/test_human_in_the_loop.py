@@ -167,7 +167,7 @@ async def test_a_question_survives_the_control_plane_and_is_answered_after_its_r
 ) -> None:
     operator, agent = control_plane.operator(), await sidecar("agent-1")
     assignment = await at_work(operator, agent)
-    await ask(agent, assignment)
+    assert await agent.committed(await ask(agent, assignment)) is None  # so that it is not sent again
     asked = await operator.until(assignment.lease.task_id, task_pb2.TASK_STATE_WAITING_FOR_HUMAN)
     control_plane.kill()
     await control_plane.start()
@@ -186,7 +186,7 @@ async def test_an_answer_that_was_given_before_the_control_plane_died_is_told_wi
 ) -> None:
     operator, agent = control_plane.operator(), await sidecar("agent-1")
     assignment = await at_work(operator, agent)
-    await ask(agent, assignment)
+    assert await agent.committed(await ask(agent, assignment)) is None  # so that it is not sent again
     await operator.until(assignment.lease.task_id, task_pb2.TASK_STATE_WAITING_FOR_HUMAN)
     await agent.disconnect()
     await answer(operator, assignment.lease.task_id, text="go on", request_id="r")
