@@ -22,7 +22,7 @@ from claude_conductor.errors import ArtefactNotFoundError, InvalidArgumentError,
 from claude_conductor.units import parse_duration
 from claude_conductor.v1 import task_pb2
 
-app = commands.app("List, show, cancel and apply tasks.", group=True)
+app = commands.app("List, show, answer, cancel and apply tasks.", group=True)
 
 
 def _whole(text: str) -> str:

@@ -151,7 +151,7 @@ class ListTasksRequest(_message.Message):
     PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many, 1 to 1000; 0 means 100."""
+    """At most this many, 1 to 1000; 0 means 100. A page of large tasks has fewer: about 2 MiB."""
     page_token: _builtins.str
     """From the last answer; empty for the first page."""
     parent_task_id: _builtins.str

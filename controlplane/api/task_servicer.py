@@ -26,6 +26,8 @@ from controlplane.service.pulse import Pulse
 from controlplane.service.waiting import Waiting
 
 _GRACE = 5.0
+_PAGE_BYTES = 2 << 20
+"""Of a page with more than one task: prompts, questions and their answers are large, and clients read 4 MiB at once."""
 _SPEC_BYTES = 2 << 20
 """What fits into one frame to a sidecar with room to spare."""
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
@@ -87,8 +89,16 @@ class TaskQueueServicer(TaskServiceServicer):
         wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels))
         after = after_token_text(request.page_token)
         tasks = await self._store.list(current_caller().tenant_id, wanted, after, size + 1)
-        more = token_for(tasks[size - 1].id.encode()) if len(tasks) > size else ""
-        return pb.ListTasksResponse(tasks=[self._shown(task) for task in tasks[:size]], next_page_token=more)
+        shown: list[task_pb2.Task] = []
+        room = _PAGE_BYTES
+        for task in tasks[:size]:
+            shown.append(self._shown(task))
+            room -= shown[-1].ByteSize()
+            if room < 0 and len(shown) > 1:
+                del shown[-1]
+                break
+        more = token_for(shown[-1].task_id.encode()) if len(shown) < len(tasks) else ""
+        return pb.ListTasksResponse(tasks=shown, next_page_token=more)
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:
         """Record that a task shall end."""
