@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from claude_conductor.client import Conductor
-from claude_conductor.errors import IllegalTransitionError
+from claude_conductor.client.sync import Conductor as SyncConductor
+from claude_conductor.errors import IllegalTransitionError, TaskNotFoundError
+from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as session_pb
-from claude_conductor.v1 import task_pb2
 from tests.fakes.control_plane import OPERATOR_TOKEN, ControlPlane, sidecar_token
 from tests.fakes.sidecar import Sidecar
 from tests.integration.test_cli_commands import CommandLine
@@ -59,6 +60,11 @@ async def house() -> AsyncIterator[House]:
         yield House(plane, agent, assignment)
         await agent.disconnect()
         await plane.close()
+
+
+@pytest.fixture
+def house_address(shared: ControlPlane) -> str:
+    return shared.address
 
 
 async def test_who_asks_is_listed_shown_and_counted_without_steering_the_terminal(house: House) -> None:
@@ -116,6 +122,23 @@ async def test_a_question_is_not_approved_by_mistake_nor_another_one_answered(ho
     _, complaint = await house.run("tasks", "answer", house.task_id, "yes", "--question", "q-0", code=1)
     assert "asks something else by now" in complaint
     assert house.agent.closed == []
+
+
+@pytest.mark.parametrize("state", ["waiting_for_human", "rate_limited", "stalled"])
+async def test_the_list_of_agents_says_since_when_and_why_one_waits(house: House, state: str) -> None:
+    number = agent_pb2.AgentState.Value(f"AGENT_STATE_{state.upper()}")
+    beat = session_pb.Heartbeat(leases=[house.assignment.lease], state=number, reason="because of \x1b[2J this")
+    await house.agent.send(session_pb.ConnectRequest(heartbeat=beat))
+    await house.agent.committed(await house.agent.report(house.assignment.lease, progress=session_pb.TaskProgress(text="x")))
+    head, row = (await house.run("agents", "list"))[0].splitlines()
+    assert head.split() == ["AGENT", "STATE", "SINCE", "TASK", "STRONGEST", "DRIVERS", "REASON"]
+    assert row.split()[:2] == ["agent-1", state]
+    assert "because of  [2J this" in row
+
+
+def test_the_same_without_await(house_address: str) -> None:
+    with SyncConductor.connect(house_address, OPERATOR_TOKEN) as conductor, pytest.raises(TaskNotFoundError):
+        conductor.tasks.answer("task_00000000000000000000000000000000", "yes")
 
 
 async def test_there_is_nothing_to_answer_where_nothing_was_asked(house: House) -> None:
