@@ -201,6 +201,28 @@ async def test_an_answer_that_was_given_before_the_control_plane_died_is_told_wi
     assert outcomes(agent) == [("q-1", task_pb2.QUESTION_STATE_ANSWERED, "go on", 0)]
 
 
+async def test_a_question_is_withdrawn_with_its_sidecar_and_the_next_attempt_asks_anew(
+    control_plane: ControlPlane, sidecar
+) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    assignment = await at_work(operator, agent)
+    assert await agent.committed(await ask(agent, assignment)) is None
+    agent.die()
+    await agent.connect()
+    second = await agent.next_assignment()
+    lost = await operator.task(assignment.lease.task_id)
+    assert (lost.question.state, lost.question.attempt) == (task_pb2.QUESTION_STATE_WITHDRAWN, 1)
+    late = await refused(operator, assignment.lease.task_id, option=1)
+    assert "was withdrawn" in late.message
+    await agent.started(second)
+    assert await agent.committed(await ask(agent, second)) is None
+    again = await operator.until(assignment.lease.task_id, task_pb2.TASK_STATE_WAITING_FOR_HUMAN)
+    assert again.question.attempt == 2
+    await answer(operator, assignment.lease.task_id, option=1)
+    await agent.until(lambda: agent.closed)
+    assert [each.lease.attempt for each in agent.closed] == [2]
+
+
 async def test_of_two_answers_at_once_one_counts(control_plane: ControlPlane, sidecar) -> None:
     operator, agent = control_plane.operator(), await sidecar("agent-1")
     assignment = await at_work(operator, agent)
