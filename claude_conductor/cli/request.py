@@ -30,6 +30,8 @@ class Request:
     """A shell line; `{prompt}` in it is the prompt, as one word."""
     repo: str = ""
     ref: str = ""
+    dirty: bool = False
+    """Take changes along that are not committed yet."""
     folder: str = ""
     type: str = ""
     priority: int = 0
@@ -206,11 +208,15 @@ def _value(kind: type, key: str, value: object, source: str, line: int) -> objec
         return str(value)
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
+    if kind is bool and isinstance(value, bool):
+        return value
     if kind is tuple and isinstance(value, list):
         return tuple(str(item) for item in value)
     if kind is dict and isinstance(value, dict):
         return {str(name): str(item) for name, item in value.items()}
-    wanted = {str: "a text", int: "a whole number", tuple: "a list", dict: "a block of names with values"}[kind]
+    wanted = {str: "a text", int: "a whole number", bool: "true or false", tuple: "a list", dict: "a block of names with values"}[
+        kind
+    ]
     raise InvalidArgumentError(f"`{key}` is {wanted}.", next_step="correct it", file=source, line=line)
 
 

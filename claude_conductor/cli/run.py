@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, follow, local_set, output, repository, session, task_view
+from claude_conductor.cli import commands, complaint, exits, follow, local_set, output, session, sources, task_view
 from claude_conductor.cli import start as starting
 from claude_conductor.cli.in_use import read_resolved
 from claude_conductor.cli.output import Format, FormatOption, say
@@ -47,6 +47,7 @@ def run(
     cmd: Annotated[str, Flag("--cmd", help="For `command`: a shell line; {prompt} in it is the prompt, as one word.")] = "",
     repo: Annotated[str, Flag("--repo", help="Git repository to work on; every task gets its own clone.")] = "",
     ref: Annotated[str, Flag("--ref", help="Branch, tag or commit of the repository.")] = "",
+    dirty: Annotated[bool, Flag("--dirty", help="Take along what is not committed in it; your files stay as they are.")] = False,  # noqa: FBT002
     folder: Annotated[str, Flag("--folder", help="Folder to work on a copy of, instead of --repo.")] = "",
     count: Annotated[int, Flag("-n", "--count", min=1, max=MOST, help="How many attempts at the same thing, side by side.")] = 1,
     file: Annotated[Path | None, Flag("-f", "--file", help="Several tasks from a file; the flags are their defaults.")] = None,
@@ -78,6 +79,7 @@ def run(
         cmd=cmd,
         repo=repo,
         ref=ref,
+        dirty=dirty,
         folder=folder,
         type=type_,
         priority=priority,
@@ -98,7 +100,7 @@ def run(
     if len(requests) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
-    specs = [spec(ready) for ready in _looked_up(requests) for _ in range(count)]
+    specs = [spec(ready) for ready in sources.looked_up(requests) for _ in range(count)]
     ensure_running()
     progress = Progress()
     try:
@@ -131,29 +133,6 @@ def ensure_running() -> None:
     complaint.note("Conductor does not run yet; starting it ...")
     in_use = read_resolved(None)
     complaint.note(starting.summary(local_set.start(in_use, wait=START_WAIT), in_use.resolved.levels))
-
-
-def _looked_up(requests: list[Request]) -> list[Request]:
-    """Return the requests with absolute paths; each repository is looked up once."""
-    seen: dict[tuple[str, str], repository.Checked] = {}
-    found = []
-    for request in requests:
-        changes: dict[str, Any] = {}
-        if request.repo:
-            key = (request.repo, request.ref)
-            if key not in seen:
-                seen[key] = repository.check(*key)
-                if number := seen[key].changed_files:
-                    changed = f"{number} changed file{'s are' if number > 1 else ' is'}"
-                    complaint.warn(f"{changed} not committed in {request.repo}: agents work on a clone, without them")
-            changes["repo"] = seen[key].repository
-        if request.folder:
-            path = Path(request.folder).expanduser().resolve()
-            if not path.is_dir():
-                raise InvalidArgumentError("There is no such folder.", next_step="correct --folder", folder=path)
-            changes["folder"] = str(path)
-        found.append(dataclasses.replace(request, **changes))
-    return found
 
 
 async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool, patience: float | None, form: Format) -> int:

@@ -61,6 +61,27 @@ def test_a_change_in_a_clone_comes_back_as_a_patch_and_the_repository_is_untouch
     assert git(repository, "rev-parse", "HEAD") + git(repository, "status", "--porcelain") == before
 
 
+def test_work_on_uncommitted_changes_is_a_patch_of_the_agents_part_alone(installation: Installation, repository: Path):
+    installation.start()
+    (repository / "hello.txt").write_text("hello\nmine, not committed\n")
+    (repository / "mine.txt").write_text("new\n")
+    (repository / "run.sh").write_text("#!/bin/sh\necho agent >> hello.txt\n")
+    (repository / "run.sh").chmod(0o755)
+    before = git(repository, "for-each-ref") + git(repository, "status", "--porcelain")
+
+    task = installation.run("run", "--cmd", "cat mine.txt && ./run.sh", "--repo", str(repository), "--dirty", "-o", "name").stdout
+
+    assert installation.run("tasks", "diff", task.strip(), "--stat").stdout.splitlines() == ["+1 -0  hello.txt", "1 file, +1 -0"]
+    installation.run("tasks", "apply", task.strip(), "--branch", "agents")
+    assert git(repository, "show", "agents:hello.txt").splitlines() == ["hello", "mine, not committed", "agent"]
+    git(repository, "branch", "-qD", "agents")
+    assert git(repository, "for-each-ref") + git(repository, "status", "--porcelain") == before
+    patch = installation.run("tasks", "patch", task.strip()).stdout
+    (installation.home.parent / "p.patch").write_text(patch)
+    git(repository, "apply", str(installation.home.parent / "p.patch"))
+    assert (repository / "hello.txt").read_text().splitlines() == ["hello", "mine, not committed", "agent"]
+
+
 def test_an_agent_has_no_network_no_host_home_and_no_root(installation: Installation):
     installation.start()
     script = "id -u; ls -d /root/* /home/*/* 2>&1; tail -n +3 /proc/net/dev | wc -l; cat /proc/self/status; sleep 3"

@@ -266,6 +266,67 @@ def test_a_patch_is_printed_and_put_on_a_branch(conductor: CommandLine, world: W
     assert "make it two" in git("log", "-1", "--format=%B", f"conductor/{task}")
     assert (repo / "a").read_text() == "1\n"
     assert "there already" in conductor("tasks", "apply", task, code=1).stderr
+    assert conductor("tasks", "diff", task).stdout == world.artefacts["art_patch"].decode()
+    assert conductor("tasks", "diff", task, "--stat").stdout.splitlines() == ["+1 -1  a", "1 file, +1 -1"]
+    world.tasks[task].result.base_commit = "1" * 40
+    assert "--repo" in conductor("tasks", "apply", task, "--branch", "b", code=1).stderr
+    world.tasks[task].result.patch_artefact_id = ""
+    assert "changed nothing" in conductor("tasks", "diff", task, code=3).stderr
+
+
+def test_attempts_are_compared_side_by_side(conductor: CommandLine, world: World):
+    world.artefacts["art_patch"] = b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+    first, second = conductor("run", "x", "--agent", "scripted", "-n", "2", "-o", "name").stdout.split()
+
+    told = conductor("tasks", "compare", first, second).stdout
+
+    assert first in told.splitlines()[0]
+    assert "(identical)" in told
+    assert "1 file was changed by more than one" in told
+    assert [
+        each["files"][0]["path"] for each in json.loads(conductor("tasks", "compare", first, second, "-o", "json").stdout)
+    ] == [
+        "x",
+        "x",
+    ]
+
+
+def test_changes_that_are_not_committed_go_along_if_asked_for(conductor: CommandLine, world: World, place: Path):
+    repo = place / "repo"
+
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            ["git", "-C", str(repo), *who, *arguments], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    repo.mkdir()
+    git("init", "-q", "-b", "main")
+    (repo / "a").write_text("1\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    (repo / "a").write_text("2\n")
+    (repo / "new").write_text("new\n")
+
+    told = conductor("run", "x", "--agent", "scripted", "--repo", str(repo)).stderr
+    assert "1 changed file is not committed" in told
+    assert "--dirty" in told
+    told = conductor("run", "x", "--agent", "scripted", "--repo", str(repo), "--dirty", "-n", "2").stderr
+    assert "2 files not committed" in told
+    plain, first, second = (each.spec.workspace.git.ref for each in world.submitted)
+    assert (plain, first) == ("", second)
+    assert git("show", f"{first}:a", f"{first}:new").split() == ["2", "new"]
+    world.artefacts["art_patch"] = b"diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-2\n+3\n"
+    task = list(world.tasks)[-1]
+    world.tasks[task].result.base_commit = first
+    assert "cherry-pick --no-commit" in conductor("tasks", "apply", task, "--branch", "agents").stderr
+    git("checkout", "--", ".")
+    (repo / "new").unlink()
+    git("cherry-pick", "agents~1", "agents")
+    assert (repo / "a").read_text() == "3\n"
+    for wrong in (("--ref", "main"), ()):
+        where = ("--repo", str(repo)) if wrong else ()
+        assert "--dirty" in conductor("run", "x", "--agent", "scripted", *where, *wrong, "--dirty", code=2).stderr
 
 
 def test_cancelling_says_the_state_and_repeating_it_on_an_ended_task_fails(conductor: CommandLine, world: World):
