@@ -37,6 +37,7 @@ TABLE: Final = {
     "events": Verb("events", "Show what happens, as it happens", DAILY),
     "trace": Verb("trace", "Show every step of a message or a task, with times", DAILY),
     "tasks": Verb("tasks", "List, show, compare, cancel and apply tasks", THINGS),
+    "types": Verb("types", "List and show types of tasks", THINGS),
     "agents": Verb("agents", "List and inspect agents", THINGS),
     "messages": Verb("messages", "Send and read messages", THINGS),
     "dlq": Verb("dlq", "List, show, send again and remove dead letters", THINGS),

@@ -54,7 +54,7 @@ def run(
     wait: Annotated[bool, Flag("--wait/--detach", help="Wait for the end, or return once it is queued.")] = True,  # noqa: FBT002
     wait_timeout: Annotated[str, Flag("--wait-timeout", help="How long to wait at most; the task goes on.")] = "",
     timeout: Annotated[str, Flag("--timeout", help="How long one attempt may run, such as 30m.")] = "",
-    type_: Annotated[str, Flag("--type", help="generic, code_review, refactor, test_generation, analysis ...")] = "",
+    type_: Annotated[str, Flag("--type", help="What sort of task; `conductor types list` shows them.")] = "",
     priority: Annotated[int, Flag("--priority", help="1 (last) to 10 (first).", show_default="5")] = 0,
     attempts: Annotated[int, Flag("--attempts", min=0, max=100, help="How often it is tried in all.", show_default="3")] = 0,
     memory: Annotated[str, Flag("--memory", help="Memory limit, such as 2g.")] = "",

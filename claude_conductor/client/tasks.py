@@ -53,6 +53,18 @@ class Tasks:
         request = task_service_pb2.SubmitTaskRequest(request_id=request_id, spec=spec)
         return (await self._caller.unary(self._stub.SubmitTask, request, traceparent=traceparent)).task
 
+    async def check(self, spec: task_pb2.TaskSpec) -> task_pb2.TaskSpec:
+        """Return what would be stored if this were submitted: the defaults of its type and of the server filled in.
+
+        Raises:
+            InvalidArgumentError, TaskNotFoundError, SettingsError: It would be refused.
+        """
+        return (await self._caller.unary(self._stub.CheckTask, task_service_pb2.CheckTaskRequest(spec=spec))).spec
+
+    async def types(self) -> list[task_pb2.TaskType]:
+        """Return the types a task can have, by name."""
+        return list((await self._caller.unary(self._stub.ListTaskTypes, task_service_pb2.ListTaskTypesRequest())).types)
+
     async def get(self, task_id: str) -> task_pb2.Task:
         """Return a task by its id or by a prefix of it that only it has.
 

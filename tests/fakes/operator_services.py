@@ -77,6 +77,8 @@ class World:
     moves: int = 0
     """How often a receiver is asked to connect again."""
     page: int = 1000
+    types: list[task_pb2.TaskType] = field(default_factory=lambda: [task_pb2.TaskType(name="generic", template="{prompt}")])
+    checked: list[task_pb2.TaskSpec] = field(default_factory=list)
 
 
 def now() -> Timestamp:
@@ -150,6 +152,18 @@ class Servicers(
         task.create_time.CopyFrom(now())
         self.world.tasks[task_id] = task
         return task_service_pb2.SubmitTaskResponse(task=task)
+
+    async def CheckTask(self, request, context):  # noqa: N802
+        await self._check(context)
+        self.world.checked.append(request.spec)
+        if request.spec.type and request.spec.type not in {kind.name for kind in self.world.types}:
+            await status.abort(context, errors.InvalidArgumentError("There is no such type of task.", type=request.spec.type))
+        return task_service_pb2.CheckTaskResponse(spec=request.spec)
+
+    async def ListTaskTypes(self, request, context):  # noqa: N802
+        del request
+        await self._check(context)
+        return task_service_pb2.ListTaskTypesResponse(types=self.world.types)
 
     async def GetTask(self, request, context):  # noqa: N802
         await self._check(context)

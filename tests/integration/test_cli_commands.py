@@ -87,6 +87,7 @@ def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
         "start",
         "run",
         "tasks",
+        "types",
         "messages",
         "dlq",
         "trace",
@@ -626,3 +627,20 @@ def test_a_terminal_gets_colours_unless_told_not_to(conductor: CommandLine):
 
     assert b"\x1b[31merror:" in on_a_terminal({})
     assert b"\x1b" not in on_a_terminal({"NO_COLOR": "1"})
+
+
+def test_types_of_tasks_are_listed_and_shown(conductor: CommandLine, world: World):
+    world.types = [
+        task_pb2.TaskType(name="code_review", about="Reads \x1bcode", template="Look at {prompt}\n", max_attempts=2),
+        task_pb2.TaskType(name="mine", file="/home/types/mine.md", problem="no place for the prompt"),
+    ]
+    world.types[0].timeout.FromSeconds(1800)
+
+    told = conductor("types", "list").stdout
+    assert "30m 0s" in told
+    assert "cannot be used: no place for the prompt" in told
+    told = conductor("types", "show", "Code-Review").stdout
+    assert "Look at {prompt}" in told
+    assert "built in" in told
+    assert "did you mean code_review?" in conductor("types", "show", "code_revue", code=2).stderr
+    assert conductor("types", "list", "-o", "name").stdout.split() == ["code_review", "mine"]
