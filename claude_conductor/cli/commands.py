@@ -33,6 +33,7 @@ TABLE: Final = {
     "stop": Verb("stop", "Stop them; nothing is left", DAILY),
     "status": Verb("status", "Show what runs and how it is doing", DAILY),
     "run": Verb("run", "Give agents a task, and wait for it", DAILY),
+    "apply": Verb("apply", "Submit the tasks of a file, once", DAILY),
     "logs": Verb("logs", "Show the output of a task, or the log of a program", DAILY),
     "events": Verb("events", "Show what happens, as it happens", DAILY),
     "trace": Verb("trace", "Show every step of a message or a task, with times", DAILY),

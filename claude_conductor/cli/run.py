@@ -5,21 +5,34 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-import secrets
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, follow, local_set, output, session, sources, task_view
+from claude_conductor.cli import (
+    commands,
+    complaint,
+    exits,
+    follow,
+    local_set,
+    output,
+    session,
+    sources,
+    submission,
+    task_file,
+    task_view,
+)
 from claude_conductor.cli import start as starting
 from claude_conductor.cli.in_use import read_resolved
-from claude_conductor.cli.output import Format, FormatOption, say
-from claude_conductor.cli.request import Request, from_flag, pairs, read_file, spec
-from claude_conductor.client import Conductor
+from claude_conductor.cli.output import Column, Format, FormatOption, say
+from claude_conductor.cli.request import Request, from_flag, pairs
+from claude_conductor.cli.submission import Planned
+from claude_conductor.cli.task_file import Entry
 from claude_conductor.errors import InvalidArgumentError
-from claude_conductor.settings import place, yaml_file
+from claude_conductor.settings import place
 from claude_conductor.settings.home import find
 from claude_conductor.telemetry.traces import open_tracer, span
 from claude_conductor.units import parse_duration
@@ -38,6 +51,13 @@ class Progress:
     """What was submitted so far, for whoever interrupts us."""
 
     task_ids: list[str] = dataclasses.field(default_factory=list)
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Task id -> what the file calls it."""
+
+    def take(self, planned: Planned, task: task_pb2.Task) -> None:
+        """Take note of a task."""
+        self.task_ids.append(task.task_id)
+        self.labels[task.task_id] = planned.label
 
 
 @app.command()
@@ -96,22 +116,15 @@ def run(
         labels=pairs("--label", label or []),
         needs=pairs("--needs", needs or []),
     )
-    requests = [base] if file is None else read_file(yaml_file.read(file), base)
-    if len(requests) * count > MOST:
+    entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
+    if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
+    if count > 1 and any(entry.after for entry in entries):
+        raise InvalidArgumentError("Tasks that wait for each other cannot be multiplied.", next_step="leave -n out", count=count)
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
-    specs = [spec(ready) for ready in sources.looked_up(requests) for _ in range(count)]
+    planned = submission.plan(sources.found(entries), count)
     ensure_running()
-    progress = Progress()
-    try:
-        code = session.run(_run(specs, progress, wait=wait, patience=patience, form=form))
-    except KeyboardInterrupt:
-        if not progress.task_ids:
-            raise
-        complaint.note("\nleft alone; it goes on." if len(progress.task_ids) == 1 else "\nleft alone; they go on.")
-        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
-        raise typer.Exit(exits.INTERRUPTED) from None
-    raise typer.Exit(code)
+    raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=file is not None and count == 1))
 
 
 def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
@@ -135,17 +148,28 @@ def ensure_running() -> None:
     complaint.note(starting.summary(local_set.start(in_use, wait=START_WAIT), in_use.resolved.levels))
 
 
-async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool, patience: float | None, form: Format) -> int:
-    """Submit, follow, show; returns the exit code."""
+async def carry_out(
+    planned: Sequence[Planned], progress: Progress, *, wait: bool, patience: float | None, form: Format, named: bool
+) -> int:
+    """Check, submit, follow and show; returns the exit code.
+
+    Args:
+        planned: What to submit.
+        progress: Told of what was.
+        wait: For the end; otherwise only that they are queued.
+        patience: Seconds to wait at most; None: as long as the tasks may take.
+        form: How to show them.
+        named: Show what a file calls them as well, where they are not waited for.
+    """
     tracer = open_tracer("conductor", os.environ)
+    parent = os.environ.get("TRACEPARENT", "")
     try:
-        with span(tracer, "conductor run", parent=os.environ.get("TRACEPARENT", ""), kind="client", tasks=len(specs)) as current:
+        with span(tracer, "conductor run", parent=parent, kind="client", tasks=len(planned)) as current:
             async with session.connect() as conductor:
-                tasks = await _submit(conductor, specs, progress, current.traceparent)
+                await submission.check(conductor, planned)
+                tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
-                    output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, "")
-                    if form is Format.TABLE:
-                        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
+                    _show_queued(tasks, progress.labels if named else None, form)
                     return exits.OK
                 with follow.Board(tasks) as board:
                     done = await follow.follow(conductor, board, timeout=patience)
@@ -158,17 +182,30 @@ async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool
     return exits.FAILURE if failed else exits.OK
 
 
-async def _submit(
-    conductor: Conductor, specs: list[task_pb2.TaskSpec], progress: Progress, traceparent: str
-) -> list[task_pb2.Task]:
-    for agent_id in sorted({wanted.agent_id for wanted in specs if wanted.agent_id}):
-        await conductor.agents.get(agent_id)  # a task for an agent nobody knows would wait for ever
-    tasks = []
-    for wanted in specs:
-        task = await conductor.tasks.submit(wanted, request_id=secrets.token_hex(16), traceparent=traceparent)
-        progress.task_ids.append(task.task_id)
-        tasks.append(task)
-    return tasks
+def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str] | None, form: Format) -> None:
+    if labels is None:
+        output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, "")
+    elif form in (Format.JSON, Format.YAML):
+        rows = [{"name": labels[task.task_id], **output.plain(task)} for task in tasks]
+        output.show_rows(form, rows, (), str, "")
+    else:
+        columns = (Column("NAME", lambda task: labels[task.task_id]), *task_view.COLUMNS)
+        output.show_rows(form, tasks, columns, task_view.name, "")
+    if form is Format.TABLE:
+        complaint.note(f"  next: {follow.come_back([task.task_id for task in tasks])}")
+
+
+def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
+    """Carry a plan out; Ctrl-C leaves what was submitted running and says how to come back. Returns the exit code."""
+    progress = Progress()
+    try:
+        return session.run(carry_out(planned, progress, **how))
+    except KeyboardInterrupt:
+        if not progress.task_ids:
+            raise
+        complaint.note("\nleft alone; it goes on." if len(progress.task_ids) == 1 else "\nleft alone; they go on.")
+        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
+        return exits.INTERRUPTED
 
 
 def show_results(tasks: list[task_pb2.Task], form: Format) -> None:

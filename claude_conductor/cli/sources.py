@@ -8,7 +8,14 @@ from pathlib import Path
 
 from claude_conductor.cli import complaint, repository, snapshot
 from claude_conductor.cli.request import Request
+from claude_conductor.cli.task_file import Entry
 from claude_conductor.errors import InvalidArgumentError
+
+
+def found(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries with absolute paths, as `looked_up` does."""
+    requests = looked_up([entry.request for entry in entries])
+    return [dataclasses.replace(entry, request=request) for entry, request in zip(entries, requests, strict=True)]
 
 
 def looked_up(requests: Sequence[Request]) -> list[Request]:

@@ -82,6 +82,31 @@ def test_work_on_uncommitted_changes_is_a_patch_of_the_agents_part_alone(install
     assert (repository / "hello.txt").read_text().splitlines() == ["hello", "mine, not committed", "agent"]
 
 
+def test_tasks_of_a_file_run_in_their_order_and_once(installation: Installation, repository: Path):
+    installation.start()
+    record = {"defaults": {"repo": str(repository), "attempts": 1}, "tasks": []}
+    record["tasks"] = [
+        {"name": "third", "cmd": "true", "after": ["first", "second"]},
+        {"name": "first", "cmd": "sleep 0.3"},
+        {"name": "second", "cmd": "true", "after": "first"},
+        {"name": "wrong", "cmd": "exit 3"},
+        {"name": "never", "cmd": "true", "after": "wrong"},
+    ]
+    (installation.home.parent / "tasks.yaml").write_text(json.dumps(record))
+
+    done = installation.run("apply", "-f", "tasks.yaml", "--wait", "-o", "json", check=False)
+
+    assert done.returncode == 1
+    tasks = {task["spec"]["command"][-1] + str(len(task["spec"].get("depends_on", []))): task for task in json.loads(done.stdout)}
+    first, second, third = tasks["sleep 0.30"], tasks["true1"], tasks["true2"]
+    assert {task["state"] for task in (first, third)} == {"TASK_STATE_SUCCEEDED"}
+    assert first["end_time"] <= third["start_time"]
+    assert tasks["exit 30"]["state"] == "TASK_STATE_FAILED"
+    again = installation.run("apply", "-f", "tasks.yaml", "--wait", "-o", "name", check=False).stdout.split()
+    assert again == [task["task_id"] for task in json.loads(done.stdout)]
+    assert second["task_id"] in again
+
+
 def test_an_agent_has_no_network_no_host_home_and_no_root(installation: Installation):
     installation.start()
     script = "id -u; ls -d /root/* /home/*/* 2>&1; tail -n +3 /proc/net/dev | wc -l; cat /proc/self/status; sleep 3"

@@ -72,6 +72,8 @@ class World:
     """Streams end with UNAVAILABLE after so many answers; 0: they do not."""
     failures: list[errors.ConductorError] = field(default_factory=list)
     """The next calls fail with these."""
+    failures_of_submit: list[errors.ConductorError | None] = field(default_factory=list)
+    """What the next submissions fail with; None: that one does not."""
     finish: Callable[[Task], None] | None = None
     """What happens to a task that is watched; None: it stays as it is."""
     moves: int = 0
@@ -146,7 +148,13 @@ class Servicers(
 
     async def SubmitTask(self, request, context):  # noqa: N802
         await self._check(context)
+        if self.world.failures_of_submit and (problem := self.world.failures_of_submit.pop(0)) is not None:
+            await status.abort(context, problem)
         self.world.submitted.append(request)
+        for earlier, task in zip(self.world.submitted, self.world.tasks.values(), strict=False):
+            if request.request_id and earlier.request_id == request.request_id:
+                self.world.submitted.pop()
+                return task_service_pb2.SubmitTaskResponse(task=task)
         task_id = f"task_{len(self.world.tasks) + 1:032x}"
         task = Task(task_id=task_id, spec=request.spec, state=task_pb2.TASK_STATE_QUEUED, version=1, submitter="operator")
         task.create_time.CopyFrom(now())

@@ -88,6 +88,7 @@ def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
         "run",
         "tasks",
         "types",
+        "apply",
         "messages",
         "dlq",
         "trace",
@@ -168,6 +169,7 @@ def test_run_fails_if_a_task_does(conductor: CommandLine, world: World):
 def test_run_reads_its_prompt_from_standard_input_and_its_tasks_from_a_file(conductor: CommandLine, world: World, place: Path):
     conductor("run", "-", "--detach", stdin="from the pipe")
     (place / "t.yaml").write_text("tasks:\n- prompt: one\n- {prompt: two, type: analysis}\n")
+    world.types += [task_pb2.TaskType(name="refactor"), task_pb2.TaskType(name="analysis")]
     conductor("tasks", "submit", "-f", str(place / "t.yaml"), "--type", "refactor")
 
     assert [(each.spec.prompt, each.spec.type) for each in world.submitted] == [
@@ -644,3 +646,70 @@ def test_types_of_tasks_are_listed_and_shown(conductor: CommandLine, world: Worl
     assert "built in" in told
     assert "did you mean code_review?" in conductor("types", "show", "code_revue", code=2).stderr
     assert conductor("types", "list", "-o", "name").stdout.split() == ["code_review", "mine"]
+
+
+FILE = """
+defaults: {agent: scripted}
+tasks:
+- {name: report, prompt: report, after: [left, right]}
+- {name: left, prompt: left}
+- {name: right, prompt: right, after: left}
+"""
+
+
+def test_tasks_of_a_file_are_submitted_in_their_order_and_once(conductor: CommandLine, world: World, place: Path):
+    (place / "t.yaml").write_text(FILE)
+
+    told = json.loads(conductor("apply", "-f", "t.yaml", "-o", "json").stdout)
+
+    assert [each["name"] for each in told] == ["left", "right", "report"]
+    left, right, report = (each["task_id"] for each in told)
+    waits = [list(each.spec.depends_on) for each in world.submitted]
+    assert waits == [[], [left], [left, right]]
+    assert json.loads(conductor("apply", "-f", str(place / "t.yaml"), "-o", "json").stdout) == told
+    assert json.loads(conductor("apply", "-f", "t.yaml", "--run", "2", "-o", "json").stdout)[0]["task_id"] not in (
+        left,
+        right,
+        report,
+    )
+    assert len(world.submitted) == 6
+    assert "report" in conductor("apply", "-f", "t.yaml").stdout
+    assert conductor("apply", "-f", "-", "--wait", stdin=FILE).stdout.count("succeeded on agent-1") == 3
+
+
+def test_a_call_that_broke_off_in_the_middle_goes_on_where_it_was(conductor: CommandLine, world: World, place: Path):
+    (place / "t.yaml").write_text(FILE)
+    world.failures_of_submit = [None, errors.StoreUnavailableError("The disk is full.")]
+
+    told = conductor("apply", "-f", "t.yaml", code=5).stderr
+    assert "1 of 3 tasks were submitted" in told
+    assert len(world.tasks) == 1
+    conductor("apply", "-f", "t.yaml")
+
+    assert [task.spec.prompt for task in world.tasks.values()] == ["left", "right", "report"]
+
+
+def test_a_file_is_checked_as_a_whole_before_anything_is_submitted(conductor: CommandLine, world: World, place: Path):
+    (place / "t.yaml").write_text(FILE.replace("prompt: report", "prompt: report, type: nonsense"))
+
+    for verb in (("apply",), ("run",), ("apply", "--dry-run")):
+        assert "task report would be refused" in conductor(*verb, "-f", "t.yaml", code=2).stderr
+    assert not world.submitted
+    (place / "t.yaml").write_text(FILE.replace("after: left", "after: lfet"))
+    told = conductor("apply", "-f", "t.yaml", code=2).stderr
+    assert "`left`" in told
+    assert "t.yaml, line: 6" in told
+    assert "tasks file cannot be read" in conductor("apply", "-f", "none.yaml", code=2).stderr
+    (place / "t.yaml").write_text(FILE)
+    assert "-n" in conductor("run", "-f", "t.yaml", "-n", "2", code=2).stderr
+
+
+def test_a_dry_run_shows_the_plan_and_submits_nothing(conductor: CommandLine, world: World, place: Path):
+    (place / "t.yaml").write_text(FILE)
+
+    told = conductor("apply", "-f", "t.yaml", "--dry-run")
+
+    assert [line.split()[0] for line in told.stdout.splitlines()] == ["NAME", "left", "right", "report"]
+    assert "left, right" in told.stdout
+    assert json.loads(conductor("apply", "-f", "t.yaml", "--dry-run", "-o", "json").stdout)[2]["after"] == ["left", "right"]
+    assert not world.submitted
