@@ -20,7 +20,7 @@ from controlplane.api.convert.task import (
     task_to_proto,
     type_to_proto,
 )
-from controlplane.api.convert.values import span_of
+from controlplane.api.convert.values import seconds_of, span_of
 from controlplane.api.guard.caller import Caller, Role, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
@@ -112,7 +112,8 @@ class TaskQueueServicer(TaskServiceServicer):
         """Return a page of tasks."""
         del context
         size = page_size(request.page_size)
-        wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels))
+        since = seconds_of(request.active_since_time, "active_since_time") if request.HasField("active_since_time") else 0.0
+        wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels), since)
         after = after_token_text(request.page_token)
         tasks = await self._store.list(current_caller().tenant_id, wanted, after, size + 1)
         more = token_for(tasks[size - 1].id.encode()) if len(tasks) > size else ""

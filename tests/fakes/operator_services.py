@@ -180,6 +180,8 @@ class Servicers(
     async def ListTasks(self, request, context):  # noqa: N802
         await self._check(context)
         found = [task for task in reversed(self.world.tasks.values()) if not request.states or task.state in request.states]
+        since = request.active_since_time.ToNanoseconds()
+        found = [task for task in found if not task.HasField("end_time") or task.end_time.ToNanoseconds() >= since]
         size = min(request.page_size or 100, self.world.page)
         start = int(request.page_token or 0)
         token = str(start + size) if start + size < len(found) else ""

@@ -89,6 +89,8 @@ def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
         "tasks",
         "types",
         "apply",
+        "report",
+        "usage",
         "messages",
         "dlq",
         "trace",
@@ -713,3 +715,27 @@ def test_a_dry_run_shows_the_plan_and_submits_nothing(conductor: CommandLine, wo
     assert "left, right" in told.stdout
     assert json.loads(conductor("apply", "-f", "t.yaml", "--dry-run", "-o", "json").stdout)[2]["after"] == ["left", "right"]
     assert not world.submitted
+
+
+def test_a_report_and_the_usage_of_a_day(conductor: CommandLine, world: World):
+    world.artefacts["art_patch"] = b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+    assert "no task was at work" in conductor("report").stdout
+    first, second, old = conductor("run", "x", "--agent", "scripted", "-n", "3", "--label", "team=a", "-o", "name").stdout.split()
+    world.tasks[old].end_time.FromSeconds(1_000_000)
+    waiting = conductor("tasks", "submit", "still to do", "-o", "name").stdout.strip()
+
+    told = conductor("report", "--since", "1h").stdout
+    assert "ended:     2: 2 succeeded" in told
+    assert "open:      1 queued" in told
+    assert "x  2 tasks" in told
+    assert f"conductor tasks apply {first}" in told
+    assert old not in told
+    whole = json.loads(conductor("report", "--since", "1970-01-02", "-o", "json").stdout)
+    assert whole["ended"]["tasks"] == 3
+    assert whole["shared_files"][""] == {"x": sorted((first, second, old))}
+    assert conductor("report", "-o", "name").stdout.split() == [waiting, second, first]
+    rows = json.loads(conductor("usage", "--by", "label:team", "-o", "json").stdout)
+    assert [(row["label:team"], row["tasks"], row["cpu_seconds"]) for row in rows] == [("a", 2, 2.5), (None, 2, 2.5)]
+    assert "2.5 s" in conductor("usage", "--by", "agent").stdout
+    assert "label:NAME" in conductor("usage", "--by", "colour", code=2).stderr
+    assert "yesterday" in conductor("report", "--since", "soon", code=2).stderr

@@ -323,3 +323,20 @@ async def test_a_subtask_is_not_isolated_less_by_way_of_its_type(control_plane: 
     child = await as_agent.submit(type="loose", prompt="x")
 
     assert child.spec.isolation.level == agent_pb2.ISOLATION_LEVEL_STRICT
+
+
+async def test_a_list_leaves_out_what_ended_earlier(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    first = await operator.submit()
+    await do(agent)
+    early = await operator.until(first.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    second = await operator.submit()
+    await do(agent)
+    late = await operator.until(second.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    waiting = await operator.submit(agent_id="agent-2")
+    request = task_service_pb2.ListTasksRequest(active_since_time=late.end_time)
+
+    listed = (await operator.tasks.ListTasks(request, **operator.call)).tasks
+
+    assert early.end_time.ToNanoseconds() < late.end_time.ToNanoseconds()
+    assert [task.task_id for task in listed] == [waiting.task_id, second.task_id]
