@@ -166,7 +166,8 @@ async def carry_out(
     try:
         with span(tracer, "conductor run", parent=parent, kind="client", tasks=len(planned)) as current:
             async with session.connect() as conductor:
-                await submission.check(conductor, planned)
+                # One task is checked as it is submitted.
+                await (submission.check if len(planned) > 1 else submission.know_agents)(conductor, planned)
                 tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
                     _show_queued(tasks, progress.labels if named else None, form)

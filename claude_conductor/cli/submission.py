@@ -79,14 +79,23 @@ def _spec(entry: Entry) -> task_pb2.TaskSpec:
     return wanted
 
 
+async def know_agents(conductor: Conductor, planned: Sequence[Planned]) -> None:
+    """Refuse tasks for agents nobody knows: they would wait for ever.
+
+    Raises:
+        AgentNotFoundError: Names one.
+    """
+    for agent_id in sorted({each.spec.agent_id for each in planned if each.spec.agent_id}):
+        await conductor.agents.get(agent_id)
+
+
 async def check(conductor: Conductor, planned: Sequence[Planned]) -> list[task_pb2.TaskSpec]:
     """Return what would be stored, in order, after the control plane looked at every task.
 
     Raises:
         ConductorError: One of them would be refused; says which. Nothing was submitted.
     """
-    for agent_id in sorted({each.spec.agent_id for each in planned if each.spec.agent_id}):
-        await conductor.agents.get(agent_id)  # a task for an agent nobody knows would wait for ever
+    await know_agents(conductor, planned)
     answers: dict[bytes, task_pb2.TaskSpec] = {}
     for each in planned:
         key = each.spec.SerializeToString(deterministic=True)
