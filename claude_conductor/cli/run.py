@@ -159,7 +159,7 @@ async def carry_out(
         wait: For the end; otherwise only that they are queued.
         patience: Seconds to wait at most; None: as long as the tasks may take.
         form: How to show them.
-        named: Show what a file calls them as well, where they are not waited for.
+        named: Show what a file calls them as well.
     """
     tracer = open_tracer("conductor", os.environ)
     parent = os.environ.get("TRACEPARENT", "")
@@ -170,7 +170,7 @@ async def carry_out(
                 await (submission.check if len(planned) > 1 else submission.know_agents)(conductor, planned)
                 tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
-                    _show_queued(tasks, progress.labels if named else None, form)
+                    _show_queued(tasks, progress.labels if named else {}, form)
                     return exits.OK
                 with follow.Board(tasks) as board:
                     done = await follow.follow(conductor, board, timeout=patience)
@@ -179,21 +179,23 @@ async def carry_out(
                 current.fail(task_view.state(failed[0]))
     finally:
         tracer.shutdown()
-    show_results(done, form)
+    show_results(done, form, progress.labels if named else None)
     return exits.FAILURE if failed else exits.OK
 
 
-def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str] | None, form: Format) -> None:
-    if labels is None:
-        output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, "")
-    elif form in (Format.JSON, Format.YAML):
-        rows = [{"name": labels[task.task_id], **output.plain(task)} for task in tasks]
-        output.show_rows(form, rows, (), str, "")
+def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:
+    name = (Column("NAME", lambda task: labels[task.task_id]),) if labels else ()
+    if form in (Format.JSON, Format.YAML):
+        _show_plain(tasks, labels, form)
     else:
-        columns = (Column("NAME", lambda task: labels[task.task_id]), *task_view.COLUMNS)
-        output.show_rows(form, tasks, columns, task_view.name, "")
+        output.show_rows(form, tasks, (*name, *task_view.COLUMNS), task_view.name, "")
     if form is Format.TABLE:
         complaint.note(f"  next: {follow.come_back([task.task_id for task in tasks])}")
+
+
+def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:
+    rows = [({"name": labels[task.task_id]} if labels else {}) | output.plain(task) for task in tasks]
+    output.show_rows(form, rows, (), str, "")
 
 
 def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
@@ -209,12 +211,16 @@ def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 -
         return exits.INTERRUPTED
 
 
-def show_results(tasks: list[task_pb2.Task], form: Format) -> None:
-    """Show what came of finished tasks."""
-    if form in (Format.JSON, Format.YAML, Format.NAME):
+def show_results(tasks: list[task_pb2.Task], form: Format, labels: Mapping[str, str] | None = None) -> None:
+    """Show what came of finished tasks; `labels` are their names in a file, by task id."""
+    labels = labels or {}
+    if form is Format.NAME:
         output.show_rows(form, tasks, (), task_view.name, "")
+        return
+    if form in (Format.JSON, Format.YAML):
+        _show_plain(tasks, labels, form)
         return
     for task in tasks:
         ran = task_view.line(task, 0.0).partition(" - ")[0]
-        say(ran)
+        say(f"{labels[task.task_id]}: {ran}" if labels else ran)
         output.facts([(f"  {title}", value) for title, value in task_view.outcome(task) if value])

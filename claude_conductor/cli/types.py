@@ -17,6 +17,7 @@ from claude_conductor.v1 import agent_pb2, task_pb2
 app = commands.app("List and show types of tasks: templates around a prompt, with defaults.", group=True)
 
 _DEFAULT: Final = "-"
+_PROMPT: Final = "{prompt}"
 _BUILT_IN: Final = "built in"
 
 
@@ -56,13 +57,15 @@ def _timeout(kind: task_pb2.TaskType) -> str:
 
 
 def _about(kind: task_pb2.TaskType) -> str:
-    return f"cannot be used: {kind.problem}" if kind.problem else kind.about
+    if kind.problem:
+        return f"cannot be used: {kind.problem}"
+    return kind.about or ("The prompt as it is" if kind.template.strip() == _PROMPT else "")
 
 
 def _lines(kind: task_pb2.TaskType) -> list[tuple[str, str]]:
     return [
         ("type", kind.name),
-        ("about", output.printable(kind.about)),
+        ("about", output.printable(_about(kind)) if not kind.problem else ""),
         ("problem", output.printable(kind.problem)),
         ("file", kind.file or _BUILT_IN),
         ("priority", str(kind.priority or "")),

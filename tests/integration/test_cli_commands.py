@@ -676,7 +676,10 @@ def test_tasks_of_a_file_are_submitted_in_their_order_and_once(conductor: Comman
     )
     assert len(world.submitted) == 6
     assert "report" in conductor("apply", "-f", "t.yaml").stdout
-    assert conductor("apply", "-f", "-", "--wait", stdin=FILE).stdout.count("succeeded on agent-1") == 3
+    told = conductor("apply", "-f", "-", "--wait", stdin=FILE).stdout
+    assert told.count("succeeded on agent-1") == 3
+    assert [line.split(":")[0] for line in told.splitlines() if "task_" in line and line[0] != " "] == ["left", "right", "report"]
+    assert "report" in [each["name"] for each in json.loads(conductor("run", "-f", "t.yaml", "-o", "json").stdout)]
 
 
 def test_a_call_that_broke_off_in_the_middle_goes_on_where_it_was(conductor: CommandLine, world: World, place: Path):
