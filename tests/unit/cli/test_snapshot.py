@@ -92,6 +92,33 @@ def test_index_references_and_files_stay_as_they_are(repo: Path):
     assert everything(repo) == before
 
 
+def test_a_linked_worktree_has_changes_of_its_own(repo: Path, tmp_path: Path):
+    (repo / "same").write_text("of the first\n")
+    git(repo, "worktree", "add", "-q", str(tmp_path / "second"))
+    (tmp_path / "second/same").write_text("of the second\n")
+    git(tmp_path / "second", "add", ".")
+    (tmp_path / "second/new").write_text("new\n")
+
+    taken = snapshot.take(str(tmp_path / "second"))
+
+    assert git(tmp_path / "second", "diff", "--name-only", "HEAD", taken.commit).split() == ["new", "same"]
+    assert git(repo, "show", f"{taken.commit}:same") == "of the second"
+
+
+def test_what_a_sparse_checkout_leaves_out_is_not_deleted(repo: Path):
+    (repo / "sub").mkdir()
+    (repo / "sub/x").write_text("x\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-qm", "sub")
+    git(repo, "sparse-checkout", "set", "--no-cone", "/*", "!/sub/")
+    assert not (repo / "sub").exists()
+    (repo / "same").write_text("changed\n")
+
+    taken = snapshot.take(str(repo))
+
+    assert git(repo, "diff", "--name-only", "HEAD", taken.commit) == "same"
+
+
 def test_a_clean_tree_is_its_head(repo: Path):
     assert snapshot.take(str(repo)) == snapshot.Snapshot(str(repo), git(repo, "rev-parse", "HEAD"), 0, ())
 

@@ -96,11 +96,14 @@ async def test_a_patch_applies_to_the_commit_it_names(repository: Path, git: Git
     assert not (repository / "prompt.txt").exists()
 
 
-@pytest.mark.parametrize("borrowed", [False, True])
-async def test_a_commit_that_nothing_refers_to_is_cloned_as_well(repository: Path, git: Git, tmp_path: Path, borrowed: bool):
-    if borrowed:
-        run(tmp_path, "clone", "-q", "--shared", str(repository), str(tmp_path / "borrower"))
-        repository = tmp_path / "borrower"
+@pytest.mark.parametrize("how", ["plain", "borrowed", "linked worktree"])
+async def test_a_commit_that_nothing_refers_to_is_cloned_as_well(repository: Path, git: Git, tmp_path: Path, how: str):
+    if how == "borrowed":
+        run(tmp_path, "clone", "-q", "--shared", str(repository), str(tmp_path / "other"))
+        repository = tmp_path / "other"
+    elif how == "linked worktree":
+        run(repository, "worktree", "add", "-q", str(tmp_path / "other"))
+        repository = tmp_path / "other"
     loose = run(repository, "commit-tree", run(repository, "rev-parse", "HEAD^{tree}"), "-p", "HEAD", "-m", "loose")
 
     filled = await clone(repository, git, tmp_path, loose)
