@@ -267,6 +267,9 @@ class TaskStoreContract:
         assert await listed(TaskFilter(active_since=20.0), limit=2) == [4, 3]
         assert await listed(TaskFilter(active_since=20.0), after=task_id(3)) == [1]
         assert await listed(TaskFilter(active_since=30.0)) == [1]
+        assert await listed(TaskFilter(active_since=20.4999996)) == [4, 1]
+        assert await listed(TaskFilter(active_since=20.5000004)) == [4, 1], "a time that travelled is rounded to microseconds"
+        assert await listed(TaskFilter(active_since=20.500001)) == [1]
         assert await listed(TaskFilter(labels={"n": "odd"}, active_since=15.0)) == [3, 1]
 
     async def test_a_call_that_was_cancelled_leaves_the_store_usable(self, tasks: TaskStore) -> None:
