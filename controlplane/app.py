@@ -32,6 +32,7 @@ from controlplane.api.session.writer import StreamBounds
 from controlplane.api.task_servicer import TaskQueueServicer
 from controlplane.backends.blobs.directory import BlobDirectory
 from controlplane.backends.blobs.output_directory import OutputDirectory
+from controlplane.backends.types.folder import TypeFolder
 from controlplane.domain.rate import Rate
 from controlplane.domain.routing import Bounds
 from controlplane.interfaces.mailbox_store import MailboxLimits
@@ -41,6 +42,7 @@ from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
 from controlplane.service.intake import Intake
+from controlplane.service.kinds import Kinds
 from controlplane.service.leases import Leases
 from controlplane.service.letters import Letters
 from controlplane.service.mail import Mail
@@ -153,6 +155,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
             changed,
             Waiting(registry),
             Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
+            Kinds(TypeFolder(settings.home / "types")),
         ),
         agent=FleetServicer(registry, directory, permissions),
         message=MailServicer(

@@ -55,7 +55,8 @@ class Settings:
     """What `app` builds the control plane from. Times in seconds."""
 
     home: Path
-    """State goes to `home/state` and `home/blobs`; the socket is `home/run/control.sock`."""
+    """State goes to `home/state` and `home/blobs`; the socket is `home/run/control.sock`; the user's types of tasks are in
+    `home/types`."""
     store: str = "sqlite"
     """`sqlite` or `memory`."""
     operator_token_sha256: str = ""

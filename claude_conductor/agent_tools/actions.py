@@ -91,6 +91,8 @@ class Order:
     """Seconds; None: the default."""
     request_id: str = ""
     """Idempotency key; empty: a new one."""
+    type: str = ""
+    """Sort of task, such as `code_review`: its template surrounds the prompt. Empty: the prompt alone."""
 
 
 async def send(desk: Desk, letter: Letter) -> Plain:
@@ -209,6 +211,7 @@ async def submit(desk: Desk, order: Order) -> Plain:
     """
     driver = order.driver or ("command" if order.shell_line else "")
     spec = task_pb2.TaskSpec(
+        type=order.type,
         prompt=order.prompt,
         driver=driver,
         command=_shell(order.shell_line),

@@ -110,6 +110,9 @@ def _submit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--cmd", type=_text, default="", metavar="LINE", help="for command: a shell line; {prompt} in it is the prompt"
     )
+    verb.add_argument(
+        "--type", type=_text, default="", help="sort of task: code_review, refactor, test_generation, analysis, ..."
+    )
     verb.add_argument("--empty", action="store_true", help="begin with an empty folder, not with the files of this task")
     verb.add_argument("--on", type=_text, default="", metavar="AGENT", help="id of the one agent that shall do it")
     verb.add_argument("--after", type=_text, action="append", default=[], metavar="TASK", help="a task that has to succeed first")

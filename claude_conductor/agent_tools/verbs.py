@@ -97,6 +97,7 @@ async def _submit(desk: Desk, given: argparse.Namespace) -> Shown:
         model=given.model,
         timeout=given.timeout,
         request_id=given.id,
+        type=given.type,
     )
     stored = await actions.submit(desk, order)
     if given.wait:

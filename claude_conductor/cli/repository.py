@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,23 @@ from claude_conductor.errors import MissingProgramError, WorkspaceError
 DEADLINE: Final = 60.0
 """Seconds for one git command on a local repository."""
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:")
-_QUIET: Final = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+_QUIET: Final = (
+    *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.splitIndex=false"),
+    *("-c", "core.protectHFS=true", "-c", "core.protectNTFS=true", "-c", "apply.ignoreWhitespace=no"),
+)
+_ELSEWHERE: Final = frozenset(
+    (
+        *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE"),
+        *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_INTERNAL_SUPER_PREFIX"),
+    )
+)
+"""Variables that would lead git to another repository than the one named: a hook of git's has them set."""
+NOBODY: Final = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Conductor"), ("EMAIL", "conductor@conductor.local"))
+}
+"""Who commits where nobody else can be named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +72,12 @@ def check(text: str, ref: str) -> Checked:
 
 
 def apply(repository: str, commit: str, patch: bytes, branch: str, message: str) -> str:
-    """Put a patch on a new branch without touching the user's working tree.
+    """Put a patch on a new branch without touching the user's working tree, index or present branch.
 
     Args:
         repository: Path of the user's repository.
         commit: What the patch applies to.
-        patch: As `git diff --binary` writes it.
+        patch: As `git diff --binary` writes it; believed nothing: git refuses paths that lead outside or into `.git`.
         branch: Name of the new branch.
         message: Of the commit.
 
@@ -70,21 +87,44 @@ def apply(repository: str, commit: str, patch: bytes, branch: str, message: str)
     Raises:
         WorkspaceError: The branch exists, the commit is not there, or the patch does not apply; nothing is changed then.
     """
-    top = Path(check(repository, commit).repository)
+    top = Path(check(repository, "").repository)
+    if not has_commit(top, commit):
+        raise WorkspaceError(
+            "The commit that the task began at is not in this repository.",
+            next_step="`git fetch` it here, or name the clone that has it with --repo",
+            commit=commit,
+            repo=top,
+        )
+    if git(top, "check-ref-format", f"refs/heads/{branch}").returncode or branch.startswith("-"):
+        raise WorkspaceError("This cannot be the name of a branch.", next_step="choose another with --branch", branch=branch)
     if not git(top, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}").returncode:
         raise WorkspaceError("A branch of this name is there already.", next_step="choose another with --branch", branch=branch)
     # An index of our own is all a commit needs: no worktree, no checkout, no filter runs on what an agent wrote.
-    index = Path(_must(git(top, "rev-parse", "--absolute-git-dir"))) / f"conductor-index.{os.getpid()}"
-    variables = {"GIT_INDEX_FILE": str(index)}
-    try:
+    with tempfile.TemporaryDirectory(prefix="conductor-") as folder:
+        variables = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         _must(git(top, "read-tree", commit, variables=variables))
         _must(git(top, "apply", "--cached", "--binary", "--whitespace=nowarn", "-", variables=variables, data=patch))
         tree = _must(git(top, "write-tree", variables=variables))
-        new = _must(git(top, "commit-tree", tree, "-p", commit, "-m", message))
-        _must(git(top, "branch", "--end-of-options", branch, new))
-    finally:
-        index.unlink(missing_ok=True)
+    new = _must(git(top, "commit-tree", tree, "-p", commit, "-m", message, variables=_identity(top)))
+    made = git(top, "branch", "--no-track", "--end-of-options", branch, new)
+    if made.returncode:
+        raise WorkspaceError(
+            "git could not make the branch.",
+            next_step="choose another with --branch",
+            branch=branch,
+            git=" ".join(made.stderr.split()),
+        )
     return new
+
+
+def has_commit(top: Path, commit: str) -> bool:
+    """Tell whether a repository has a commit."""
+    return not git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit or '-'}^{{commit}}").returncode
+
+
+def _identity(top: Path) -> dict[str, str]:
+    """Return variables that name an author where the user has not told git who they are."""
+    return {} if not git(top, "var", "GIT_COMMITTER_IDENT").returncode else NOBODY
 
 
 def git(
@@ -103,7 +143,9 @@ def git(
             stdin=None if data is not None else subprocess.DEVNULL,
             capture_output=True,
             timeout=DEADLINE,
-            env={**os.environ, **(variables or {}), "LC_ALL": "C"},
+            env={name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+            | (variables or {})
+            | {"LC_ALL": "C"},
             check=False,
         )
     except FileNotFoundError as cause:

@@ -1,8 +1,7 @@
-"""What is asked for on the command line or in a file of tasks, and which task is that?"""
+"""What is asked for in the words of the command line, and which task is that?"""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from claude_conductor.client.tasks import duration
 from claude_conductor.errors import InvalidArgumentError
-from claude_conductor.settings import words, yaml_file
+from claude_conductor.settings import words
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
 from claude_conductor.v1 import agent_pb2, task_pb2
 
@@ -30,6 +29,8 @@ class Request:
     """A shell line; `{prompt}` in it is the prompt, as one word."""
     repo: str = ""
     ref: str = ""
+    dirty: bool = False
+    """Take changes along that are not committed yet."""
     folder: str = ""
     type: str = ""
     priority: int = 0
@@ -162,56 +163,6 @@ def from_flag(flag: str, text: str, parse: Any) -> Any:  # noqa: ANN401 - one of
         return parse(text)
     except InvalidArgumentError as problem:
         raise InvalidArgumentError(problem.message, next_step=f"correct {flag}", **{flag: text}) from problem
-
-
-def read_file(text: yaml_file.Text, base: Request) -> list[Request]:
-    """Return the tasks of a file: a key `tasks` with a list, each entry in the words of the command line's flags.
-
-    Args:
-        text: The parsed file.
-        base: What was said on the command line; an entry of the file wins.
-
-    Raises:
-        InvalidArgumentError: An unknown key or a value of the wrong sort; names file and line.
-    """
-    entries = text.values.get("tasks")
-    if not isinstance(entries, list) or not entries or set(text.values) != {"tasks"}:
-        raise InvalidArgumentError(
-            "A file of tasks has one key `tasks` with a list of at least one.",
-            next_step="tasks:\n  - prompt: ...\n    repo: .",
-            file=text.source,
-        )
-    return [_entry(entry, index, text, base) for index, entry in enumerate(entries)]
-
-
-def _entry(entry: object, index: int, text: yaml_file.Text, base: Request) -> Request:
-    line = text.lines.get(("tasks", index), 1)
-    if not isinstance(entry, dict):
-        raise InvalidArgumentError("A task is a block of keys with values.", file=text.source, line=line)
-    kinds = {each.name: type(getattr(Request(), each.name)) for each in dataclasses.fields(Request)}
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        where = text.lines.get(("tasks", index, key), line)
-        if key not in kinds:
-            near = difflib.get_close_matches(str(key), kinds, n=1, cutoff=0.0)
-            raise InvalidArgumentError(
-                f"Unknown key `{key}`.", next_step=f"the nearest valid one is `{near[0]}`", file=text.source, line=where
-            )
-        values[key] = _value(kinds[key], key, value, text.source, where)
-    return dataclasses.replace(base, **values)
-
-
-def _value(kind: type, key: str, value: object, source: str, line: int) -> object:
-    if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind is tuple and isinstance(value, list):
-        return tuple(str(item) for item in value)
-    if kind is dict and isinstance(value, dict):
-        return {str(name): str(item) for name, item in value.items()}
-    wanted = {str: "a text", int: "a whole number", tuple: "a list", dict: "a block of names with values"}[kind]
-    raise InvalidArgumentError(f"`{key}` is {wanted}.", next_step="correct it", file=source, line=line)
 
 
 def pairs(flag: str, texts: list[str]) -> dict[str, str]:

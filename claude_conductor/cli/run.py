@@ -5,21 +5,34 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-import secrets
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, follow, local_set, output, repository, session, task_view
+from claude_conductor.cli import (
+    commands,
+    complaint,
+    exits,
+    follow,
+    local_set,
+    output,
+    session,
+    sources,
+    submission,
+    task_file,
+    task_view,
+)
 from claude_conductor.cli import start as starting
 from claude_conductor.cli.in_use import read_resolved
-from claude_conductor.cli.output import Format, FormatOption, say
-from claude_conductor.cli.request import Request, from_flag, pairs, read_file, spec
-from claude_conductor.client import Conductor
+from claude_conductor.cli.output import Column, Format, FormatOption, say
+from claude_conductor.cli.request import Request, from_flag, pairs
+from claude_conductor.cli.submission import Planned
+from claude_conductor.cli.task_file import Entry
 from claude_conductor.errors import InvalidArgumentError
-from claude_conductor.settings import place, yaml_file
+from claude_conductor.settings import place
 from claude_conductor.settings.home import find
 from claude_conductor.telemetry.traces import open_tracer, span
 from claude_conductor.units import parse_duration
@@ -38,6 +51,13 @@ class Progress:
     """What was submitted so far, for whoever interrupts us."""
 
     task_ids: list[str] = dataclasses.field(default_factory=list)
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Task id -> what the file calls it."""
+
+    def take(self, planned: Planned, task: task_pb2.Task) -> None:
+        """Take note of a task."""
+        self.task_ids.append(task.task_id)
+        self.labels[task.task_id] = planned.label
 
 
 @app.command()
@@ -47,13 +67,14 @@ def run(
     cmd: Annotated[str, Flag("--cmd", help="For `command`: a shell line; {prompt} in it is the prompt, as one word.")] = "",
     repo: Annotated[str, Flag("--repo", help="Git repository to work on; every task gets its own clone.")] = "",
     ref: Annotated[str, Flag("--ref", help="Branch, tag or commit of the repository.")] = "",
+    dirty: Annotated[bool, Flag("--dirty", help="Take along what is not committed in it; your files stay as they are.")] = False,  # noqa: FBT002
     folder: Annotated[str, Flag("--folder", help="Folder to work on a copy of, instead of --repo.")] = "",
     count: Annotated[int, Flag("-n", "--count", min=1, max=MOST, help="How many attempts at the same thing, side by side.")] = 1,
     file: Annotated[Path | None, Flag("-f", "--file", help="Several tasks from a file; the flags are their defaults.")] = None,
     wait: Annotated[bool, Flag("--wait/--detach", help="Wait for the end, or return once it is queued.")] = True,  # noqa: FBT002
     wait_timeout: Annotated[str, Flag("--wait-timeout", help="How long to wait at most; the task goes on.")] = "",
     timeout: Annotated[str, Flag("--timeout", help="How long one attempt may run, such as 30m.")] = "",
-    type_: Annotated[str, Flag("--type", help="generic, code_review, refactor, test_generation, analysis ...")] = "",
+    type_: Annotated[str, Flag("--type", help="What sort of task; `conductor types list` shows them.")] = "",
     priority: Annotated[int, Flag("--priority", help="1 (last) to 10 (first).", show_default="5")] = 0,
     attempts: Annotated[int, Flag("--attempts", min=0, max=100, help="How often it is tried in all.", show_default="3")] = 0,
     memory: Annotated[str, Flag("--memory", help="Memory limit, such as 2g.")] = "",
@@ -78,6 +99,7 @@ def run(
         cmd=cmd,
         repo=repo,
         ref=ref,
+        dirty=dirty,
         folder=folder,
         type=type_,
         priority=priority,
@@ -94,22 +116,15 @@ def run(
         labels=pairs("--label", label or []),
         needs=pairs("--needs", needs or []),
     )
-    requests = [base] if file is None else read_file(yaml_file.read(file), base)
-    if len(requests) * count > MOST:
+    entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
+    if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
+    if count > 1 and any(entry.after for entry in entries):
+        raise InvalidArgumentError("Tasks that wait for each other cannot be multiplied.", next_step="leave -n out", count=count)
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
-    specs = [spec(ready) for ready in _looked_up(requests) for _ in range(count)]
+    planned = submission.plan(sources.found(entries), count)
     ensure_running()
-    progress = Progress()
-    try:
-        code = session.run(_run(specs, progress, wait=wait, patience=patience, form=form))
-    except KeyboardInterrupt:
-        if not progress.task_ids:
-            raise
-        complaint.note("\nleft alone; it goes on." if len(progress.task_ids) == 1 else "\nleft alone; they go on.")
-        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
-        raise typer.Exit(exits.INTERRUPTED) from None
-    raise typer.Exit(code)
+    raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=file is not None and count == 1))
 
 
 def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
@@ -133,40 +148,29 @@ def ensure_running() -> None:
     complaint.note(starting.summary(local_set.start(in_use, wait=START_WAIT), in_use.resolved.levels))
 
 
-def _looked_up(requests: list[Request]) -> list[Request]:
-    """Return the requests with absolute paths; each repository is looked up once."""
-    seen: dict[tuple[str, str], repository.Checked] = {}
-    found = []
-    for request in requests:
-        changes: dict[str, Any] = {}
-        if request.repo:
-            key = (request.repo, request.ref)
-            if key not in seen:
-                seen[key] = repository.check(*key)
-                if number := seen[key].changed_files:
-                    changed = f"{number} changed file{'s are' if number > 1 else ' is'}"
-                    complaint.warn(f"{changed} not committed in {request.repo}: agents work on a clone, without them")
-            changes["repo"] = seen[key].repository
-        if request.folder:
-            path = Path(request.folder).expanduser().resolve()
-            if not path.is_dir():
-                raise InvalidArgumentError("There is no such folder.", next_step="correct --folder", folder=path)
-            changes["folder"] = str(path)
-        found.append(dataclasses.replace(request, **changes))
-    return found
+async def carry_out(
+    planned: Sequence[Planned], progress: Progress, *, wait: bool, patience: float | None, form: Format, named: bool
+) -> int:
+    """Check, submit, follow and show; returns the exit code.
 
-
-async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool, patience: float | None, form: Format) -> int:
-    """Submit, follow, show; returns the exit code."""
+    Args:
+        planned: What to submit.
+        progress: Told of what was.
+        wait: For the end; otherwise only that they are queued.
+        patience: Seconds to wait at most; None: as long as the tasks may take.
+        form: How to show them.
+        named: Show what a file calls them as well.
+    """
     tracer = open_tracer("conductor", os.environ)
+    parent = os.environ.get("TRACEPARENT", "")
     try:
-        with span(tracer, "conductor run", parent=os.environ.get("TRACEPARENT", ""), kind="client", tasks=len(specs)) as current:
+        with span(tracer, "conductor run", parent=parent, kind="client", tasks=len(planned)) as current:
             async with session.connect() as conductor:
-                tasks = await _submit(conductor, specs, progress, current.traceparent)
+                # One task is checked as it is submitted.
+                await (submission.check if len(planned) > 1 else submission.know_agents)(conductor, planned)
+                tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
-                    output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, "")
-                    if form is Format.TABLE:
-                        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
+                    _show_queued(tasks, progress.labels if named else {}, form)
                     return exits.OK
                 with follow.Board(tasks) as board:
                     done = await follow.follow(conductor, board, timeout=patience)
@@ -175,29 +179,48 @@ async def _run(specs: list[task_pb2.TaskSpec], progress: Progress, *, wait: bool
                 current.fail(task_view.state(failed[0]))
     finally:
         tracer.shutdown()
-    show_results(done, form)
+    show_results(done, form, progress.labels if named else None)
     return exits.FAILURE if failed else exits.OK
 
 
-async def _submit(
-    conductor: Conductor, specs: list[task_pb2.TaskSpec], progress: Progress, traceparent: str
-) -> list[task_pb2.Task]:
-    for agent_id in sorted({wanted.agent_id for wanted in specs if wanted.agent_id}):
-        await conductor.agents.get(agent_id)  # a task for an agent nobody knows would wait for ever
-    tasks = []
-    for wanted in specs:
-        task = await conductor.tasks.submit(wanted, request_id=secrets.token_hex(16), traceparent=traceparent)
-        progress.task_ids.append(task.task_id)
-        tasks.append(task)
-    return tasks
+def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:
+    name = (Column("NAME", lambda task: labels[task.task_id]),) if labels else ()
+    if form in (Format.JSON, Format.YAML):
+        _show_plain(tasks, labels, form)
+    else:
+        output.show_rows(form, tasks, (*name, *task_view.COLUMNS), task_view.name, "")
+    if form is Format.TABLE:
+        complaint.note(f"  next: {follow.come_back([task.task_id for task in tasks])}")
 
 
-def show_results(tasks: list[task_pb2.Task], form: Format) -> None:
-    """Show what came of finished tasks."""
-    if form in (Format.JSON, Format.YAML, Format.NAME):
+def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:
+    rows = [({"name": labels[task.task_id]} if labels else {}) | output.plain(task) for task in tasks]
+    output.show_rows(form, rows, (), str, "")
+
+
+def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
+    """Carry a plan out; Ctrl-C leaves what was submitted running and says how to come back. Returns the exit code."""
+    progress = Progress()
+    try:
+        return session.run(carry_out(planned, progress, **how))
+    except KeyboardInterrupt:
+        if not progress.task_ids:
+            raise
+        complaint.note("\nleft alone; it goes on." if len(progress.task_ids) == 1 else "\nleft alone; they go on.")
+        complaint.note(f"  next: {follow.come_back(progress.task_ids)}")
+        return exits.INTERRUPTED
+
+
+def show_results(tasks: list[task_pb2.Task], form: Format, labels: Mapping[str, str] | None = None) -> None:
+    """Show what came of finished tasks; `labels` are their names in a file, by task id."""
+    labels = labels or {}
+    if form is Format.NAME:
         output.show_rows(form, tasks, (), task_view.name, "")
+        return
+    if form in (Format.JSON, Format.YAML):
+        _show_plain(tasks, labels, form)
         return
     for task in tasks:
         ran = task_view.line(task, 0.0).partition(" - ")[0]
-        say(ran)
+        say(f"{labels[task.task_id]}: {ran}" if labels else ran)
         output.facts([(f"  {title}", value) for title, value in task_view.outcome(task) if value])

@@ -150,6 +150,7 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("type", spec.type),
         ("driver", spec.driver),
         ("prompt", output.printable_lines(spec.prompt)),
+        ("told", output.printable_lines(spec.instructions.strip())),
         ("command", output.printable(" ".join(spec.command))),
         ("workspace", f"{where} {spec.workspace.git.ref}".strip()),
         ("priority", str(spec.priority)),

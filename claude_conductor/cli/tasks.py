@@ -10,19 +10,18 @@ from typing import Annotated
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, follow, output, question_view, repository, session, task_view
+from claude_conductor.cli import commands, complaint, exits, follow, output, patches, question_view, session, task_view
 from claude_conductor.cli.answer import answer
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import from_flag, pairs
 from claude_conductor.cli.run import show_results, submit
-from claude_conductor.client import Conductor
 from claude_conductor.client.tasks import FINAL
-from claude_conductor.errors import ArtefactNotFoundError, InvalidArgumentError, WorkspaceError
+from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.units import parse_duration
 from claude_conductor.v1 import task_pb2
 
-app = commands.app("List, show, answer, cancel and apply tasks.", group=True)
+app = commands.app("List, show, answer, compare, cancel and apply tasks.", group=True)
 
 
 def _whole(text: str) -> str:
@@ -94,7 +93,25 @@ def output_(
 @app.command()
 def patch(task: TaskArgument) -> None:
     """Print the patch of a task, to be piped into `git apply`."""
-    session.run(_patch(task))
+    session.run(patches.print_patch(task))
+
+
+@app.command()
+def diff(
+    task: TaskArgument,
+    stat: Annotated[bool, typer.Option("--stat", help="Only which files, and how many lines.")] = False,  # noqa: FBT002
+) -> None:
+    """Show the patch of a task: coloured, and with nothing in it that steers your terminal."""
+    session.run(patches.show_diff(task, stat=stat))
+
+
+@app.command()
+def compare(
+    task: Annotated[list[str], typer.Argument(metavar="TASK...", autocompletion=task_ids, parser=_whole, help="Ids of tasks.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Compare tasks side by side: how they ended, what they used, and which files they changed."""
+    session.run(patches.compare(task, form))
 
 
 @app.command()
@@ -104,7 +121,7 @@ def apply(
     branch: Annotated[str, typer.Option("--branch", help="Name of the new branch.", show_default="conductor/TASK")] = "",
 ) -> None:
     """Put the patch of a task on a new branch; your working tree stays as it is."""
-    session.run(_apply(task, repo, branch))
+    session.run(patches.put_on_branch(task, repo, branch))
 
 
 async def _list(
@@ -159,41 +176,6 @@ async def print_output(task_id: str, *, follow: bool, attempt: int = 0) -> None:
                 else:
                     stream.buffer.write(piece.data)
                 stream.flush()
-
-
-async def _read_patch(conductor: Conductor, task: task_pb2.Task) -> bytes:
-    if not task.result.patch_artefact_id:
-        why = (
-            "the task has not ended yet" if task.state not in FINAL else "it changed nothing, or its workspace was no repository"
-        )
-        raise ArtefactNotFoundError("This task has no patch.", task=task.task_id, because=why)
-    return await conductor.artefacts.read(task.result.patch_artefact_id)
-
-
-async def _patch(task_id: str) -> None:
-    async with session.connect() as conductor:
-        content = await _read_patch(conductor, await conductor.tasks.get(task_id))
-    if sys.stdout.isatty():
-        sys.stdout.write(output.printable_lines(content.decode("utf-8", "replace")))
-    else:
-        sys.stdout.buffer.write(content)
-
-
-async def _apply(task_id: str, repo: str, branch: str) -> None:
-    async with session.connect() as conductor:
-        task = await conductor.tasks.get(task_id)
-        content = await _read_patch(conductor, task)
-    target = repo or task.spec.workspace.git.repository
-    if not target.startswith("/") and not repo:
-        raise WorkspaceError("The task's repository is not a folder here.", next_step="name one with --repo", repository=target)
-    name = branch or f"conductor/{task.task_id}"
-    about = " ".join(task.spec.prompt.split())[:72] or task.task_id
-    message = f"{about}\n\nConductor-Task: {task.task_id}\n"
-    commit = repository.apply(target, task.result.base_commit, content, name, message)
-    say(f"branch {name} at {commit[:12]}: {task_view.patch(task)}")
-    for warning in task.result.warnings:
-        complaint.warn(output.printable(warning))
-    complaint.note(f"  next: `git diff {task.result.base_commit[:12]} {name}` shows it, `git merge {name}` takes it")
 
 
 def _state(word: str) -> task_pb2.TaskState.ValueType:

@@ -53,6 +53,18 @@ class Tasks:
         request = task_service_pb2.SubmitTaskRequest(request_id=request_id, spec=spec)
         return (await self._caller.unary(self._stub.SubmitTask, request, traceparent=traceparent)).task
 
+    async def check(self, spec: task_pb2.TaskSpec) -> task_pb2.TaskSpec:
+        """Return what would be stored if this were submitted: the defaults of its type and of the server filled in.
+
+        Raises:
+            InvalidArgumentError, TaskNotFoundError, SettingsError: It would be refused.
+        """
+        return (await self._caller.unary(self._stub.CheckTask, task_service_pb2.CheckTaskRequest(spec=spec))).spec
+
+    async def types(self) -> list[task_pb2.TaskType]:
+        """Return the types a task can have, by name."""
+        return list((await self._caller.unary(self._stub.ListTaskTypes, task_service_pb2.ListTaskTypesRequest())).types)
+
     async def get(self, task_id: str) -> task_pb2.Task:
         """Return a task by its id or by a prefix of it that only it has.
 
@@ -69,11 +81,17 @@ class Tasks:
         states: Sequence[task_pb2.TaskState.ValueType] = (),
         parent_task_id: str = "",
         labels: Mapping[str, str] | None = None,
+        active_since: float | None = None,
     ) -> tuple[list[task_pb2.Task], str]:
-        """Return up to `size` tasks, newest first, and the token of the next page (empty: this was the last)."""
+        """Return up to `size` tasks, newest first, and the token of the next page (empty: this was the last).
+
+        Those that ended before `active_since` (seconds since the epoch) are left out.
+        """
         request = task_service_pb2.ListTasksRequest(
             page_size=size, page_token=token, states=states, parent_task_id=parent_task_id, labels=labels
         )
+        if active_since is not None:
+            request.active_since_time.FromNanoseconds(round(active_since * 1e9))
         answer = await self._caller.unary(self._stub.ListTasks, request)
         return list(answer.tasks), answer.next_page_token
 
@@ -84,13 +102,16 @@ class Tasks:
         states: Sequence[task_pb2.TaskState.ValueType] = (),
         parent_task_id: str = "",
         labels: Mapping[str, str] | None = None,
+        active_since: float | None = None,
     ) -> list[task_pb2.Task]:
         """Return up to `limit` tasks, newest first, over as many pages as it takes."""
         found: list[task_pb2.Task] = []
         token = ""
         while len(found) < limit:
             size = min(1000, limit - len(found))
-            tasks, token = await self.page(size=size, token=token, states=states, parent_task_id=parent_task_id, labels=labels)
+            tasks, token = await self.page(
+                size=size, token=token, states=states, parent_task_id=parent_task_id, labels=labels, active_since=active_since
+            )
             found += tasks
             if not token:
                 break

@@ -21,7 +21,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                 "name": [
                     {"service": f"claude_conductor.v1.{service}", "method": method}
                     for service, methods in {
-                        "TaskService": ("GetTask", "ListTasks"),
+                        "TaskService": ("GetTask", "ListTasks", "CheckTask", "ListTaskTypes"),
                         "AgentService": ("GetAgent", "ListAgents"),
                         "MessageService": ("GetMessage", "ListMessages", "ListSubscriptions"),
                         "AdminService": ("GetStatus",),

@@ -11,3 +11,8 @@ LEVELS: Final = ("strict", "moderate", "minimal")
 def driver(text: str) -> str:
     """Return a kind of agent as settings and tasks name it: `Claude-Code` is `claude_code`."""
     return text.strip().lower().replace("-", "_")
+
+
+def task_type(text: str) -> str:
+    """Return a type of tasks as it is stored: `Code-Review` is `code_review`."""
+    return text.strip().lower().replace("-", "_")

@@ -28,8 +28,8 @@ class Text:
     """Place -> line, from 1."""
 
 
-def read(path: Path) -> Text:
-    """Read a file.
+def read(path: Path, what: str = "settings") -> Text:
+    """Read a file; `what` is the word for its content in errors.
 
     Raises:
         SettingsError: It cannot be read, is no YAML, or its top is no mapping.
@@ -39,19 +39,21 @@ def read(path: Path) -> Text:
             raw = stream.read(LARGEST + 1)
     except OSError as cause:
         raise SettingsError(
-            f"The settings file cannot be read: {cause.strerror}.", next_step="name another with --config", file=path
+            f"The {what} file cannot be read: {cause.strerror}.",
+            next_step="name another with --config" if what == "settings" else "name another",
+            file=path,
         ) from cause
-    return parse(raw, str(path))
+    return parse(raw, str(path), what)
 
 
-def parse(raw: bytes, source: str) -> Text:
-    """Parse a document; an empty one has no values.
+def parse(raw: bytes, source: str, what: str = "settings") -> Text:
+    """Parse a document; an empty one has no values. `what` is the word for its content in errors.
 
     Raises:
         SettingsError: It is larger than 1 MiB, no YAML, has a key twice, or its top is no mapping.
     """
     if len(raw) > LARGEST:
-        raise SettingsError("A settings file has at most 1 MiB.", file=source)
+        raise SettingsError(f"A {what} file has at most 1 MiB.", file=source)
     try:
         loader = yaml.SafeLoader(raw.decode("utf-8"))
         try:
@@ -63,13 +65,17 @@ def parse(raw: bytes, source: str) -> Text:
         finally:
             loader.dispose()
     except UnicodeDecodeError as cause:
-        raise SettingsError("The settings are no UTF-8 text.", file=source) from cause
+        raise SettingsError(f"The {what} are no UTF-8 text.", file=source) from cause
     except (yaml.YAMLError, ValueError, RecursionError) as cause:
-        raise SettingsError(f"The settings are no YAML: {_problem(cause)}.", file=source, line=_line(cause)) from cause
+        raise SettingsError(f"The {what} are no YAML: {_problem(cause)}.", file=source, line=_line(cause)) from cause
     if values is None:
         return Text(source, {}, {})
     if not isinstance(values, dict):
-        raise SettingsError("Settings are keys with values, such as `num_agents: 4`.", file=source, line=1)
+        raise SettingsError(
+            f"{what.capitalize()} are keys with values, such as `{'num_agents: 4' if what == 'settings' else 'tasks: [...]'}`.",
+            file=source,
+            line=1,
+        )
     return Text(source, values, lines)
 
 

@@ -190,7 +190,7 @@ class LocalServiceServicer:
 
     def SubmitSubtask(self, request, context):
         """Submits a task as a child of the present one. The same request_id returns the same task.
-        Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, CONTROL_PLANE_UNAVAILABLE.
+        Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, SETTINGS_INVALID (the file of its type), CONTROL_PLANE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,7 @@ class LocalServiceStub:
     """Lists the agents this agent may talk to. Idempotent."""
     SubmitSubtask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.SubmitSubtaskRequest, _local_service_pb2.SubmitSubtaskResponse]
     """Submits a task as a child of the present one. The same request_id returns the same task.
-    Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, CONTROL_PLANE_UNAVAILABLE.
+    Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, SETTINGS_INVALID (the file of its type), CONTROL_PLANE_UNAVAILABLE.
     """
     GetSubtask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.GetSubtaskRequest, _local_service_pb2.GetSubtaskResponse]
     """Returns a task, waiting for its end if asked to. Idempotent. Reasons: TASK_NOT_FOUND, CONTROL_PLANE_UNAVAILABLE."""
@@ -122,7 +122,7 @@ class LocalServiceAsyncStub(LocalServiceStub):
     """Lists the agents this agent may talk to. Idempotent."""
     SubmitSubtask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.SubmitSubtaskRequest, _local_service_pb2.SubmitSubtaskResponse]  # type: ignore[assignment]
     """Submits a task as a child of the present one. The same request_id returns the same task.
-    Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, CONTROL_PLANE_UNAVAILABLE.
+    Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, SETTINGS_INVALID (the file of its type), CONTROL_PLANE_UNAVAILABLE.
     """
     GetSubtask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.GetSubtaskRequest, _local_service_pb2.GetSubtaskResponse]  # type: ignore[assignment]
     """Returns a task, waiting for its end if asked to. Idempotent. Reasons: TASK_NOT_FOUND, CONTROL_PLANE_UNAVAILABLE."""
@@ -235,7 +235,7 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_local_service_pb2.SubmitSubtaskResponse, _abc.Awaitable[_local_service_pb2.SubmitSubtaskResponse]]:
         """Submits a task as a child of the present one. The same request_id returns the same task.
-        Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, CONTROL_PLANE_UNAVAILABLE.
+        Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, SETTINGS_INVALID (the file of its type), CONTROL_PLANE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -459,8 +459,11 @@ class TaskSpec(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     MAX_TURNS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another registered type; empty means `generic`."""
+    """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
+    Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
+    """
     prompt: _builtins.str
     """What the agent shall do, in words. At most 256 KiB."""
     driver: _builtins.str
@@ -477,6 +480,10 @@ class TaskSpec(_message.Message):
     """Name of the model, for drivers that use one; empty means the agent's default."""
     max_turns: _builtins.int
     """Most turns of a model-driven agent; 0 means no limit of its own."""
+    instructions: _builtins.str
+    """What the agent is told: the prompt within the template of its type; empty where that is the prompt alone. Set by the
+    control plane; what a submitter writes here is ignored.
+    """
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """For `command`: the argument vector; `{prompt}` inside an argument is replaced by the prompt."""
@@ -544,14 +551,71 @@ class TaskSpec(_message.Message):
         model: _builtins.str = ...,
         max_turns: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        instructions: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
+
+@_typing.final
+class TaskType(_message.Message):
+    """A sort of task: what surrounds its prompt, and what a submission that does not choose gets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ABOUT_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ISOLATION_LEVEL_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Small letters, digits and underscores."""
+    about: _builtins.str
+    """What it is for, in a line."""
+    template: _builtins.str
+    """What agents are told, in Markdown: `{prompt}` stands for the prompt, `{files}` for the task's files, a line each."""
+    priority: _builtins.int
+    """1 to 10; 0: the server's default."""
+    max_attempts: _builtins.int
+    """Attempts in all; 0: the server's default."""
+    isolation_level: _agent_pb2.IsolationLevel.ValueType
+    """Unspecified: the agent's configured level."""
+    file: _builtins.str
+    """Path of its file on the control plane's host; empty for a built-in one."""
+    problem: _builtins.str
+    """Why its file cannot be used; such a type refuses every task. Empty where it can."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Of one attempt; unset: the server's default."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        about: _builtins.str = ...,
+        template: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        max_attempts: _builtins.int = ...,
+        isolation_level: _agent_pb2.IsolationLevel.ValueType = ...,
+        file: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "file", b"file", "isolation_level", b"isolation_level", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "problem", b"problem", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskType: _TypeAlias = TaskType  # noqa: Y015
 
 @_typing.final
 class Lease(_message.Message):

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from claude_conductor.v1 import event_pb2 as claude__conductor_dot_v1_dot_event__pb2
 from claude_conductor.v1 import task_pb2 as claude__conductor_dot_v1_dot_task__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&claude_conductor/v1/task_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/event.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\"T\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"=\n\x12SubmitTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x0fGetTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"\xf3\x01\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12.\n\x06states\x18\x03 \x03(\x0e\x32\x1e.claude_conductor.v1.TaskState\x12\x16\n\x0eparent_task_id\x18\x04 \x01(\t\x12\x41\n\x06labels\x18\x05 \x03(\x0b\x32\x31.claude_conductor.v1.ListTasksRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x11ListTasksResponse\x12(\n\x05tasks\x18\x01 \x03(\x0b\x32\x19.claude_conductor.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x12\x43\x61ncelTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"k\n\x11\x41nswerTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06option\x18\x05 \x01(\r\"=\n\x12\x41nswerTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"#\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"<\n\x11WatchTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"Y\n\x15ReadTaskOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x83\x01\n\x16ReadTaskOutputResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x04\x12%\n\x03gap\x18\x05 \x01(\x0b\x32\x18.claude_conductor.v1.Gap2\xa7\x05\n\x0bTaskService\x12]\n\nSubmitTask\x12&.claude_conductor.v1.SubmitTaskRequest\x1a\'.claude_conductor.v1.SubmitTaskResponse\x12T\n\x07GetTask\x12#.claude_conductor.v1.GetTaskRequest\x1a$.claude_conductor.v1.GetTaskResponse\x12Z\n\tListTasks\x12%.claude_conductor.v1.ListTasksRequest\x1a&.claude_conductor.v1.ListTasksResponse\x12]\n\nCancelTask\x12&.claude_conductor.v1.CancelTaskRequest\x1a\'.claude_conductor.v1.CancelTaskResponse\x12]\n\nAnswerTask\x12&.claude_conductor.v1.AnswerTaskRequest\x1a\'.claude_conductor.v1.AnswerTaskResponse\x12\\\n\tWatchTask\x12%.claude_conductor.v1.WatchTaskRequest\x1a&.claude_conductor.v1.WatchTaskResponse0\x01\x12k\n\x0eReadTaskOutput\x12*.claude_conductor.v1.ReadTaskOutputRequest\x1a+.claude_conductor.v1.ReadTaskOutputResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&claude_conductor/v1/task_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/event.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"=\n\x12SubmitTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"?\n\x10\x43heckTaskRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"@\n\x11\x43heckTaskResponse\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"\x16\n\x14ListTaskTypesRequest\"E\n\x15ListTaskTypesResponse\x12,\n\x05types\x18\x01 \x03(\x0b\x32\x1d.claude_conductor.v1.TaskType\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x0fGetTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"\xaa\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12.\n\x06states\x18\x03 \x03(\x0e\x32\x1e.claude_conductor.v1.TaskState\x12\x16\n\x0eparent_task_id\x18\x04 \x01(\t\x12\x41\n\x06labels\x18\x05 \x03(\x0b\x32\x31.claude_conductor.v1.ListTasksRequest.LabelsEntry\x12\x35\n\x11\x61\x63tive_since_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x11ListTasksResponse\x12(\n\x05tasks\x18\x01 \x03(\x0b\x32\x19.claude_conductor.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x12\x43\x61ncelTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"k\n\x11\x41nswerTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06option\x18\x05 \x01(\r\"=\n\x12\x41nswerTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"#\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"<\n\x11WatchTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"Y\n\x15ReadTaskOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x83\x01\n\x16ReadTaskOutputResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x04\x12%\n\x03gap\x18\x05 \x01(\x0b\x32\x18.claude_conductor.v1.Gap2\xeb\x06\n\x0bTaskService\x12]\n\nSubmitTask\x12&.claude_conductor.v1.SubmitTaskRequest\x1a\'.claude_conductor.v1.SubmitTaskResponse\x12Z\n\tCheckTask\x12%.claude_conductor.v1.CheckTaskRequest\x1a&.claude_conductor.v1.CheckTaskResponse\x12\x66\n\rListTaskTypes\x12).claude_conductor.v1.ListTaskTypesRequest\x1a*.claude_conductor.v1.ListTaskTypesResponse\x12T\n\x07GetTask\x12#.claude_conductor.v1.GetTaskRequest\x1a$.claude_conductor.v1.GetTaskResponse\x12Z\n\tListTasks\x12%.claude_conductor.v1.ListTasksRequest\x1a&.claude_conductor.v1.ListTasksResponse\x12]\n\nCancelTask\x12&.claude_conductor.v1.CancelTaskRequest\x1a\'.claude_conductor.v1.CancelTaskResponse\x12]\n\nAnswerTask\x12&.claude_conductor.v1.AnswerTaskRequest\x1a\'.claude_conductor.v1.AnswerTaskResponse\x12\\\n\tWatchTask\x12%.claude_conductor.v1.WatchTaskRequest\x1a&.claude_conductor.v1.WatchTaskResponse0\x01\x12k\n\x0eReadTaskOutput\x12*.claude_conductor.v1.ReadTaskOutputRequest\x1a+.claude_conductor.v1.ReadTaskOutputResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,36 +37,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SUBMITTASKREQUEST']._serialized_start=160
-  _globals['_SUBMITTASKREQUEST']._serialized_end=244
-  _globals['_SUBMITTASKRESPONSE']._serialized_start=246
-  _globals['_SUBMITTASKRESPONSE']._serialized_end=307
-  _globals['_GETTASKREQUEST']._serialized_start=309
-  _globals['_GETTASKREQUEST']._serialized_end=342
-  _globals['_GETTASKRESPONSE']._serialized_start=344
-  _globals['_GETTASKRESPONSE']._serialized_end=402
-  _globals['_LISTTASKSREQUEST']._serialized_start=405
-  _globals['_LISTTASKSREQUEST']._serialized_end=648
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=603
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=648
-  _globals['_LISTTASKSRESPONSE']._serialized_start=650
-  _globals['_LISTTASKSRESPONSE']._serialized_end=736
-  _globals['_CANCELTASKREQUEST']._serialized_start=738
-  _globals['_CANCELTASKREQUEST']._serialized_end=832
-  _globals['_CANCELTASKRESPONSE']._serialized_start=834
-  _globals['_CANCELTASKRESPONSE']._serialized_end=895
-  _globals['_ANSWERTASKREQUEST']._serialized_start=897
-  _globals['_ANSWERTASKREQUEST']._serialized_end=1004
-  _globals['_ANSWERTASKRESPONSE']._serialized_start=1006
-  _globals['_ANSWERTASKRESPONSE']._serialized_end=1067
-  _globals['_WATCHTASKREQUEST']._serialized_start=1069
-  _globals['_WATCHTASKREQUEST']._serialized_end=1104
-  _globals['_WATCHTASKRESPONSE']._serialized_start=1106
-  _globals['_WATCHTASKRESPONSE']._serialized_end=1166
-  _globals['_READTASKOUTPUTREQUEST']._serialized_start=1168
-  _globals['_READTASKOUTPUTREQUEST']._serialized_end=1257
-  _globals['_READTASKOUTPUTRESPONSE']._serialized_start=1260
-  _globals['_READTASKOUTPUTRESPONSE']._serialized_end=1391
-  _globals['_TASKSERVICE']._serialized_start=1394
-  _globals['_TASKSERVICE']._serialized_end=2073
+  _globals['_SUBMITTASKREQUEST']._serialized_start=193
+  _globals['_SUBMITTASKREQUEST']._serialized_end=277
+  _globals['_SUBMITTASKRESPONSE']._serialized_start=279
+  _globals['_SUBMITTASKRESPONSE']._serialized_end=340
+  _globals['_CHECKTASKREQUEST']._serialized_start=342
+  _globals['_CHECKTASKREQUEST']._serialized_end=405
+  _globals['_CHECKTASKRESPONSE']._serialized_start=407
+  _globals['_CHECKTASKRESPONSE']._serialized_end=471
+  _globals['_LISTTASKTYPESREQUEST']._serialized_start=473
+  _globals['_LISTTASKTYPESREQUEST']._serialized_end=495
+  _globals['_LISTTASKTYPESRESPONSE']._serialized_start=497
+  _globals['_LISTTASKTYPESRESPONSE']._serialized_end=566
+  _globals['_GETTASKREQUEST']._serialized_start=568
+  _globals['_GETTASKREQUEST']._serialized_end=601
+  _globals['_GETTASKRESPONSE']._serialized_start=603
+  _globals['_GETTASKRESPONSE']._serialized_end=661
+  _globals['_LISTTASKSREQUEST']._serialized_start=664
+  _globals['_LISTTASKSREQUEST']._serialized_end=962
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=917
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=962
+  _globals['_LISTTASKSRESPONSE']._serialized_start=964
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1050
+  _globals['_CANCELTASKREQUEST']._serialized_start=1052
+  _globals['_CANCELTASKREQUEST']._serialized_end=1146
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1148
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1209
+  _globals['_ANSWERTASKREQUEST']._serialized_start=1211
+  _globals['_ANSWERTASKREQUEST']._serialized_end=1318
+  _globals['_ANSWERTASKRESPONSE']._serialized_start=1320
+  _globals['_ANSWERTASKRESPONSE']._serialized_end=1381
+  _globals['_WATCHTASKREQUEST']._serialized_start=1383
+  _globals['_WATCHTASKREQUEST']._serialized_end=1418
+  _globals['_WATCHTASKRESPONSE']._serialized_start=1420
+  _globals['_WATCHTASKRESPONSE']._serialized_end=1480
+  _globals['_READTASKOUTPUTREQUEST']._serialized_start=1482
+  _globals['_READTASKOUTPUTREQUEST']._serialized_end=1571
+  _globals['_READTASKOUTPUTRESPONSE']._serialized_start=1574
+  _globals['_READTASKOUTPUTRESPONSE']._serialized_end=1705
+  _globals['_TASKSERVICE']._serialized_start=1708
+  _globals['_TASKSERVICE']._serialized_end=2583
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,16 @@ class TaskServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskResponse.FromString,
                 _registered_method=True)
+        self.CheckTask = channel.unary_unary(
+                '/claude_conductor.v1.TaskService/CheckTask',
+                request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskResponse.FromString,
+                _registered_method=True)
+        self.ListTaskTypes = channel.unary_unary(
+                '/claude_conductor.v1.TaskService/ListTaskTypes',
+                request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.ListTaskTypesRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.ListTaskTypesResponse.FromString,
+                _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/claude_conductor.v1.TaskService/GetTask',
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.GetTaskRequest.SerializeToString,
@@ -78,7 +88,23 @@ class TaskServiceServicer:
 
     def SubmitTask(self, request, context):
         """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
-        Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE.
+        Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
+        SETTINGS_INVALID (the file of its type).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckTask(self, request, context):
+        """Checks a task as SubmitTask would and returns it as it would be stored, its type's template filled in; stores nothing.
+        Idempotent. Callers: operator. Reasons: INVALID_ARGUMENT, TASK_NOT_FOUND (dependency), SETTINGS_INVALID (file of its type).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTaskTypes(self, request, context):
+        """Returns the types a task can have, by name. Idempotent. Callers: operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +162,16 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.SubmitTask,
                     request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskResponse.SerializeToString,
+            ),
+            'CheckTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckTask,
+                    request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskResponse.SerializeToString,
+            ),
+            'ListTaskTypes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTaskTypes,
+                    request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.ListTaskTypesRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.ListTaskTypesResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -196,6 +232,60 @@ class TaskService:
             '/claude_conductor.v1.TaskService/SubmitTask',
             claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskRequest.SerializeToString,
             claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.TaskService/CheckTask',
+            claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTaskTypes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.TaskService/ListTaskTypes',
+            claude__conductor_dot_v1_dot_task__service__pb2.ListTaskTypesRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_task__service__pb2.ListTaskTypesResponse.FromString,
             options,
             channel_credentials,
             insecure,

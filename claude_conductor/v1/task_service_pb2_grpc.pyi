@@ -35,8 +35,15 @@ class TaskServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TaskServiceAsyncStub: ...
     SubmitTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTaskRequest, _task_service_pb2.SubmitTaskResponse]
     """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
-    Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE.
+    Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
+    SETTINGS_INVALID (the file of its type).
     """
+    CheckTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CheckTaskRequest, _task_service_pb2.CheckTaskResponse]
+    """Checks a task as SubmitTask would and returns it as it would be stored, its type's template filled in; stores nothing.
+    Idempotent. Callers: operator. Reasons: INVALID_ARGUMENT, TASK_NOT_FOUND (dependency), SETTINGS_INVALID (file of its type).
+    """
+    ListTaskTypes: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTaskTypesRequest, _task_service_pb2.ListTaskTypesResponse]
+    """Returns the types a task can have, by name. Idempotent. Callers: operator."""
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]
     """Returns one task. Idempotent. Callers: all roles. Reasons: TASK_NOT_FOUND."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]
@@ -62,8 +69,15 @@ class TaskServiceAsyncStub(TaskServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTaskRequest, _task_service_pb2.SubmitTaskResponse]  # type: ignore[assignment]
     """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
-    Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE.
+    Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
+    SETTINGS_INVALID (the file of its type).
     """
+    CheckTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CheckTaskRequest, _task_service_pb2.CheckTaskResponse]  # type: ignore[assignment]
+    """Checks a task as SubmitTask would and returns it as it would be stored, its type's template filled in; stores nothing.
+    Idempotent. Callers: operator. Reasons: INVALID_ARGUMENT, TASK_NOT_FOUND (dependency), SETTINGS_INVALID (file of its type).
+    """
+    ListTaskTypes: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTaskTypesRequest, _task_service_pb2.ListTaskTypesResponse]  # type: ignore[assignment]
+    """Returns the types a task can have, by name. Idempotent. Callers: operator."""
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Returns one task. Idempotent. Callers: all roles. Reasons: TASK_NOT_FOUND."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]  # type: ignore[assignment]
@@ -92,8 +106,27 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.SubmitTaskResponse, _abc.Awaitable[_task_service_pb2.SubmitTaskResponse]]:
         """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
-        Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE.
+        Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
+        SETTINGS_INVALID (the file of its type).
         """
+
+    @_abc_1.abstractmethod
+    def CheckTask(
+        self,
+        request: _task_service_pb2.CheckTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.CheckTaskResponse, _abc.Awaitable[_task_service_pb2.CheckTaskResponse]]:
+        """Checks a task as SubmitTask would and returns it as it would be stored, its type's template filled in; stores nothing.
+        Idempotent. Callers: operator. Reasons: INVALID_ARGUMENT, TASK_NOT_FOUND (dependency), SETTINGS_INVALID (file of its type).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTaskTypes(
+        self,
+        request: _task_service_pb2.ListTaskTypesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ListTaskTypesResponse, _abc.Awaitable[_task_service_pb2.ListTaskTypesResponse]]:
+        """Returns the types a task can have, by name. Idempotent. Callers: operator."""
 
     @_abc_1.abstractmethod
     def GetTask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TypeAlias
 
 import grpc
@@ -11,15 +12,23 @@ from claude_conductor.errors import InvalidArgumentError, PermissionDeniedError
 from claude_conductor.v1 import event_pb2, task_pb2
 from claude_conductor.v1 import task_service_pb2 as pb
 from claude_conductor.v1.task_service_pb2_grpc import TaskServiceServicer
-from controlplane.api.convert.task import Defaults, spec_from_proto, states_from_proto, task_to_proto
-from controlplane.api.convert.values import span_of
+from controlplane.api.convert.task import (
+    Defaults,
+    spec_from_proto,
+    spec_to_proto,
+    states_from_proto,
+    task_to_proto,
+    type_to_proto,
+)
+from controlplane.api.convert.values import seconds_of, span_of
 from controlplane.api.guard.caller import Caller, Role, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
 from controlplane.domain.question import Answer
-from controlplane.domain.task import State, Task
+from controlplane.domain.task import IsolationLevel, Spec, State, Task
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service.intake import Intake, Submission
+from controlplane.service.kinds import Kinds
 from controlplane.service.leases import Leases
 from controlplane.service.output import Output
 from controlplane.service.pulse import Pulse
@@ -45,6 +54,7 @@ class TaskQueueServicer(TaskServiceServicer):
         changed: Pulse,
         waiting: Waiting,
         defaults: Defaults,
+        kinds: Kinds,
     ) -> None:
         self._store = store
         self._intake = intake
@@ -53,21 +63,40 @@ class TaskQueueServicer(TaskServiceServicer):
         self._changed = changed
         self._waiting = waiting
         self._defaults = defaults
+        self._kinds = kinds
 
     async def SubmitTask(self, request: pb.SubmitTaskRequest, context: Context) -> pb.SubmitTaskResponse:
         """Store a task."""
         del context
         caller = current_caller()
-        if request.spec.ByteSize() > _SPEC_BYTES:
-            raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")
+        _check_size(request.spec)
         asked = task_pb2.TaskSpec()
         asked.CopyFrom(request.spec)
         if caller.role is Role.SIDECAR:
             asked.parent_task_id = self._parent(caller, asked.parent_task_id)
-        spec = spec_from_proto(asked, self._defaults)
+        spec = self._spec(asked, caller)
         submission = Submission(caller.tenant_id, caller.name, request.request_id, spec, current_traceparent())
         task = await self._intake.submit(submission)
         return pb.SubmitTaskResponse(task=self._shown(task))
+
+    async def CheckTask(self, request: pb.CheckTaskRequest, context: Context) -> pb.CheckTaskResponse:
+        """Say whether a task could be stored."""
+        del context
+        caller = current_caller()
+        _check_size(request.spec)
+        submission = Submission(caller.tenant_id, caller.name, "", self._spec(request.spec, caller))
+        return pb.CheckTaskResponse(spec=spec_to_proto(await self._intake.examine(submission)))
+
+    async def ListTaskTypes(self, request: pb.ListTaskTypesRequest, context: Context) -> pb.ListTaskTypesResponse:
+        """Return the types of tasks."""
+        del request, context
+        return pb.ListTaskTypesResponse(types=[type_to_proto(kind) for kind in self._kinds.all()])
+
+    def _spec(self, asked: task_pb2.TaskSpec, caller: Caller) -> Spec:
+        kind = self._kinds.named(asked.type)
+        if caller.role is Role.SIDECAR and kind.isolation_level is not IsolationLevel.STRICT:
+            kind = replace(kind, isolation_level=None)  # a subtask gets what its parent has, never less by way of its type
+        return spec_from_proto(asked, self._defaults, kind)
 
     def _parent(self, caller: Caller, asked: str) -> str:
         """Return the task an agent submits for: one that it works on, whatever it says."""
@@ -86,7 +115,8 @@ class TaskQueueServicer(TaskServiceServicer):
         """Return a page of tasks."""
         del context
         size = page_size(request.page_size)
-        wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels))
+        since = seconds_of(request.active_since_time, "active_since_time") if request.HasField("active_since_time") else 0.0
+        wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels), since)
         after = after_token_text(request.page_token)
         tasks = await self._store.list(current_caller().tenant_id, wanted, after, size + 1)
         shown: list[task_pb2.Task] = []
@@ -155,3 +185,8 @@ class TaskQueueServicer(TaskServiceServicer):
         if task.state is State.QUEUED:
             shown.reason = self._waiting.reason(task)
         return shown
+
+
+def _check_size(spec: task_pb2.TaskSpec) -> None:
+    if spec.ByteSize() > _SPEC_BYTES:
+        raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")

@@ -160,6 +160,8 @@ class Spec:
     model: str = ""
     max_turns: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    instructions: str = ""
+    """What the agent is told instead of the prompt alone; empty where its type adds nothing."""
 
 
 @dataclass(frozen=True, slots=True)

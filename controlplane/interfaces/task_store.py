@@ -39,6 +39,12 @@ class TaskFilter:
     states: frozenset[State] = frozenset()
     parent_task_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    active_since: float = 0.0
+    """Seconds since the epoch: tasks that ended earlier are left out. Compared in microseconds, which is how times travel."""
+
+    def meets_end(self, task: Task) -> bool:
+        """Tell whether the task has not ended, or not too early."""
+        return task.end_time is None or round(task.end_time * 1e6) >= round(self.active_since * 1e6)
 
 
 class TaskStore(Protocol):

@@ -65,12 +65,7 @@ class Intake:
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
-        spec = submission.spec
-        check(spec, submission.request_id, self._prompt_bytes)
-        dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
-        if spec.parent_task_id:
-            parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
-            spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
+        spec, dependencies = await self._settled(submission)
         now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
@@ -87,10 +82,28 @@ class Intake:
         )
         return await self._work.whole(self._admit(task), name=f"admit {task.id}")
 
+    async def examine(self, submission: Submission) -> Spec:
+        """Return what would be stored, without storing it.
+
+        Raises:
+            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError: As `submit`.
+        """
+        return (await self._settled(submission))[0]
+
+    async def _settled(self, submission: Submission) -> tuple[Spec, list[Task]]:
+        """Return what may be done, and the tasks it depends on."""
+        spec = submission.spec
+        check(spec, submission.request_id, self._prompt_bytes)
+        dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
+        if spec.parent_task_id:
+            parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
+            spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
+        return spec, dependencies
+
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
         if stored.id != task.id:
-            if stored.spec != task.spec:
+            if replace(stored.spec, instructions=task.spec.instructions) != task.spec:  # a template may have changed meanwhile
                 raise IdempotencyConflictError(request_id=task.request_id, task_id=stored.id)
             return stored
         return await self._heed_parent(await self._catch_up(stored))

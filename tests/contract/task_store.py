@@ -42,6 +42,7 @@ class TaskStoreContract:
                 isolation_level=IsolationLevel.MODERATE,
                 labels={"k": "v"},
                 priority=10,
+                instructions="told",
             ),
             state=State.RUNNING,
             lease=Lease(task_id(1), 2, (1 << 64) - 1),
@@ -265,6 +266,23 @@ class TaskStoreContract:
         assert await listed(TaskFilter(labels={"team": "a"})) == [4, 3, 2]
         assert await listed(TaskFilter(labels={"team": "a", "size": "s"}, states=frozenset({State.QUEUED}))) == [2]
         assert await listed(TaskFilter(labels={"team": ""})) == []
+
+    async def test_a_list_leaves_out_what_ended_before_a_time(self, tasks: TaskStore) -> None:
+        for number, end in ((1, None), (2, 10.0), (3, 20.0), (4, 20.5)):
+            spec = Spec(labels={"n": "odd" if number % 2 else "even"})
+            await tasks.insert(task(number, spec=spec, state=State.SUCCEEDED if end else State.QUEUED, end_time=end))
+
+        async def listed(wanted: TaskFilter, after: str = "", limit: int = 10) -> list[int]:
+            return [int(one.create_time - START) for one in await tasks.list(DEFAULT_TENANT, wanted, after, limit)]
+
+        assert await listed(TaskFilter(active_since=20.0)) == [4, 3, 1]
+        assert await listed(TaskFilter(active_since=20.0), limit=2) == [4, 3]
+        assert await listed(TaskFilter(active_since=20.0), after=task_id(3)) == [1]
+        assert await listed(TaskFilter(active_since=30.0)) == [1]
+        assert await listed(TaskFilter(active_since=20.4999996)) == [4, 1]
+        assert await listed(TaskFilter(active_since=20.5000004)) == [4, 1], "a time that travelled is rounded to microseconds"
+        assert await listed(TaskFilter(active_since=20.500001)) == [1]
+        assert await listed(TaskFilter(labels={"n": "odd"}, active_since=15.0)) == [3, 1]
 
     async def test_a_call_that_was_cancelled_leaves_the_store_usable(self, tasks: TaskStore) -> None:
         calls = [asyncio.ensure_future(tasks.insert(task(number))) for number in range(20)]

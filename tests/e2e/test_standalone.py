@@ -61,14 +61,64 @@ def test_a_change_in_a_clone_comes_back_as_a_patch_and_the_repository_is_untouch
     assert git(repository, "rev-parse", "HEAD") + git(repository, "status", "--porcelain") == before
 
 
+def test_work_on_uncommitted_changes_is_a_patch_of_the_agents_part_alone(installation: Installation, repository: Path):
+    installation.start()
+    (repository / "hello.txt").write_text("hello\nmine, not committed\n")
+    (repository / "mine.txt").write_text("new\n")
+    (repository / "run.sh").write_text("#!/bin/sh\necho agent >> hello.txt\n")
+    (repository / "run.sh").chmod(0o755)
+    before = git(repository, "for-each-ref") + git(repository, "status", "--porcelain")
+
+    task = installation.run("run", "--cmd", "cat mine.txt && ./run.sh", "--repo", str(repository), "--dirty", "-o", "name").stdout
+
+    assert installation.run("tasks", "diff", task.strip(), "--stat").stdout.splitlines() == ["+1 -0  hello.txt", "1 file, +1 -0"]
+    installation.run("tasks", "apply", task.strip(), "--branch", "agents")
+    assert git(repository, "show", "agents:hello.txt").splitlines() == ["hello", "mine, not committed", "agent"]
+    git(repository, "branch", "-qD", "agents")
+    assert git(repository, "for-each-ref") + git(repository, "status", "--porcelain") == before
+    patch = installation.run("tasks", "patch", task.strip()).stdout
+    (installation.home.parent / "p.patch").write_text(patch)
+    git(repository, "apply", str(installation.home.parent / "p.patch"))
+    assert (repository / "hello.txt").read_text().splitlines() == ["hello", "mine, not committed", "agent"]
+
+
+def test_tasks_of_a_file_run_in_their_order_and_once(installation: Installation, repository: Path):
+    installation.start()
+    record = {"defaults": {"repo": str(repository), "attempts": 1}, "tasks": []}
+    record["tasks"] = [
+        {"name": "third", "cmd": "true", "after": ["first", "second"]},
+        {"name": "first", "cmd": "sleep 0.3"},
+        {"name": "second", "cmd": "true", "after": "first"},
+        {"name": "wrong", "cmd": "exit 3"},
+        {"name": "never", "cmd": "true", "after": "wrong"},
+    ]
+    (installation.home.parent / "tasks.yaml").write_text(json.dumps(record))
+
+    done = installation.run("apply", "-f", "tasks.yaml", "--wait", "-o", "json", check=False)
+
+    assert done.returncode == 1
+    tasks = {task["spec"]["command"][-1] + str(len(task["spec"].get("depends_on", []))): task for task in json.loads(done.stdout)}
+    first, second, third = tasks["sleep 0.30"], tasks["true1"], tasks["true2"]
+    assert {task["state"] for task in (first, third)} == {"TASK_STATE_SUCCEEDED"}
+    assert first["end_time"] <= third["start_time"]
+    assert tasks["exit 30"]["state"] == "TASK_STATE_FAILED"
+    again = installation.run("apply", "-f", "tasks.yaml", "--wait", "-o", "name", check=False).stdout.split()
+    assert again == [task["task_id"] for task in json.loads(done.stdout)]
+    assert second["task_id"] in again
+
+
+def sleepers_on_host() -> list[Path]:
+    return [p for p in Path("/proc").iterdir() if p.name.isdigit() and b"sleep\x003\x00" in read(p / "cmdline")]
+
+
 def test_an_agent_has_no_network_no_host_home_and_no_root(installation: Installation):
     installation.start()
     script = "id -u; ls -d /root/* /home/*/* 2>&1; tail -n +3 /proc/net/dev | wc -l; cat /proc/self/status; sleep 3"
 
     with installation.client() as client:
         task = client.tasks.submit(shell(script))
-        eventually(lambda: client.tasks.get(task.task_id).state == task_pb2.TASK_STATE_RUNNING, what="the task runs")
-        sleepers = [p for p in Path("/proc").iterdir() if p.name.isdigit() and b"sleep\x003\x00" in read(p / "cmdline")]
+        eventually(sleepers_on_host, what="the agent's last command is seen on the host")
+        sleepers = sleepers_on_host()
         uids = {line.split()[1] for p in sleepers for line in read(p / "status").decode().splitlines() if line.startswith("Uid:")}
         task = client.tasks.wait(task.task_id, timeout=30)
         output = b"".join(chunk.data for chunk in client.tasks.output(task.task_id)).decode()

@@ -72,11 +72,15 @@ class World:
     """Streams end with UNAVAILABLE after so many answers; 0: they do not."""
     failures: list[errors.ConductorError] = field(default_factory=list)
     """The next calls fail with these."""
+    failures_of_submit: list[errors.ConductorError | None] = field(default_factory=list)
+    """What the next submissions fail with; None: that one does not."""
     finish: Callable[[Task], None] | None = None
     """What happens to a task that is watched; None: it stays as it is."""
     moves: int = 0
     """How often a receiver is asked to connect again."""
     page: int = 1000
+    types: list[task_pb2.TaskType] = field(default_factory=lambda: [task_pb2.TaskType(name="generic", template="{prompt}")])
+    checked: list[task_pb2.TaskSpec] = field(default_factory=list)
 
 
 def now() -> Timestamp:
@@ -144,12 +148,30 @@ class Servicers(
 
     async def SubmitTask(self, request, context):  # noqa: N802
         await self._check(context)
+        if self.world.failures_of_submit and (problem := self.world.failures_of_submit.pop(0)) is not None:
+            await status.abort(context, problem)
         self.world.submitted.append(request)
+        for earlier, task in zip(self.world.submitted, self.world.tasks.values(), strict=False):
+            if request.request_id and earlier.request_id == request.request_id:
+                self.world.submitted.pop()
+                return task_service_pb2.SubmitTaskResponse(task=task)
         task_id = f"task_{len(self.world.tasks) + 1:032x}"
         task = Task(task_id=task_id, spec=request.spec, state=task_pb2.TASK_STATE_QUEUED, version=1, submitter="operator")
         task.create_time.CopyFrom(now())
         self.world.tasks[task_id] = task
         return task_service_pb2.SubmitTaskResponse(task=task)
+
+    async def CheckTask(self, request, context):  # noqa: N802
+        await self._check(context)
+        self.world.checked.append(request.spec)
+        if request.spec.type and request.spec.type not in {kind.name for kind in self.world.types}:
+            await status.abort(context, errors.InvalidArgumentError("There is no such type of task.", type=request.spec.type))
+        return task_service_pb2.CheckTaskResponse(spec=request.spec)
+
+    async def ListTaskTypes(self, request, context):  # noqa: N802
+        del request
+        await self._check(context)
+        return task_service_pb2.ListTaskTypesResponse(types=self.world.types)
 
     async def GetTask(self, request, context):  # noqa: N802
         await self._check(context)
@@ -158,6 +180,8 @@ class Servicers(
     async def ListTasks(self, request, context):  # noqa: N802
         await self._check(context)
         found = [task for task in reversed(self.world.tasks.values()) if not request.states or task.state in request.states]
+        since = request.active_since_time.ToNanoseconds()
+        found = [task for task in found if not task.HasField("end_time") or task.end_time.ToNanoseconds() >= since]
         size = min(request.page_size or 100, self.world.page)
         start = int(request.page_token or 0)
         token = str(start + size) if start + size < len(found) else ""

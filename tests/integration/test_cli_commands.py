@@ -87,6 +87,10 @@ def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
         "start",
         "run",
         "tasks",
+        "types",
+        "apply",
+        "report",
+        "usage",
         "messages",
         "dlq",
         "trace",
@@ -167,6 +171,7 @@ def test_run_fails_if_a_task_does(conductor: CommandLine, world: World):
 def test_run_reads_its_prompt_from_standard_input_and_its_tasks_from_a_file(conductor: CommandLine, world: World, place: Path):
     conductor("run", "-", "--detach", stdin="from the pipe")
     (place / "t.yaml").write_text("tasks:\n- prompt: one\n- {prompt: two, type: analysis}\n")
+    world.types += [task_pb2.TaskType(name="refactor"), task_pb2.TaskType(name="analysis")]
     conductor("tasks", "submit", "-f", str(place / "t.yaml"), "--type", "refactor")
 
     assert [(each.spec.prompt, each.spec.type) for each in world.submitted] == [
@@ -266,6 +271,12 @@ def test_a_patch_is_printed_and_put_on_a_branch(conductor: CommandLine, world: W
     assert "make it two" in git("log", "-1", "--format=%B", f"conductor/{task}")
     assert (repo / "a").read_text() == "1\n"
     assert "there already" in conductor("tasks", "apply", task, code=1).stderr
+    assert conductor("tasks", "diff", task).stdout == world.artefacts["art_patch"].decode()
+    assert conductor("tasks", "diff", task, "--stat").stdout.splitlines() == ["+1 -1  a", "1 file, +1 -1"]
+    world.tasks[task].result.base_commit = "1" * 40
+    assert "--repo" in conductor("tasks", "apply", task, "--branch", "b", code=1).stderr
+    world.tasks[task].result.patch_artefact_id = ""
+    assert "changed nothing" in conductor("tasks", "diff", task, code=3).stderr
 
 
 def test_cancelling_says_the_state_and_repeating_it_on_an_ended_task_fails(conductor: CommandLine, world: World):

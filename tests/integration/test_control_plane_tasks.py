@@ -280,3 +280,77 @@ async def test_the_supervisors_word_ends_a_dead_sidecars_lease_at_once(tmp_path:
         await agent.disconnect()
         await other.disconnect()
         await plane.close()
+
+
+async def test_an_agent_is_told_the_prompt_within_the_template_of_its_type(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    folder = control_plane.home / "types"
+    folder.mkdir()
+    (folder / "house_style.md").write_text("---\npriority: 8\ntimeout: 5m\nattempts: 1\nlevel: strict\n---\nBriefly: {prompt}\n")
+
+    task = await operator.submit(type="House-Style", prompt="explain", request_id="once")
+    told = await agent.next_assignment()
+
+    assert (told.spec.prompt, told.spec.instructions) == ("Briefly: explain\n", "")
+    assert (task.spec.type, task.spec.prompt, task.spec.instructions) == ("house_style", "explain", "Briefly: explain\n")
+    assert (task.spec.priority, task.spec.timeout.seconds, task.spec.retry.max_attempts) == (8, 300, 1)
+    assert task.spec.isolation.level == agent_pb2.ISOLATION_LEVEL_STRICT
+    (folder / "house_style.md").write_text(
+        "---\npriority: 8\ntimeout: 5m\nattempts: 1\nlevel: strict\n---\nAt length: {prompt}\n"
+    )
+    again = await operator.submit(type="house_style", prompt="explain", request_id="once")
+    assert (again.task_id, again.spec.instructions) == (task.task_id, "Briefly: explain\n")
+    chosen = await operator.submit(type="house_style", priority=2, isolation={"level": agent_pb2.ISOLATION_LEVEL_MODERATE})
+    assert (chosen.spec.priority, chosen.spec.isolation.level) == (2, agent_pb2.ISOLATION_LEVEL_MODERATE)
+
+
+async def test_a_task_is_checked_without_being_stored(control_plane: ControlPlane) -> None:
+    operator = control_plane.operator()
+
+    async def check(**spec: Any) -> task_pb2.TaskSpec:
+        request = task_service_pb2.CheckTaskRequest(spec=task_pb2.TaskSpec(driver="command", command=["true"], **spec))
+        return (await operator.tasks.CheckTask(request, **operator.call)).spec
+
+    assert (await check(type="code-review", prompt="x")).instructions.startswith("Review code.")
+    for wrong, reason in (
+        ({"type": "code_revue"}, "INVALID_ARGUMENT"),
+        ({"priority": 11}, "INVALID_ARGUMENT"),
+        ({"depends_on": ["task_" + "0" * 32]}, "TASK_NOT_FOUND"),
+        ({"prompt": "x" * (256 * 1024 + 1)}, "INVALID_ARGUMENT"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await check(**wrong)
+        assert from_call(refused.value).reason == reason
+    assert not (await operator.tasks.ListTasks(task_service_pb2.ListTasksRequest(), **operator.call)).tasks
+    types = (await operator.tasks.ListTaskTypes(task_service_pb2.ListTaskTypesRequest(), **operator.call)).types
+    assert [kind.name for kind in types] == ["analysis", "code_review", "generic", "refactor", "test_generation"]
+
+
+async def test_a_subtask_is_not_isolated_less_by_way_of_its_type(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    (control_plane.home / "types").mkdir()
+    (control_plane.home / "types/loose.md").write_text("---\nlevel: minimal\n---\n{prompt}\n")
+    await operator.submit(isolation={"level": agent_pb2.ISOLATION_LEVEL_STRICT})
+    await agent.started(await agent.next_assignment())
+
+    as_agent = Operator(control_plane.channel(), sidecar_token("agent-1"))
+    child = await as_agent.submit(type="loose", prompt="x")
+
+    assert child.spec.isolation.level == agent_pb2.ISOLATION_LEVEL_STRICT
+
+
+async def test_a_list_leaves_out_what_ended_earlier(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    first = await operator.submit()
+    await do(agent)
+    early = await operator.until(first.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    second = await operator.submit()
+    await do(agent)
+    late = await operator.until(second.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    waiting = await operator.submit(agent_id="agent-2")
+    request = task_service_pb2.ListTasksRequest(active_since_time=late.end_time)
+
+    listed = (await operator.tasks.ListTasks(request, **operator.call)).tasks
+
+    assert early.end_time.ToNanoseconds() < late.end_time.ToNanoseconds()
+    assert [task.task_id for task in listed] == [waiting.task_id, second.task_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from claude_conductor.errors import WorkspaceError
 
 RAW_ATTRIBUTES: Final = "* -text -eol -filter -ident -working-tree-encoding\n"
 """Files are checked out byte for byte, so that a changed file can be told by its hash and no filter program is ever asked for."""
+
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,15 @@ async def _borrows(repository: str, git: Git) -> bool:
 
 async def _resolve(source: GitSource, target: Path, git: Git) -> tuple[str, str]:
     """Return the commit, and the branch it is the head of (empty for none)."""
+    with suppress(WorkspaceError):
+        return await _found(source, target, git)
+    if _COMMIT.fullmatch(source.ref):  # nothing refers to it, so that cloning alone did not bring it
+        with suppress(WorkspaceError):
+            await git.run("-C", target, "fetch", "--quiet", "--no-tags", "origin", source.ref)
+    return await _found(source, target, git)
+
+
+async def _found(source: GitSource, target: Path, git: Git) -> tuple[str, str]:
     short = source.ref.removeprefix("refs/heads/")
     tries = [(f"refs/remotes/origin/{short}", short), (source.ref, "")] if source.ref else [("HEAD", "")]
     for name, branch in tries:

@@ -121,6 +121,14 @@ TOOLS: Final[list[dict[str, Any]]] = [
                 "description": "Ids of tasks that have to succeed first.",
                 "default": [],
             },
+            "type": {
+                **_text(
+                    "Sort of task: code_review, refactor, test_generation, analysis or another that the set knows; adds what "
+                    "such a task needs to be told to the prompt. Left out: the prompt alone.",
+                    64,
+                ),
+                "default": "",
+            },
             "model": {**_text("Name of the model, for kinds that use one.", 100), "default": ""},
             "timeout_seconds": _seconds("How long it may run. 0: the default of the set.", 86_400),
         },

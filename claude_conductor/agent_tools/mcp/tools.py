@@ -108,6 +108,7 @@ async def _submit_task(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
         depends_on=tuple(given["depends_on"]),
         model=given["model"],
         timeout=float(given["timeout_seconds"]) or None,
+        type=given["type"],
     )
     return Outcome(await actions.submit(bench.desk, order))
 

@@ -12,6 +12,7 @@ from controlplane.api.convert import isolation, result
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
 from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Spec, State, Task, Workspace
+from controlplane.domain.task_type import TaskType, instructions
 
 STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
 _STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
@@ -28,14 +29,14 @@ class Defaults:
     retry_max_delay: float = 300.0
 
 
-def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults) -> Spec:
-    """Return what was asked for, defaults filled in.
+def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Spec:
+    """Return what was asked for: what was left open is filled in by its type, and then by the defaults.
 
     Raises:
         InvalidArgumentError: A value has no meaning; the details name the field.
     """
     return Spec(
-        type=spec.type or "generic",
+        type=kind.name,
         prompt=spec.prompt,
         driver=spec.driver or defaults.driver,
         command=tuple(spec.command),
@@ -43,10 +44,10 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults) -> Spec:
         environment=dict(spec.environment),
         files=tuple(spec.files),
         workspace=_workspace_from_proto(spec.workspace),
-        priority=spec.priority or DEFAULT_PRIORITY,
-        timeout=span_of(spec.timeout, "spec.timeout") if spec.HasField("timeout") else defaults.timeout,
-        retry=_retry_from_proto(spec.retry, defaults),
-        isolation_level=isolation.level_from_proto(spec.isolation.level, "spec.isolation.level"),
+        priority=spec.priority or kind.priority or DEFAULT_PRIORITY,
+        timeout=span_of(spec.timeout, "spec.timeout") if spec.HasField("timeout") else kind.timeout or defaults.timeout,
+        retry=_retry_from_proto(spec.retry, defaults, kind.max_attempts),
+        isolation_level=isolation.level_from_proto(spec.isolation.level, "spec.isolation.level") or kind.isolation_level,
         limits=isolation.limits_from_proto(spec.isolation.limits, "spec.isolation.limits"),
         required_labels=dict(spec.required_labels),
         agent_id=spec.agent_id,
@@ -56,13 +57,14 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults) -> Spec:
         model=spec.model,
         max_turns=spec.max_turns,
         labels=dict(spec.labels),
+        instructions=instructions(kind, spec.prompt, spec.files),
     )
 
 
-def _retry_from_proto(retry: pb.RetryPolicy, defaults: Defaults) -> RetryPolicy:
+def _retry_from_proto(retry: pb.RetryPolicy, defaults: Defaults, max_attempts: int) -> RetryPolicy:
     first = span_of(retry.first_delay, "spec.retry.first_delay") if retry.HasField("first_delay") else defaults.retry_delay
     longest = span_of(retry.max_delay, "spec.retry.max_delay") if retry.HasField("max_delay") else defaults.retry_max_delay
-    return RetryPolicy(retry.max_attempts or defaults.max_attempts, first, longest)
+    return RetryPolicy(retry.max_attempts or max_attempts or defaults.max_attempts, first, longest)
 
 
 def _workspace_from_proto(source: pb.WorkspaceSource) -> Workspace:
@@ -112,6 +114,30 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         model=spec.model,
         max_turns=spec.max_turns,
         labels=spec.labels,
+        instructions=spec.instructions,
+    )
+
+
+def spec_to_agent(spec: Spec) -> pb.TaskSpec:
+    """Return the spec as whoever works on it sees it: the prompt is all it is told."""
+    told = spec_to_proto(spec)
+    told.prompt = spec.instructions or spec.prompt
+    told.ClearField("instructions")
+    return told
+
+
+def type_to_proto(kind: TaskType) -> pb.TaskType:
+    """Return a type of tasks."""
+    return pb.TaskType(
+        name=kind.name,
+        about=kind.about,
+        template=kind.template,
+        priority=kind.priority,
+        timeout=duration(kind.timeout) if kind.timeout else None,
+        max_attempts=kind.max_attempts,
+        isolation_level=isolation.level_to_proto(kind.isolation_level),
+        file=kind.file,
+        problem=kind.problem,
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from claude_conductor.rpc.status import retry_after
 from claude_conductor.v1 import message_pb2, session_service_pb2
 from controlplane.api.convert import frames, question, result
-from controlplane.api.convert.task import lease_to_proto, spec_to_proto
+from controlplane.api.convert.task import lease_to_proto, spec_to_agent
 from controlplane.api.convert.values import duration
 from controlplane.domain.message import StoredFrame
 from controlplane.domain.question import Question
@@ -110,7 +110,7 @@ def assignment(task: Task, lease: Lease, traceparent: str) -> bytes:
     return session_service_pb2.ConnectResponse(
         assignment=session_service_pb2.TaskAssignment(
             lease=lease_to_proto(lease),
-            spec=spec_to_proto(task.spec),
+            spec=spec_to_agent(task.spec),
             tenant_id=task.tenant_id,
             traceparent=traceparent,
             mailbox=task_mailbox_name(task.id),

@@ -114,4 +114,5 @@ def _matches(task: Task, wanted: TaskFilter) -> bool:
         (not wanted.states or task.state in wanted.states)
         and (not wanted.parent_task_id or task.spec.parent_task_id == wanted.parent_task_id)
         and wanted.labels.items() <= task.spec.labels.items()
+        and wanted.meets_end(task)
     )

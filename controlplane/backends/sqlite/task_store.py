@@ -133,8 +133,11 @@ class SqliteTaskStore:
             for its_labels, body in db.execute(sql + " ORDER BY id DESC", arguments):
                 if len(found) >= limit:
                     break
-                if not labels or labels <= json.loads(its_labels).items():
-                    found.append(_task(body))
+                if labels and not labels <= json.loads(its_labels).items():
+                    continue
+                task = _task(body)
+                if wanted.meets_end(task):
+                    found.append(task)
             return found
 
         return await self._database.read(query)

@@ -159,11 +159,12 @@ async def test_a_subtask_is_handed_out_and_its_end_waited_for(connect: Connect, 
         now = answer(await client.call_tool("get_task", {"task_id": stored["task_id"]}))
         door.ended.set()
         end = answer(await client.call_tool("get_task", {"task_id": stored["task_id"], "wait_seconds": 60}))
-        answer(await client.call_tool("submit_task", {"command": "make test", "files": "empty"}))
+        answer(await client.call_tool("submit_task", {"command": "make test", "files": "empty", "type": "analysis"}))
 
     spec, shell = door.submitted[0].spec, door.submitted[1].spec
     assert (spec.driver, spec.workspace.git.repository, spec.timeout.seconds) == ("claude_code", "/srv/project", 60)
     assert (shell.driver, list(shell.command)) == ("command", ["/bin/sh", "-c", "make test"])
+    assert (spec.type, shell.type) == ("", "analysis")
     assert not shell.HasField("workspace")
     assert stored["mailbox"] == "task/task_child"
     assert (now["ended"], end["ended"], end["summary"]) == (False, True, "it is done")

@@ -100,3 +100,79 @@ def test_hooks_of_the_repository_do_not_run(repo: Path, patch: bytes, tmp_path: 
     repository.apply(str(repo), git(repo, "rev-parse", "main"), patch, "conductor/x", "message")
 
     assert not mark.exists()
+
+
+def added(path: str, mode: str = "100644", content: str = "x") -> bytes:
+    return (
+        f"diff --git a/{path} b/{path}\nnew file mode {mode}\nindex 0000000..1111111\n--- /dev/null\n+++ b/{path}\n"
+        f"@@ -0,0 +1 @@\n+{content}\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        added("../outside"),
+        added("/etc/outside"),
+        added("sub/../../outside"),
+        added(".git/hooks/post-checkout", "100755"),
+        added(".GIT/config"),
+        added("sub/.git/config"),
+        added("git~1/config"),
+        added(".g\u200cit/config"),
+        added("way", "120000", "/tmp") + added("way/through"),
+    ],
+)
+def test_a_patch_that_leads_outside_or_into_git_is_refused(repo: Path, hostile: bytes):
+    head = git(repo, "rev-parse", "HEAD")
+
+    with pytest.raises(WorkspaceError, match="refused"):
+        repository.apply(str(repo), head, hostile, "conductor/x", "message")
+
+    assert git(repo, "branch", "--list", "conductor/*") == ""
+    assert git(repo, "status", "--porcelain") == ""
+
+
+def test_a_link_that_is_there_leads_a_patch_nowhere(repo: Path, tmp_path: Path):
+    (repo / "way").symlink_to(tmp_path)
+    git(repo, "add", ".")
+    git(repo, "commit", "-qm", "link")
+
+    with pytest.raises(WorkspaceError, match="refused"):
+        repository.apply(str(repo), git(repo, "rev-parse", "HEAD"), added("way/through"), "conductor/x", "message")
+
+    assert not (tmp_path / "through").exists()
+
+
+def test_a_base_that_is_not_here_a_bad_name_and_a_name_in_the_way_are_told_apart(repo: Path, patch: bytes):
+    head = git(repo, "rev-parse", "HEAD")
+    git(repo, "branch", "conductor")
+    for commit, branch, word in (
+        ("1" * 40, "x", "is not in this repository"),
+        ("", "x", "is not in this repository"),
+        (head, "a..b", "name of a branch"),
+        (head, "-d", "name of a branch"),
+        (head, "conductor/x", "could not make the branch"),
+    ):
+        with pytest.raises(WorkspaceError, match=word):
+            repository.apply(str(repo), commit, patch, branch, "message")
+
+    assert git(repo, "branch", "--list", "--format=%(refname:short)").split() == ["conductor", "main"]
+
+
+def test_variables_of_another_repository_and_a_missing_identity_do_no_harm(
+    repo: Path, patch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other = tmp_path / "other"
+    git(tmp_path, "init", "-q", "--bare", str(other))
+    for name, value in (("GIT_DIR", str(other)), ("GIT_INDEX_FILE", str(tmp_path / "index")), ("HOME", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    config = repo / ".git/config"
+    config.write_text(config.read_text().replace("name = T", "useConfigOnly = true").replace("email = t@example.invalid", ""))
+
+    commit = repository.apply(str(repo), "main", patch, "conductor/x", "message")
+
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert git(repo, "log", "-1", "--format=%an %H", "conductor/x") == f"Conductor {commit}"
+    assert not (tmp_path / "index").exists()

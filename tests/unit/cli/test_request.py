@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from claude_conductor.cli.request import Request, pairs, read_file, spec
+from claude_conductor.cli.request import Request, pairs, spec
 from claude_conductor.errors import InvalidArgumentError
-from claude_conductor.settings import yaml_file
 from claude_conductor.v1 import agent_pb2
 
 
@@ -59,29 +58,3 @@ def test_names_and_values_are_split_at_the_first_equals_sign():
     for wrong in ("A", "=b"):
         with pytest.raises(InvalidArgumentError, match="NAME=VALUE"):
             pairs("--env", [wrong])
-
-
-def test_a_file_of_tasks_takes_its_defaults_from_the_flags():
-    text = yaml_file.parse(b"tasks:\n- prompt: one\n- {prompt: two, priority: 9, labels: {a: 1}, files: [x]}\n", "t.yaml")
-
-    first, second = read_file(text, Request(agent="scripted", priority=3))
-
-    assert (first.prompt, first.agent, first.priority) == ("one", "scripted", 3)
-    assert (second.priority, second.labels, second.files) == (9, {"a": "1"}, ("x",))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("tasks: []", ["list of at least one"]),
-        ("jobs: []", ["`tasks`"]),
-        ("tasks:\n- prompt: x\n  promt: y\n", ["promt", "line=3", "`prompt`"]),
-        ("tasks:\n- just words\n", ["block of keys", "line=2"]),
-        ("tasks:\n- prompt: x\n  priority: high\n", ["priority", "whole number", "line=3"]),
-    ],
-)
-def test_a_bad_file_of_tasks_is_named_with_its_line(text: str, words: list[str]):
-    with pytest.raises(InvalidArgumentError) as problem:
-        read_file(yaml_file.parse(text.encode(), "t.yaml"), Request())
-    said = f"{problem.value} {problem.value.next_step}"
-    assert all(word in said for word in [*words, "t.yaml"]), said

@@ -96,6 +96,24 @@ async def test_a_patch_applies_to_the_commit_it_names(repository: Path, git: Git
     assert not (repository / "prompt.txt").exists()
 
 
+@pytest.mark.parametrize("how", ["plain", "borrowed", "linked worktree"])
+async def test_a_commit_that_nothing_refers_to_is_cloned_as_well(repository: Path, git: Git, tmp_path: Path, how: str):
+    if how == "borrowed":
+        run(tmp_path, "clone", "-q", "--shared", str(repository), str(tmp_path / "other"))
+        repository = tmp_path / "other"
+    elif how == "linked worktree":
+        run(repository, "worktree", "add", "-q", str(tmp_path / "other"))
+        repository = tmp_path / "other"
+    loose = run(repository, "commit-tree", run(repository, "rev-parse", "HEAD^{tree}"), "-p", "HEAD", "-m", "loose")
+
+    filled = await clone(repository, git, tmp_path, loose)
+
+    assert filled.base is not None
+    assert filled.base.commit == loose
+    assert run(tmp_path / "ws", "rev-parse", "HEAD") == loose
+    assert run(repository, "for-each-ref", "--contains", loose) == ""
+
+
 async def test_commits_the_agent_made_are_part_of_the_patch(repository: Path, git: Git, tmp_path: Path):
     filled = await clone(repository, git, tmp_path)
     (tmp_path / "ws/a.txt").write_text("changed\n")
