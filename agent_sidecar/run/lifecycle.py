@@ -122,6 +122,10 @@ def _overdue(happened: Happened) -> Failure:
     )
 
 
+_NO_PROGRAM = {126: "a program cannot be executed", 127: "a program was not found"}
+"""What shells, env and the like say of themselves: the next attempt would end the same way (POSIX, Exit Status for Commands)."""
+
+
 def _ended_by_itself(ended: Exit, answer: Answer | None) -> Failure | None:
     failed = answer is not None and answer.failed
     match ended.cause:
@@ -129,6 +133,9 @@ def _ended_by_itself(ended: Exit, answer: Answer | None) -> Failure | None:
             return Failure(FailureKind.AGENT_REPORTED, answer.text[:500] or "The agent reported failure.")
         case Cause.EXITED if ended.code == 0:
             return None
+        case Cause.EXITED if ended.code in _NO_PROGRAM:
+            what = f"The agent's process ended with exit code {ended.code}: {_NO_PROGRAM[ended.code]}"
+            return Failure(FailureKind.PROGRAM_MISSING, f"{what}; agents see their workspace, the system and `toolchains`.")
         case Cause.EXITED:
             return Failure(FailureKind.EXIT_CODE, ended.detail or f"The agent's process ended with exit code {ended.code}.")
         case Cause.OUT_OF_MEMORY:

@@ -45,13 +45,13 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_SUCCEEDED: _TaskState.ValueType  # 7
     """Final: done."""
     TASK_STATE_FAILED: _TaskState.ValueType  # 8
-    """Final: the last allowed attempt failed, or the failure cannot be retried."""
+    """Final: a failure that cannot be retried."""
     TASK_STATE_CANCELLED: _TaskState.ValueType  # 9
     """Final: cancelled by somebody."""
     TASK_STATE_TIMED_OUT: _TaskState.ValueType  # 10
     """Final: ran longer than its time-out."""
     TASK_STATE_DEAD: _TaskState.ValueType  # 11
-    """Final: lost its agent too often (a task that kills its agent)."""
+    """Final: its attempts are used up, because each of them failed or because it lost its agent too often."""
 
 class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
     """Where a task stands. QUEUED, LEASED and RUNNING lead to exactly one of the last five."""
@@ -73,13 +73,13 @@ TASK_STATE_RATE_LIMITED: TaskState.ValueType  # 6
 TASK_STATE_SUCCEEDED: TaskState.ValueType  # 7
 """Final: done."""
 TASK_STATE_FAILED: TaskState.ValueType  # 8
-"""Final: the last allowed attempt failed, or the failure cannot be retried."""
+"""Final: a failure that cannot be retried."""
 TASK_STATE_CANCELLED: TaskState.ValueType  # 9
 """Final: cancelled by somebody."""
 TASK_STATE_TIMED_OUT: TaskState.ValueType  # 10
 """Final: ran longer than its time-out."""
 TASK_STATE_DEAD: TaskState.ValueType  # 11
-"""Final: lost its agent too often (a task that kills its agent)."""
+"""Final: its attempts are used up, because each of them failed or because it lost its agent too often."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
 class _FailureKind:
@@ -107,7 +107,7 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     FAILURE_KIND_WORKSPACE: _FailureKind.ValueType  # 8
     """The workspace could not be prepared. Not retryable."""
     FAILURE_KIND_PROGRAM_MISSING: _FailureKind.ValueType  # 9
-    """The agent's program is not installed. Not retryable."""
+    """The agent's program is not installed, or a program it starts (exit codes 126 and 127). Not retryable."""
     FAILURE_KIND_AGENT_REPORTED: _FailureKind.ValueType  # 10
     """The agent itself reported failure. Not retryable."""
     FAILURE_KIND_CANCELLED: _FailureKind.ValueType  # 11
@@ -139,7 +139,7 @@ FAILURE_KIND_ISOLATION_REFUSED: FailureKind.ValueType  # 7
 FAILURE_KIND_WORKSPACE: FailureKind.ValueType  # 8
 """The workspace could not be prepared. Not retryable."""
 FAILURE_KIND_PROGRAM_MISSING: FailureKind.ValueType  # 9
-"""The agent's program is not installed. Not retryable."""
+"""The agent's program is not installed, or a program it starts (exit codes 126 and 127). Not retryable."""
 FAILURE_KIND_AGENT_REPORTED: FailureKind.ValueType  # 10
 """The agent itself reported failure. Not retryable."""
 FAILURE_KIND_CANCELLED: FailureKind.ValueType  # 11

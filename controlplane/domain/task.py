@@ -248,7 +248,7 @@ class Task:
     version: int = 1
     """Grows by one with every saved change; what compare-and-set compares."""
     queue_time: float = 0.0
-    """When it last became QUEUED, the base of its place in the queue."""
+    """When it last became ready, the base of its place in the queue. A task that lost its agent keeps it."""
     not_before: float = 0.0
     """While BLOCKED: not released before this time (delay or retry back-off)."""
     waits_for: frozenset[TaskId] = frozenset()

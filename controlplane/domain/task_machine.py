@@ -2,7 +2,9 @@
 
     BLOCKED -> QUEUED -> LEASED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | TIMED_OUT | DEAD
        ^                    |         |
-       +--- retry, later ---+---------+        a lost agent: back to QUEUED at once, without using up a retry
+       +--- retry, later ---+---------+        a lost agent: back to its place in QUEUED at once, without using up a retry
+
+FAILED is a failure that cannot be retried; DEAD is a task whose attempts are used up, by failures or by losses of its agent.
 
 Beside RUNNING stand WAITING_FOR_HUMAN and RATE_LIMITED (`pauses`), from which it ends as from RUNNING.
 
@@ -333,8 +335,11 @@ def _complete(task: Task, event: Completed) -> Step:
     if failure.kind is FailureKind.TIMEOUT:
         return _end(task, State.TIMED_OUT, failure.message, event.at, event.result)
     task = replace(task, failures=task.failures + 1)
-    if not failure.retryable or task.failures >= task.spec.retry.max_attempts:
+    if not failure.retryable:
         return _end(task, State.FAILED, failure.message, event.at, event.result)
+    if task.failures >= task.spec.retry.max_attempts:
+        used_up = f"all {task.failures} attempts failed, last" if task.failures > 1 else "its only attempt failed"
+        return _end(task, State.DEAD, f"{used_up}: {failure.message}", event.at, event.result)
     delay = retry_delay(task.spec.retry, task.failures, event.jitter)
     reason = f"attempt {task.failures} of {task.spec.retry.max_attempts} failed ({failure.message}); tries again in {delay:.1f} s"
     freed = replace(task, lease=None, incarnation=Incarnation(""), not_before=event.at + delay, result=event.result)
@@ -349,7 +354,7 @@ def _lose(task: Task, event: AgentLost, *, losses: int) -> Step:
     if task.losses >= MAX_LOSSES:
         reason = f"lost its agent {task.losses} times, last: {event.why}"
         return _end(task, State.DEAD, reason, event.at, Result(failure=replace(failure, message=reason)))
-    return _queued(task, event.at, f"lost its agent ({event.why}); waits for another")
+    return _queued(task, task.queue_time, f"lost its agent ({event.why}); waits for another")
 
 
 def _close_attempt(task: Task, at: float, failure: Failure | None) -> Task:

@@ -58,7 +58,8 @@ async def test_a_failed_attempt_is_tried_again_and_the_last_one_counts(control_p
     second = await do(agent, failure=EXIT_CODE, exit_code=1)
     assert (first.lease.attempt, second.lease.attempt) == (1, 2)
     assert first.lease.epoch != second.lease.epoch
-    failed = await operator.until(task.task_id, task_pb2.TASK_STATE_FAILED)
+    failed = await operator.until(task.task_id, task_pb2.TASK_STATE_DEAD)
+    assert failed.reason == "all 2 attempts failed, last: exit code 1"
     assert failed.result.failure.kind == task_pb2.FAILURE_KIND_EXIT_CODE
     assert len(failed.attempts) == 2
 

@@ -118,6 +118,7 @@ async def test_output_arrives_in_pieces_whose_offsets_leave_no_gap(plane: FakeCo
     ("spec", "kind", "retryable", "says"),
     [
         (shell("exit 3"), "EXIT_CODE", True, "exit code 3"),
+        (shell("no-such-program-here"), "PROGRAM_MISSING", False, "exit code 127"),
         (shell("kill -9 $$"), "SIGNAL", True, "SIGKILL"),
         (task_pb2.TaskSpec(driver="command"), "INVALID_TASK", False, "command"),
         (task_pb2.TaskSpec(driver="nonsense"), "INVALID_TASK", False, "kind of agent"),

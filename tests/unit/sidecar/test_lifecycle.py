@@ -30,6 +30,10 @@ def test_an_exit_with_0_is_success_whatever_was_said():
     ("happened", "kind", "says"),
     [
         (Happened(exit=Exit(Cause.EXITED, code=3)), FailureKind.EXIT_CODE, "exit code 3"),
+        (Happened(exit=Exit(Cause.EXITED, code=125)), FailureKind.EXIT_CODE, "exit code 125"),
+        (Happened(exit=Exit(Cause.EXITED, code=126)), FailureKind.PROGRAM_MISSING, "exit code 126: a program cannot be executed"),
+        (Happened(exit=Exit(Cause.EXITED, code=127)), FailureKind.PROGRAM_MISSING, "exit code 127: a program was not found"),
+        (Happened(exit=Exit(Cause.EXITED, code=128)), FailureKind.EXIT_CODE, "exit code 128"),
         (Happened(exit=Exit(Cause.SIGNALLED, signal=9)), FailureKind.SIGNAL, "SIGKILL"),
         (Happened(exit=Exit(Cause.SIGNALLED, signal=63)), FailureKind.SIGNAL, "signal 63"),
         (Happened(exit=Exit(Cause.STOPPED)), FailureKind.SIGNAL, "a signal"),

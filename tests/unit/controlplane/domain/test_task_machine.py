@@ -218,9 +218,24 @@ def test_any_other_failure_is_final(kind: FailureKind) -> None:
     assert TellDependents(succeeded=False) in step.effects
 
 
-def test_the_last_allowed_failure_is_final() -> None:
+@pytest.mark.parametrize("kind", sorted(RETRYABLE, key=str))
+def test_a_task_whose_attempts_are_used_up_by_failures_is_dead(kind: FailureKind) -> None:
+    step = apply(running(spec=Spec(retry=RetryPolicy(max_attempts=2)), failures=1), completed(kind))
+    assert (step.task.state, step.task.failures) == (State.DEAD, 2)
+    assert step.task.reason == f"all 2 attempts failed, last: it was {kind.value}"
+    assert step.task.result is not None
+    assert step.task.result.failure == Failure(kind, f"it was {kind.value}")
+    assert TellDependents(succeeded=False) in step.effects
+
+
+def test_a_task_that_was_allowed_one_attempt_says_so_when_it_is_dead() -> None:
+    step = apply(running(spec=Spec(retry=RetryPolicy(max_attempts=1))), completed(FailureKind.EXIT_CODE))
+    assert (step.task.state, step.task.reason) == (State.DEAD, "its only attempt failed: it was exit_code")
+
+
+def test_a_failure_that_cannot_be_retried_is_a_failure_also_in_the_last_attempt() -> None:
     task = running(spec=Spec(retry=RetryPolicy(max_attempts=2)), failures=1)
-    assert apply(task, completed(FailureKind.EXIT_CODE)).task.state is State.FAILED
+    assert apply(task, completed(FailureKind.WORKSPACE)).task.state is State.FAILED
 
 
 def test_a_task_that_ran_too_long_timed_out() -> None:
@@ -229,7 +244,7 @@ def test_a_task_that_ran_too_long_timed_out() -> None:
 
 def test_a_lost_agents_task_is_queued_at_once_and_keeps_its_retries() -> None:
     step = apply(running(), AgentLost(LEASE, "its sidecar died", 110.0))
-    assert (step.task.state, step.task.queue_time, step.task.losses, step.task.failures) == (State.QUEUED, 110.0, 1, 0)
+    assert (step.task.state, step.task.losses, step.task.failures) == (State.QUEUED, 1, 0)
     assert (step.task.lease, step.task.incarnation) == (None, "")
     assert step.task.attempts[-1].failure == Failure(FailureKind.AGENT_LOST, "its sidecar died")
 
@@ -246,6 +261,19 @@ def test_a_task_handed_back_before_it_ran_counts_a_loss_so_that_it_cannot_go_rou
     step = apply(leased(), completed(FailureKind.AGENT_LOST))
 
     assert (step.task.state, step.task.losses) == (State.QUEUED, 1)
+
+
+@pytest.mark.parametrize("loss", [AgentLost(LEASE, "its sidecar died", 110.0), completed(FailureKind.AGENT_LOST)])
+def test_a_task_that_lost_its_agent_keeps_its_place_in_the_queue(loss: Event) -> None:
+    before = running()
+    after = apply(before, loss).task
+    assert after.state is State.QUEUED
+    assert queue_order(after) == queue_order(before) == queue_order(queued())
+
+
+def test_a_task_that_failed_queues_anew_when_it_is_tried_again() -> None:
+    again = apply(apply(running(), completed(FailureKind.SIGNAL)).task, Released(200.0)).task
+    assert (again.state, again.queue_time) == (State.QUEUED, 200.0)
 
 
 def test_a_task_that_lost_its_agent_too_often_is_dead() -> None:
