@@ -54,6 +54,7 @@ from claude_conductor.clock import SystemClock, SystemMint
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.rpc.channel import bearer
 from claude_conductor.telemetry.traces import open_tracer
+from claude_conductor.v1.agent_pb2 import ResourceLimits
 from claude_conductor.v1.session_service_pb2 import SidecarHello
 
 _log = logging.getLogger(__name__)
@@ -277,7 +278,14 @@ class Sidecar:
             pid=os.getpid(),
             host=socket.gethostname(),
             long_running=bool(settings.agent_command),
+            capacity=_capacity(),
         )
+
+
+def _capacity() -> ResourceLimits:
+    """Return what this host has: no run can be given more."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return ResourceLimits(memory_bytes=memory, cpus=len(os.sched_getaffinity(0)))
 
 
 async def serve(settings: Settings, isolation: IsolationDriver, environment: Mapping[str, str]) -> None:

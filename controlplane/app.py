@@ -41,6 +41,7 @@ from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
+from controlplane.service.in_hand import InHand
 from controlplane.service.intake import Intake
 from controlplane.service.kinds import Kinds
 from controlplane.service.leases import Leases
@@ -139,7 +140,8 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     )
     post = Post(stores.mailboxes, mail.arrived, clock)
     letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
-    books = Books(leases, registry, mail, timetable, changed, ready.set)
+    in_hand = InHand(settings.caps)
+    books = Books(leases, registry, mail, timetable, changed, ready.set, in_hand)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
     blobs = BlobDirectory(settings.home / "blobs")
@@ -149,11 +151,11 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         session=_session_servicer(settings, sessions, mail, mint, tracer),
         task=TaskQueueServicer(
             stores.tasks,
-            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work),
+            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps),
             leases,
             output,
             changed,
-            Waiting(registry),
+            Waiting(registry, in_hand),
             Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
             Kinds(TypeFolder(settings.home / "types")),
         ),
@@ -172,7 +174,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
         admin=StatusServicer(tasks, registry, settings.store, clock.now()),
     )
-    dispatch = Dispatch(stores.tasks, tasks, registry, mail, ready, clock, secrets.randbits, tracer)
+    dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
     return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers)
@@ -229,7 +231,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
 
 
 async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> Listener:
-    await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock)
+    await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock, settings.caps)
     work.start(parts.watch.run(), name="events")
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")

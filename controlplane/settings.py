@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.domain.caps import Caps
 from controlplane.domain.policy import Policy
 
 
@@ -71,6 +72,8 @@ class Settings:
     """For tasks that set none."""
     max_attempts: int = 3
     retry_delay: float = 1.0
+    caps: Caps = Caps()
+    """How many tasks may be with agents at once."""
     keep_tasks_days: float = 30.0
     """How long finished tasks, their output and their artefacts are kept."""
     limits: Limits = Limits()

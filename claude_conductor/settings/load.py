@@ -130,7 +130,7 @@ def _environment_layer(environment: Mapping[str, str], warnings: list[str]) -> L
     known = keys()
     for name in ours:
         key = name[len(PREFIX) :].lower().replace("__", ".")
-        if key not in known and not key.startswith(("agent.labels.",)):
+        if key not in known and not key.startswith(("agent.labels.", "tasks.concurrency.")):
             warnings.append(f"the variable {name} is no setting and does nothing; {_meant(key, known, as_variable=True)}")
     try:
         values = _Environment(ours)()

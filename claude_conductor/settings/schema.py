@@ -188,14 +188,25 @@ class Limits(Block):
     output_bytes: Size = "64m"
 
 
+class Concurrency(Block):
+    """How many tasks may be with agents at once; the others wait. `*` stands for each one that is not named."""
+
+    tenants: dict[str, Count] = {}
+    types: dict[str, Count] = {}
+    """Within a tenant."""
+    labels: dict[Annotated[str, Field(pattern=r"^[^=]+=.+$")], Count] = {}
+    """Of tasks, written `name=value`, or `name=*` for each value by itself. Within a tenant."""
+
+
 class Tasks(Block):
-    """What a task gets that does not say."""
+    """What a task gets that does not say, and how many may run."""
 
     default_driver: Driver = "command"
     timeout: Seconds = "1h"
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     retry_delay: Delay = "1s"
     keep_days: Annotated[float, Field(ge=1)] = 30.0  # a request id is remembered for a day
+    concurrency: Concurrency = Concurrency()
 
 
 class Streams(Block):

@@ -218,6 +218,7 @@ class SidecarHello(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     LONG_RUNNING_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol the sidecar speaks; major * 1000 + minor. This file describes 1000."""
     incarnation: _builtins.str
@@ -262,6 +263,10 @@ class SidecarHello(_message.Message):
     def isolation(self) -> _agent_pb2.IsolationStatus:
         """What is in force around a long-running agent; unset otherwise."""
 
+    @_builtins.property
+    def capacity(self) -> _agent_pb2.ResourceLimits:
+        """What the host has of memory and processors: a task that asks for more is not given to this agent. 0 or unset: not known."""
+
     def __init__(
         self,
         *,
@@ -279,10 +284,11 @@ class SidecarHello(_message.Message):
         host: _builtins.str = ...,
         long_running: _builtins.bool = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
+        capacity: _agent_pb2.ResourceLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_isolation", b"default_isolation", "isolation", b"isolation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "default_isolation", b"default_isolation", "isolation", b"isolation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "default_isolation", b"default_isolation", "drivers", b"drivers", "features", b"features", "host", b"host", "incarnation", b"incarnation", "isolation", b"isolation", "labels", b"labels", "long_running", b"long_running", "mailbox_positions", b"mailbox_positions", "pid", b"pid", "protocol_version", b"protocol_version", "strongest_level", b"strongest_level", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "capacity", b"capacity", "default_isolation", b"default_isolation", "drivers", b"drivers", "features", b"features", "host", b"host", "incarnation", b"incarnation", "isolation", b"isolation", "labels", b"labels", "long_running", b"long_running", "mailbox_positions", b"mailbox_positions", "pid", b"pid", "protocol_version", b"protocol_version", "strongest_level", b"strongest_level", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

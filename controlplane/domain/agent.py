@@ -52,4 +52,6 @@ class Agent:
     strongest_level: IsolationLevel | None = None
     default_level: IsolationLevel = IsolationLevel.STRICT
     default_limits: ResourceLimits = ResourceLimits()
+    capacity: ResourceLimits = ResourceLimits()
+    """What its host has, so that no task can be given more; 0: not known."""
     long_running: bool = False

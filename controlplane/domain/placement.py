@@ -1,30 +1,78 @@
-"""Which free agent shall work on which ready task?"""
+"""Which free agent shall work on which ready task, and in whose turn?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from controlplane.domain.agent import Agent
-from controlplane.domain.task import Task
+from claude_conductor.ids import AgentId, TenantId
+from claude_conductor.units import format_size
+from controlplane.domain.agent import Agent, State
+from controlplane.domain.caps import Caps, Group, capped, full
+from controlplane.domain.task import IsolationLevel, ResourceLimits, Task, queue_order
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Something a task wants of its agent, in words that go on after `no connected agent` and after an agent's id."""
+
+    wanted: str
+    lacking: str
+    met_by: Callable[[Agent], bool]
+
+
+def _needs(task: Task) -> list[_Need]:
+    spec = task.spec
+    needs = [_Need(f"runs {spec.driver}", f"cannot run {spec.driver}", lambda agent: spec.driver in agent.drivers)]
+    for name, value in spec.required_labels.items():
+        needs.append(_label(name, value))
+    if spec.isolation_level is not None:
+        needs.append(_level(spec.isolation_level))
+    asked = spec.limits
+    if asked.memory_bytes:
+        words = f"{format_size(asked.memory_bytes)} of memory"
+        needs.append(_limit(words, asked.memory_bytes, lambda most: most.memory_bytes))
+    if asked.cpus:
+        needs.append(_limit(f"{asked.cpus:g} processors", asked.cpus, lambda most: most.cpus))
+    if asked.pids:
+        needs.append(_limit(f"{asked.pids} processes", asked.pids, lambda most: most.pids))
+    if asked.workspace_bytes:
+        words = f"a workspace of {format_size(asked.workspace_bytes)}"
+        needs.append(_limit(words, asked.workspace_bytes, lambda most: most.workspace_bytes))
+    return needs
+
+
+def _label(name: str, value: str) -> _Need:
+    words = f"the label {name}={value}"
+    return _Need(f"has {words}", f"does not have {words}", lambda agent: agent.labels.get(name) == value)
+
+
+def _level(level: IsolationLevel) -> _Need:
+    def met_by(agent: Agent) -> bool:
+        possible = agent.default_level if agent.long_running else agent.strongest_level
+        return possible is not None and possible.rank >= level.rank
+
+    return _Need(f"isolates at {level.value}", f"cannot isolate at {level.value}", met_by)
+
+
+def _limit(words: str, asked: float, of: Callable[[ResourceLimits], float]) -> _Need:
+    def met_by(agent: Agent) -> bool:
+        # A long-running agent has been in its sandbox before the task came: what holds there holds for its tasks.
+        most = of(agent.default_limits if agent.long_running else agent.capacity)
+        return not most or asked <= most
+
+    return _Need(f"has {words} to give", f"does not have {words} to give", met_by)
 
 
 def obstacle(task: Task, agent: Agent) -> str:
     """Return why the agent cannot work on the task, or an empty text if it can. Whether it is free is another question."""
-    spec = task.spec
     if agent.tenant_id != task.tenant_id:
         return "belongs to another tenant"
-    if spec.agent_id and spec.agent_id != agent.id:
-        return f"is not {spec.agent_id}"
-    if spec.driver not in agent.drivers:
-        return f"cannot run {spec.driver}"
-    for name, value in spec.required_labels.items():
-        if agent.labels.get(name) != value:
-            return f"does not have the label {name}={value}"
-    if spec.isolation_level is not None:
-        strongest = agent.strongest_level
-        if strongest is None or strongest.rank < spec.isolation_level.rank:
-            return f"cannot isolate at {spec.isolation_level.value}"
-    return ""
+    if task.spec.agent_id and task.spec.agent_id != agent.id:
+        return f"is not {task.spec.agent_id}"
+    return next((need.lacking for need in _needs(task) if not need.met_by(agent)), "")
 
 
 def place(task: Task, free: Iterable[Agent]) -> Agent | None:
@@ -37,26 +85,106 @@ def place(task: Task, free: Iterable[Agent]) -> Agent | None:
     return min(able, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
 
 
-def plan(ready: Sequence[Task], free: Iterable[Agent]) -> list[tuple[Task, Agent]]:
-    """Return who gets what: tasks in their order, each agent once. A task nobody free can do holds up no other."""
+class _Queue:
+    """The lanes of one tenant, the one whose first task waits longest (by `queue_order`) in front."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, deque[Task]] = {}
+        self._heads: list[tuple[float, str, str]] = []
+
+    def add(self, task: Task) -> None:
+        if task.lane not in self._lanes:
+            self._lanes[task.lane] = deque()
+            heapq.heappush(self._heads, (queue_order(task), task.id, task.lane))
+        self._lanes[task.lane].append(task)
+
+    @property
+    def turn(self) -> tuple[float, str]:
+        order, task_id, _ = self._heads[0]
+        return order, task_id
+
+    def first(self) -> Task:
+        return self._lanes[self._heads[0][2]][0]
+
+    def drop(self, *, lane: bool) -> bool:
+        """Leave out the first task, or all of its lane; return whether nothing is left."""
+        _, _, name = heapq.heappop(self._heads)
+        rest = self._lanes[name]
+        rest.popleft()
+        if rest and not lane:
+            heapq.heappush(self._heads, (queue_order(rest[0]), rest[0].id, name))
+        return not self._heads
+
+
+def plan(
+    ready: Iterable[Task], free: Iterable[Agent], counts: Mapping[Group, int] | None = None, caps: Caps | None = None
+) -> list[tuple[Task, Agent]]:
+    """Return who gets what, each agent once, in the order in which it was decided.
+
+    Tenants take turns: the one that has the fewest tasks with agents now goes next, so that a long queue of one delays no other;
+    what counts is what runs at the moment, so nobody saves up turns and a restart forgets nothing. Within a tenant, and between
+    tenants that have as many, the order of the queue holds. A task that no free agent can do, or that is capped, holds up no
+    other.
+
+    Args:
+        ready: Queued tasks; those of one lane in the order of the queue.
+        free: Agents without work.
+        counts: How many tasks of each group are with agents.
+        caps: How many of a group may be.
+    """
+    caps = caps or Caps()
+    held = Counter(counts or {})
     left = {(agent.tenant_id, agent.id): agent for agent in free}
-    placed: list[tuple[Task, Agent]] = []
+    queues: dict[TenantId, _Queue] = {}
     for task in ready:
-        if not left:
-            break
-        agent = place(task, left.values())
+        queues.setdefault(task.tenant_id, _Queue()).add(task)
+    placed: list[tuple[Task, Agent]] = []
+    while left and queues:
+        tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
+        task = queues[tenant].first()
+        agent = None if full(task, caps, held) else place(task, left.values())
         if agent is not None:
             del left[agent.tenant_id, agent.id]
             placed.append((task, agent))
+            held.update({Group(tenant), *capped(task, caps)})
+        if queues[tenant].drop(lane=agent is None):
+            del queues[tenant]
     return placed
 
 
-def why_waiting(task: Task, agents: Sequence[Agent]) -> str:
-    """Return in one sentence what a queued task waits for, given every connected agent."""
-    if not agents:
-        return "waits for an agent: none is connected"
-    obstacles = {agent.id: obstacle(task, agent) for agent in agents}
-    if not all(obstacles.values()):
-        return "waits for a free agent"
+def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "") -> str:
+    """Return in one sentence what a queued task waits for.
+
+    Args:
+        task: The task.
+        agents: Every connected agent of its tenant.
+        known: Whether the agent that it names has ever been here.
+        full: The cap that keeps it waiting, if one does.
+    """
+    wanted = task.spec.agent_id
+    named = [agent for agent in agents if not wanted or agent.id == wanted]
+    if not named:
+        if not wanted:
+            return "waits for an agent: none is connected"
+        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here has ever heard of'}"
+    obstacles = {agent.id: obstacle(task, agent) for agent in named}
+    if wanted and obstacles[named[0].id]:
+        return f"waits for {wanted}, which {obstacles[named[0].id]}"
+    able = [agent for agent in named if not obstacles[agent.id]]
+    if not able:
+        return _impossible(task, named, obstacles)
+    if full:
+        return full
+    if any(agent.state is State.IDLE for agent in able):
+        return "waits for its turn"
+    if len(able) == 1:
+        return f"waits for {able[0].id} to be free"
+    return f"waits for a free agent: {len(able)} can do it, and none of them is free"
+
+
+def _impossible(task: Task, agents: Sequence[Agent], obstacles: Mapping[AgentId, str]) -> str:
+    nobody = [need.wanted for need in _needs(task) if not any(need.met_by(agent) for agent in agents)]
+    if nobody:
+        return "no connected agent " + ", and none ".join(nobody)
     listed = "; ".join(f"{agent_id} {reason}" for agent_id, reason in sorted(obstacles.items())[:3])
     return f"no connected agent can do it: {listed}"

@@ -251,6 +251,8 @@ class Task:
     """When it last became ready, the base of its place in the queue. A task that lost its agent keeps it."""
     not_before: float = 0.0
     """While BLOCKED: not released before this time (delay or retry back-off)."""
+    lane: str = ""
+    """Queued tasks of one lane want the same of an agent and fall under the same caps (`lane.lane_of`)."""
     waits_for: frozenset[TaskId] = frozenset()
     """Dependencies that have not succeeded yet."""
     lease: Lease | None = None

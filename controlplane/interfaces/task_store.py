@@ -70,8 +70,14 @@ class TaskStore(Protocol):
     async def save(self, task: Task) -> bool:
         """Replace the stored task if its version is `task.version - 1`; return whether it was."""
 
-    async def ready(self, limit: int) -> Sequence[Task]:
-        """Return QUEUED tasks of all tenants, smallest `queue_order` first, ties by id."""
+    async def ready(self, each: int) -> Sequence[Task]:
+        """Return the first `each` QUEUED tasks of every lane, of all tenants, smallest `queue_order` first, ties by id.
+
+        What it costs grows with what it returns, not with the length of the queue.
+        """
+
+    async def ahead(self, task: Task) -> int:
+        """Return how many QUEUED tasks of the task's tenant have a smaller `queue_order`, or the same and a smaller id."""
 
     async def due(self, now: float, limit: int) -> Sequence[Task]:
         """Return BLOCKED tasks that wait for no other task and whose `not_before` is at or before `now`."""

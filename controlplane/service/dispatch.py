@@ -15,13 +15,14 @@ from controlplane.domain.routing import mailbox, task_mailbox_name
 from controlplane.domain.task import Lease, Task
 from controlplane.domain.task_machine import AgentLost, Leased
 from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.in_hand import InHand
 from controlplane.service.mail import Mail
 from controlplane.service.registry import Registry
 from controlplane.service.tasks import Tasks
 
 _log = logging.getLogger(__name__)
-_FIRST_LOOK = 64
-_FARTHEST_LOOK = 16_384
+_LOOK = 256
+"""Tasks that are looked at together, spread over the lanes; at least one of each."""
 _STORE_PAUSE = 0.5
 
 
@@ -33,6 +34,7 @@ class Dispatch:
         store: TaskStore,
         tasks: Tasks,
         registry: Registry,
+        in_hand: InHand,
         mail: Mail,
         work: asyncio.Event,
         clock: Clock,
@@ -45,6 +47,7 @@ class Dispatch:
             store: The queue.
             tasks: Changes tasks.
             registry: Knows the free agents.
+            in_hand: Counts what is with agents.
             mail: Delivers a task's mailbox to whoever has the task.
             work: Set when there may be something to do.
             clock: For time stamps.
@@ -54,11 +57,13 @@ class Dispatch:
         self._store = store
         self._tasks = tasks
         self._registry = registry
+        self._in_hand = in_hand
         self._mail = mail
         self._work = work
         self._clock = clock
         self._random_bits = random_bits
         self._tracer = tracer
+        self._lanes = 1
 
     async def run(self) -> None:
         """Dispatch for ever."""
@@ -73,17 +78,14 @@ class Dispatch:
                 self._work.set()
 
     async def round(self) -> None:
-        """Give every free agent a task that it can do, in the order of the queue."""
-        look = _FIRST_LOOK
+        """Give every free agent a task that it can do, in the order that `placement.plan` decides."""
         while free := self._registry.free():
-            ready = await self._store.ready(look)
-            placed = plan(ready, free)
-            await self._hand_out_all(placed)
-            if placed:
-                continue
-            if len(ready) < look or look >= _FARTHEST_LOOK:
+            ready = await self._store.ready(max(1, min(len(free), _LOOK // self._lanes)))
+            self._lanes = max(1, len({task.lane for task in ready}))
+            placed = plan(ready, free, self._in_hand.counts, self._in_hand.caps)
+            if not placed:
                 return
-            look *= 4
+            await self._hand_out_all(placed)
 
     async def _hand_out_all(self, placed: Sequence[tuple[Task, Agent]]) -> None:
         if len(placed) == 1:

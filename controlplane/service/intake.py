@@ -14,6 +14,8 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
+from controlplane.domain.caps import Caps
+from controlplane.domain.lane import lane_of
 from controlplane.domain.pauses import Answered
 from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
@@ -45,13 +47,16 @@ class Submission:
 class Intake:
     """Admits tasks, and records answers to their questions and wishes to end them."""
 
-    def __init__(self, store: TaskStore, tasks: Tasks, clock: Clock, mint: Mint, prompt_bytes: int, work: Work) -> None:
+    def __init__(
+        self, store: TaskStore, tasks: Tasks, clock: Clock, mint: Mint, prompt_bytes: int, work: Work, caps: Caps
+    ) -> None:
         self._store = store
         self._tasks = tasks
         self._clock = clock
         self._mint = mint
         self._prompt_bytes = prompt_bytes
         self._work = work
+        self._caps = caps
 
     async def submit(self, submission: Submission) -> Task:
         """Store a task; return once it is durable. The same request id returns the same task.
@@ -80,6 +85,7 @@ class Intake:
             not_before=spec.not_before,
             waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
         )
+        task = replace(task, lane=lane_of(task, self._caps))
         return await self._work.whole(self._admit(task), name=f"admit {task.id}")
 
     async def examine(self, submission: Submission) -> Spec:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
 from claude_conductor.clock import Clock
 from claude_conductor.errors import TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT
+from controlplane.domain.caps import Caps
+from controlplane.domain.lane import lane_of
 from controlplane.domain.routing import task_mailbox_name
 from controlplane.domain.task import State, Task
 from controlplane.domain.task_machine import DependencyEnded
@@ -14,17 +20,18 @@ from controlplane.service.relay import Relay
 from controlplane.service.tasks import Tasks
 
 _LAST_ENDED = 200
+_TOGETHER = 500
 _OPEN = frozenset(state for state in State if not state.final)
 
 
-async def recover(store: TaskStore, tasks: Tasks, registry: Registry, relay: Relay, clock: Clock) -> None:
+async def recover(store: TaskStore, tasks: Tasks, registry: Registry, relay: Relay, clock: Clock, caps: Caps) -> None:
     """Take up where the last life of this control plane stopped, perhaps between a save and its effects.
 
     Every lease starts anew, so an outage of the control plane ends none. Effects that may not have happened are repeated; each
     is harmless when it did happen.
     """
     await registry.load()
-    still_open = await store.in_states(_OPEN)
+    still_open = await _in_their_lanes(store, await store.in_states(_OPEN), caps)
     for task in still_open:
         tasks.recall(task)
     await relay.finish()
@@ -37,6 +44,18 @@ async def recover(store: TaskStore, tasks: Tasks, registry: Registry, relay: Rel
     for task in await store.list(DEFAULT_TENANT, ended, "", _LAST_ENDED):
         await relay.close(task.tenant_id, task_mailbox_name(task.id), f"the task ended: {task.state.value}")
     await relay.expire()
+
+
+async def _in_their_lanes(store: TaskStore, tasks: Sequence[Task], caps: Caps) -> list[Task]:
+    """Return the tasks with the lanes that the caps of today give them; they may have been submitted under others."""
+    found = {task.id: task for task in tasks}
+    lanes = {task.id: lane_of(task, caps) for task in tasks}
+    moved = [replace(task, lane=lanes[task.id], version=task.version + 1) for task in tasks if task.lane != lanes[task.id]]
+    for first in range(0, len(moved), _TOGETHER):
+        some = moved[first : first + _TOGETHER]
+        await asyncio.gather(*(store.save(task) for task in some))  # one write to the disk for all of them
+        found.update((task.id, task) for task in some)
+    return list(found.values())
 
 
 async def _hear_of_dependencies(store: TaskStore, tasks: Tasks, task: Task, clock: Clock) -> None:

@@ -50,6 +50,7 @@ class Hello:
     host: str = ""
     long_running: bool = False
     isolation: IsolationStatus = IsolationStatus()
+    capacity: ResourceLimits = ResourceLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ class Sessions:
             strongest_level=hello.strongest_level,
             default_level=hello.default_level,
             default_limits=hello.default_limits,
+            capacity=hello.capacity,
             long_running=hello.long_running,
         )
 

@@ -29,6 +29,7 @@ from controlplane.domain.task_machine import (
 )
 from controlplane.domain.task_machine import Event as TaskEvent
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
+from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
 from controlplane.service.pulse import Pulse
@@ -57,6 +58,7 @@ class Books:
     """Beats with a task's id after each change."""
     ready: Callable[[], None]
     """Called when there may be work for a free agent."""
+    in_hand: InHand
 
 
 class Tasks:
@@ -133,11 +135,13 @@ class Tasks:
             self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
         if before is not None and before.lease is not None and before.lease != after.lease:
             books.leases.release(after.id)
+            books.in_hand.released(after.id)
             books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
             books.mail.close(mailbox(after.tenant_id, task_mailbox_name(after.id)))
             books.ready()
         if after.lease is not None and (before is None or before.lease != after.lease):
             books.leases.arm(after)
+            books.in_hand.took(after)
             books.registry.took(after.tenant_id, after.agent_id, after.id)
             books.timetable.expect_lease()
         if after.state is State.QUEUED:

@@ -26,6 +26,7 @@ class AgentStoreContract:
             use=ResourceUse(1 << 40, 1.5, 3),
             strongest_level=IsolationLevel.STRICT,
             default_limits=ResourceLimits(cpus=0.5),
+            capacity=ResourceLimits(1 << 34, 2.0),
             long_running=True,
         )
         await agents.put(full)

@@ -166,7 +166,44 @@ class TaskStoreContract:
         # A step of priority is worth 60 s: 2 waited 301 s with four steps less (240 s), so it goes before 1.
         order = [one.id for one in await tasks.ready(10)]
         assert order == [task_id(number) for number in (4, 2, 3, 1, 5)]
-        assert [one.id for one in await tasks.ready(2)] == order[:2]
+        assert [one.id for one in await tasks.ready(2)] == order[:2]  # they are all of one lane
+
+    async def test_of_every_lane_the_first_few_are_ready(self, tasks: TaskStore) -> None:
+        for number in range(6):
+            await tasks.insert(task(number, lane="long"))
+        await tasks.insert(task(7, lane="short"))
+        await tasks.insert(task(8, lane="short", tenant_id=OTHER_TENANT, queue_time=START - 99))
+        await tasks.insert(task(9, lane="left", state=State.LEASED))
+        assert [one.id for one in await tasks.ready(1)] == [task_id(8), task_id(0)]
+        assert [one.id for one in await tasks.ready(2)] == [task_id(number) for number in (8, 0, 1, 7)]
+        assert len(await tasks.ready(100)) == 8
+
+    async def test_ten_thousand_tasks_of_one_lane_hide_no_other(self, tasks: TaskStore) -> None:
+        for first in range(0, 10_000, 500):
+            await asyncio.gather(*(tasks.insert(task(number, lane="a")) for number in range(first, first + 500)))
+        last = await tasks.insert(task(10_001, lane="b"))
+        assert list(await tasks.ready(1)) == [task(0, lane="a"), last]
+
+    async def test_a_task_that_changes_its_lane_is_ready_in_the_new_one(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(1, lane="a"))
+        await tasks.insert(task(2, lane="a"))
+        assert await tasks.save(task(1, lane="b", version=2))
+        assert [one.id for one in await tasks.ready(1)] == [task_id(1), task_id(2)]
+
+    async def test_the_tasks_ahead_of_one_are_those_of_its_tenant_that_go_first(self, tasks: TaskStore) -> None:
+        for one in (
+            task(1, lane="a"),
+            task(2, lane="b"),
+            task(3, lane="a"),
+            task(4, lane="a", spec=Spec(priority=10)),
+            task(5, lane="a", queue_time=START, tenant_id=OTHER_TENANT),
+            task(6, lane="a", queue_time=START, state=State.BLOCKED),
+            task(7, lane="b", queue_time=START + 3),
+        ):
+            await tasks.insert(one)
+        assert [await tasks.ahead(task(number, lane="a")) for number in (1, 3)] == [1, 3]
+        assert await tasks.ahead(task(4, spec=Spec(priority=10))) == 0
+        assert await tasks.ahead(task(7, lane="b", queue_time=START + 3)) == 4
 
     async def test_a_task_that_left_the_queue_is_not_ready_and_one_that_returned_is(self, tasks: TaskStore) -> None:
         await tasks.insert(task(1))

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from claude_conductor.rpc.status import from_call
-from claude_conductor.v1 import agent_pb2, task_pb2, task_service_pb2
+from claude_conductor.v1 import agent_pb2, agent_service_pb2, task_pb2, task_service_pb2
 from claude_conductor.v1 import session_service_pb2 as session_pb
 from tests.fakes.control_plane import ControlPlane, Operator, sidecar_token
 from tests.fakes.sidecar import Sidecar
@@ -68,8 +68,8 @@ async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control
     operator = control_plane.operator()
     await sidecar("agent-1")
     task = await operator.submit(required_labels={"gpu": "yes"})
-    shown = await operator.task(task.task_id)
-    assert shown.reason == "no connected agent can do it: agent-1 does not have the label gpu=yes"
+    assert task.reason == "no connected agent has the label gpu=yes"
+    assert (await operator.task(task.task_id)).reason == task.reason
     request = task_service_pb2.CancelTaskRequest(task_id=task.task_id, reason="changed my mind")
     cancelled = (await operator.tasks.CancelTask(request, **operator.call)).task
     assert cancelled.state == task_pb2.TASK_STATE_CANCELLED
@@ -88,6 +88,91 @@ async def test_a_page_of_large_tasks_fits_into_an_answer_and_nothing_is_left_out
         if not page.next_page_token:
             break
     assert listed == submitted[::-1]
+
+
+async def test_a_task_for_an_agent_that_is_not_there_says_so_and_is_done_once_it_comes(
+    control_plane: ControlPlane, sidecar
+) -> None:
+    operator = control_plane.operator()
+    task = await operator.submit(agent_id="agent-2")
+    assert task.reason == "waits for agent-2, which nobody here has ever heard of"
+    agent = await sidecar("agent-2")
+    assert (await do(agent)).lease.task_id == task.task_id
+    await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    await agent.disconnect()
+    again = await operator.submit(agent_id="agent-2", driver="scripted")
+    await agents_until(operator, lambda states: states == {"agent-2": agent_pb2.AGENT_STATE_LOST})
+    assert (await operator.task(again.task_id)).reason == "waits for agent-2, which is not connected"
+
+
+async def agents_until(operator: Operator, condition: Any) -> None:
+    """Wait until the states of all agents, by id, are as wanted."""
+    async with asyncio.timeout(10):
+        while True:
+            listed = await operator.agents.ListAgents(agent_service_pb2.ListAgentsRequest(), **operator.call)
+            if condition({agent.agent_id: agent.state for agent in listed.agents}):
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_task_gets_no_agent_whose_host_has_less_than_it_asks_for(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    await sidecar("agent-1", capacity={"memory_bytes": 1 << 30, "cpus": 2})
+    greedy = await operator.submit(isolation={"limits": {"memory_bytes": 8 << 30}})
+    modest = await operator.submit(isolation={"limits": {"memory_bytes": 1 << 30, "cpus": 2}})
+    assert (await operator.task(greedy.task_id)).reason == "no connected agent has 8.0 GiB of memory to give"
+    await operator.until(modest.task_id, task_pb2.TASK_STATE_LEASED)
+    large = await sidecar("agent-2", capacity={"memory_bytes": 8 << 30, "cpus": 2})
+    assert (await large.next_assignment()).lease.task_id == greedy.task_id
+
+
+async def test_caps_hold_say_so_and_let_others_pass(tmp_path: Path, sidecar_of) -> None:
+    caps = {"tenants": {"default": 3}, "types": {"refactor": 1}, "labels": {"repo=*": 1}}
+    plane = ControlPlane(tmp_path / "home", caps=caps)
+    await plane.start()
+    try:
+        operator = plane.operator()
+        refactors = [await operator.submit(type="refactor") for _ in range(300)]  # more than one look at the queue
+        shops = [await operator.submit(labels={"repo": "shop", "run": str(number)}) for number in range(3)]
+        others = [await operator.submit() for _ in range(2)]
+        agents = [await sidecar_of(plane, f"agent-{number}") for number in (1, 2, 3)]
+        given = [await agent.next_assignment() for agent in agents]
+        assert {each.lease.task_id for each in given} == {refactors[0].task_id, shops[0].task_id, others[0].task_id}
+        plane.kill()  # what is with agents counts after a restart too
+        await plane.start()
+        for agent in agents:
+            await agent.connect()
+        operator = plane.operator()
+        reasons = [(await operator.task(task.task_id)).reason for task in (refactors[1], shops[1], others[1])]
+        assert set(reasons) == {"waits for a place: tenant default has 3 of 3 (`tasks.concurrency.tenants`)"}
+        free = agents[[each.lease.task_id for each in given].index(others[0].task_id)]
+        await free.completed(next(each for each in given if each.lease.task_id == others[0].task_id))
+        assert (await free.next_assignment()).lease.task_id == others[1].task_id
+    finally:
+        await plane.close()
+
+
+async def test_other_caps_than_before_the_restart_hold_for_what_was_queued(tmp_path: Path, sidecar_of) -> None:
+    plane = ControlPlane(tmp_path / "home")
+    await plane.start()
+    try:
+        operator = plane.operator()
+        shops = [await operator.submit(labels={"repo": "shop"}) for _ in range(2)]
+        other = await operator.submit(labels={"repo": "other"})
+        plane.kill()
+        plane.settings["caps"] = {"labels": {"repo=*": 1}}
+        await plane.start()
+        agents = [await sidecar_of(plane, f"agent-{number}") for number in (1, 2, 3)]
+        operator = plane.operator()
+        await operator.until(shops[0].task_id, task_pb2.TASK_STATE_LEASED)
+        await operator.until(other.task_id, task_pb2.TASK_STATE_LEASED)
+        waiting = await operator.task(shops[1].task_id)
+        assert waiting.reason == "waits for a place: label repo=shop has 1 of 1 (`tasks.concurrency.labels`)"
+        holder = next(agent for agent in agents if shops[0].task_id in agent.leases)
+        await do(holder)
+        await operator.until(shops[1].task_id, task_pb2.TASK_STATE_LEASED)
+    finally:
+        await plane.close()
 
 
 async def test_cancelling_a_running_task_reaches_its_agent_and_its_children(control_plane: ControlPlane, sidecar) -> None:

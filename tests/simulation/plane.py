@@ -16,12 +16,14 @@ from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.domain.caps import Caps
 from controlplane.domain.policy import Policy
 from controlplane.domain.rate import Rate
 from controlplane.domain.routing import Bounds
 from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.directory import Directory
 from controlplane.service.expiry import Expiry
+from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
@@ -132,7 +134,7 @@ class Plane:
             *(mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
             *(passing, rates, permissions),
         )
-        books = Books(leases, registry, mail, timetable, changed, ready.set)
+        books = Books(leases, registry, mail, timetable, changed, ready.set, InHand(Caps()))
         tasks = Tasks(task_store, books, relay, watch, clock, tracer, work)
         results = Results(task_store, tasks, leases, registry, None, clock, self._fate.random.random)  # type: ignore[arg-type]
         given = (mail, relay, results, passing, directory)
@@ -148,7 +150,7 @@ class Plane:
         self.registry, self.mail = registry, mail
         while True:
             try:
-                await recover(task_store, tasks, registry, relay, clock)
+                await recover(task_store, tasks, registry, relay, clock, Caps())
                 break
             except Exception:  # noqa: BLE001 - the program would end with this and be started again
                 await asyncio.sleep(0.1)

@@ -59,6 +59,7 @@ def hello_from_proto(hello: pb.SidecarHello) -> Hello:
         host=hello.host,
         long_running=hello.long_running,
         isolation=isolation.status_from_proto(hello.isolation),
+        capacity=isolation.limits_from_proto(hello.capacity, "hello.capacity"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 from claude_conductor.clock import Clock
@@ -19,6 +20,8 @@ class MemoryTaskStore:
         self._clock = clock
         self._tasks: dict[TaskId, Task] = {}
         self._by_state: dict[State, dict[TaskId, Task]] = {state: {} for state in State}
+        self._lanes: dict[str, list[tuple[float, TaskId]]] = {}
+        """The queued tasks of each lane, in order."""
         self._requests: dict[tuple[TenantId, str, str], TaskId] = {}
 
     async def insert(self, task: Task) -> Task:
@@ -49,13 +52,20 @@ class MemoryTaskStore:
         stored = self._tasks.get(task.id)
         if stored is None or stored.version != task.version - 1:
             return False
-        del self._by_state[stored.state][task.id]
+        self._take_out(stored)
         self._put(task)
         return True
 
-    async def ready(self, limit: int) -> Sequence[Task]:
+    async def ready(self, each: int) -> Sequence[Task]:
         """See TaskStore."""
-        return heapq.nsmallest(limit, self._by_state[State.QUEUED].values(), key=lambda task: (queue_order(task), task.id))
+        heads = sorted(place for lane in self._lanes.values() for place in lane[:each])
+        return [self._tasks[task_id] for _, task_id in heads]
+
+    async def ahead(self, task: Task) -> int:
+        """See TaskStore."""
+        place = (queue_order(task), task.id)
+        before = (task_id for lane in self._lanes.values() for _, task_id in lane[: bisect_left(lane, place)])
+        return sum(self._tasks[task_id].tenant_id == task.tenant_id for task_id in before)
 
     async def due(self, now: float, limit: int) -> Sequence[Task]:
         """See TaskStore."""
@@ -78,7 +88,7 @@ class MemoryTaskStore:
         for task_id in task_ids:
             task = self._tasks.pop(task_id, None)
             if task is not None:
-                del self._by_state[task.state][task_id]
+                self._take_out(task)
                 key = (task.tenant_id, task.submitter, task.request_id)
                 if self._requests.get(key) == task_id:
                     del self._requests[key]
@@ -100,6 +110,16 @@ class MemoryTaskStore:
     def _put(self, task: Task) -> None:
         self._tasks[task.id] = task
         self._by_state[task.state][task.id] = task
+        if task.state is State.QUEUED:
+            insort(self._lanes.setdefault(task.lane, []), (queue_order(task), task.id))
+
+    def _take_out(self, task: Task) -> None:
+        del self._by_state[task.state][task.id]
+        if task.state is State.QUEUED:
+            lane = self._lanes[task.lane]
+            del lane[bisect_left(lane, (queue_order(task), task.id))]
+            if not lane:
+                del self._lanes[task.lane]
 
     def _forget_requests(self) -> None:
         horizon = self._clock.now() - REQUEST_SECONDS

@@ -72,7 +72,14 @@ _OWED = (
         PRIMARY KEY (mailbox, position)) WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED)
+_LANES = (
+    "ALTER TABLE tasks ADD COLUMN lane TEXT NOT NULL DEFAULT ''",  # queued tasks of older files get theirs at start
+    # Tenant and state are in it so that counting who goes first does not read the tasks.
+    "CREATE INDEX tasks_by_lane ON tasks (lane, queue_order, id, tenant, state) WHERE state = 'queued'",
+    "DROP INDEX tasks_ready",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _LANES)
 """Statements that lead from version n to n + 1."""
 
 

@@ -11,6 +11,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError
 from claude_conductor.ids import TaskId, TenantId
 from controlplane.backends.codec import decode, encode
+from controlplane.backends.sqlite import queue
 from controlplane.backends.sqlite.database import Database
 from controlplane.domain.task import State, Task, queue_order
 from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
@@ -60,11 +61,13 @@ class SqliteTaskStore:
 
         return await self._database.write(change)
 
-    async def ready(self, limit: int) -> Sequence[Task]:
+    async def ready(self, each: int) -> Sequence[Task]:
         """See TaskStore."""
-        # Named, because without statistics SQLite takes the index on states and sorts the whole queue.
-        sql = "SELECT body FROM tasks INDEXED BY tasks_ready WHERE state = 'queued' ORDER BY queue_order, id LIMIT ?"
-        return await self._many(sql, (limit,))
+        return await self._database.read(lambda db: [_task(body) for body in queue.heads(db, each)])
+
+    async def ahead(self, task: Task) -> int:
+        """See TaskStore."""
+        return await self._database.read(lambda db: queue.ahead(db, task.tenant_id, queue_order(task), task.id))
 
     async def due(self, now: float, limit: int) -> Sequence[Task]:
         """See TaskStore."""
@@ -159,7 +162,10 @@ def _remembered(body: str) -> Task:
     return decode(Task, body)
 
 
-_COLUMNS = ("id", "tenant", "state", "version", "create_time", "queue_order", "not_before", "waits", "parent", "labels", "body")
+_COLUMNS = (
+    *("id", "tenant", "state", "version", "create_time", "queue_order", "not_before", "waits", "parent", "labels", "lane"),
+    "body",
+)
 
 
 def _marks(count: int) -> str:
@@ -182,6 +188,7 @@ def _row(task: Task) -> tuple[object, ...]:
         len(task.waits_for),
         task.spec.parent_task_id,
         json.dumps(dict(task.spec.labels), separators=(",", ":")),
+        task.lane,
         encode(task),
     )
 

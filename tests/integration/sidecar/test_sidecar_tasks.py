@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from claude_conductor.v1 import agent_pb2, task_pb2
@@ -36,6 +37,8 @@ def started(plane: FakeControlPlane) -> bool:
 async def test_a_task_runs_from_assignment_to_result(plane: FakeControlPlane, sidecar: SidecarProcess):
     hello = plane.hellos[0]
     assert (hello.protocol_version, hello.strongest_level) == (1000, agent_pb2.ISOLATION_LEVEL_STRICT)
+    assert hello.capacity.memory_bytes == psutil.virtual_memory().total
+    assert hello.capacity.cpus == len(os.sched_getaffinity(0))
     assert plane.tokens == ["Bearer sidecar-token"]
     plane.assign("task_1", shell("echo hello; echo oops >&2; env"), traceparent=TRACE)
     result = await plane.result()

@@ -134,6 +134,8 @@ def test_an_unknown_key_is_named_with_file_line_and_nearest_key(text: str, words
             "policy:\n  messages:\n  - effect: deny\n    sender: {kind: ghost}\n",
             ["policy.messages[0].sender.kind", ":4", "'task'"],
         ),
+        ("tasks:\n  concurrency:\n    types: {refactor: 0}\n", ["tasks.concurrency.types.refactor", ":3", "greater"]),
+        ("tasks:\n  concurrency:\n    labels: {repo: 1}\n", ["tasks.concurrency.labels", ":3", "repo"]),
         ("num_agents: [1\nstore: memory", ["no YAML", "line=2"]),
         ("num_agents: 1\nnum_agents: 2\n", ["twice", "line 1", "line=2"]),
         ("? [a, b]\n: 1\n", ["a key has to be a word", "line=1"]),

@@ -22,6 +22,7 @@ from controlplane.backends.memory.subscription_store import MemorySubscriptionSt
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
+from controlplane.domain.caps import Caps
 from controlplane.domain.message import Accepted, Duplicate, Header, IncomingFrame, Outcome, Quality, StoredFrame
 from controlplane.domain.routing import Shape
 from controlplane.domain.task import FailureKind, IsolationStatus, Lease, Result, Spec, State, Task
@@ -143,7 +144,7 @@ class Plane:
 
     async def child(self, parent: Task) -> Task:
         tasks, clock = self.parts.tasks, SystemClock()
-        intake = Intake(self.tasks, tasks, clock, SystemMint(clock), 1000, self.work)
+        intake = Intake(self.tasks, tasks, clock, SystemMint(clock), 1000, self.work, Caps())
         spec = Spec(driver="command", command=("true",), parent_task_id=parent.id)
         return await intake.submit(Submission(DEFAULT_TENANT, "agent/agent-1", "", spec))
 

@@ -1,0 +1,33 @@
+"""Which queued tasks are the same to whoever hands them out?
+
+A lane holds tasks that want the same of an agent and fall under the same caps. If the first of a lane cannot be handed out now,
+none of it can: so nobody has to look behind it, and ten thousand capped or impossible tasks hold up no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from controlplane.domain.caps import Caps, capped
+from controlplane.domain.task import Task
+
+
+def lane_of(task: Task, caps: Caps) -> str:
+    """Return the name of the task's lane: 32 hexadecimal digits.
+
+    Whatever `placement.obstacle` and `caps.capped` look at belongs in here. Labels without a cap do not: tasks often have one of
+    their own, and would each make a lane.
+    """
+    spec = task.spec
+    wanted = [
+        task.tenant_id,
+        spec.type,
+        [group.name for group in capped(task, caps) if group.kind == "label"],
+        spec.driver,
+        spec.agent_id,
+        sorted(spec.required_labels.items()),
+        spec.isolation_level.value if spec.isolation_level is not None else "",
+        [spec.limits.memory_bytes, spec.limits.cpus, spec.limits.pids, spec.limits.workspace_bytes],
+    ]
+    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]

@@ -1,0 +1,42 @@
+"""How many tasks are with agents, by what caps and fair shares count?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from claude_conductor.ids import TaskId
+from controlplane.domain.caps import Caps, Group, capped, full
+from controlplane.domain.task import Task
+
+
+class InHand:
+    """Counts what the leases in force hold. It follows the tasks' changes and is not stored: a restart counts anew."""
+
+    def __init__(self, caps: Caps) -> None:
+        self.caps = caps
+        self._groups: dict[TaskId, tuple[Group, ...]] = {}
+        self._counts: Counter[Group] = Counter()
+
+    def took(self, task: Task) -> None:
+        """Count a task that an agent was given; counting it twice is harmless."""
+        self.released(task.id)
+        groups = tuple({Group(task.tenant_id), *capped(task, self.caps)})
+        self._groups[task.id] = groups
+        self._counts.update(groups)
+
+    def released(self, task_id: TaskId) -> None:
+        """Stop counting a task, if it was counted."""
+        for group in self._groups.pop(task_id, ()):
+            self._counts[group] -= 1
+            if not self._counts[group]:
+                del self._counts[group]
+
+    @property
+    def counts(self) -> Mapping[Group, int]:
+        """How many tasks of each group are with agents: of every tenant, and of what has a cap."""
+        return self._counts
+
+    def full(self, task: Task) -> str:
+        """Return which cap keeps the task waiting; empty if none does."""
+        return full(task, self.caps, self._counts)
