@@ -155,7 +155,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
             leases,
             output,
             changed,
-            Waiting(registry, in_hand),
+            Waiting(stores.tasks, registry, in_hand, clock),
             Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
             Kinds(TypeFolder(settings.home / "types")),
         ),

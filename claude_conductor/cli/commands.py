@@ -36,6 +36,7 @@ TABLE: Final = {
     "apply": Verb("apply", "Submit the tasks of a file, once", DAILY),
     "logs": Verb("logs", "Show the output of a task, or the log of a program", DAILY),
     "events": Verb("events", "Show what happens, as it happens", DAILY),
+    "why": Verb("why", "Say in one sentence why a task stands where it does", DAILY),
     "report": Verb("report", "Show what was done, and what there is to take", DAILY),
     "usage": Verb("usage", "Show what tasks used, by type, agent, label ...", DAILY),
     "trace": Verb("trace", "Show every step of a message or a task, with times", DAILY),

@@ -109,7 +109,9 @@ class TaskQueueServicer(TaskServiceServicer):
         """Return one task."""
         del context
         task = await self._store.get(current_caller().tenant_id, request.task_id)
-        return pb.GetTaskResponse(task=self._shown(task))
+        shown = task_to_proto(task)
+        shown.reason = await self._waiting.explain(task)
+        return pb.GetTaskResponse(task=shown)
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
         """Return a page of tasks."""
@@ -182,8 +184,7 @@ class TaskQueueServicer(TaskServiceServicer):
 
     def _shown(self, task: Task) -> task_pb2.Task:
         shown = task_to_proto(task)
-        if task.state is State.QUEUED:
-            shown.reason = self._waiting.reason(task)
+        shown.reason = self._waiting.reason(task)
         return shown
 
 

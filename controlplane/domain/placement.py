@@ -75,6 +75,11 @@ def obstacle(task: Task, agent: Agent) -> str:
     return next((need.lacking for need in _needs(task) if not need.met_by(agent)), "")
 
 
+def possible(task: Task, agents: Iterable[Agent]) -> bool:
+    """Return whether one of the agents could work on the task if it were free."""
+    return any(not obstacle(task, agent) for agent in agents)
+
+
 def place(task: Task, free: Iterable[Agent]) -> Agent | None:
     """Return the agent that shall work on the task, or None.
 

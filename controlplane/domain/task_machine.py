@@ -14,9 +14,11 @@ Every report carries the lease it was made under; one that is not the task's cur
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
+from claude_conductor.units import format_duration
 from controlplane.domain import pauses
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.question import Question
@@ -376,6 +378,18 @@ def _end(task: Task, state: State, reason: str, at: float, result: Result) -> St
     if state is State.CANCELLED:
         effects.append(CancelChildren(reason))
     return Step(ended, (*effects, Publish(f"task.{state.value}", reason)))
+
+
+def why_blocked(task: Task, now: float) -> str:
+    """Return in one sentence what a blocked task waits for, and until when. `now` in seconds since the epoch."""
+    if task.waits_for or task.not_before <= now:
+        return task.reason
+    when = f"in {format_duration(task.not_before - now)}, at {datetime.fromtimestamp(task.not_before, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if not task.failures:
+        return f"starts {when}"
+    last = task.attempts[-1].failure if task.attempts else None
+    why = f" ({last.message})" if last is not None else ""
+    return f"attempt {task.failures} of {task.spec.retry.max_attempts} failed{why}; tries again {when}"
 
 
 def retry_delay(policy: RetryPolicy, failures: int, jitter: float) -> float:

@@ -1,22 +1,46 @@
-"""Why does a queued task wait?"""
+"""Why does a task wait?"""
 
 from __future__ import annotations
 
-from controlplane.domain.placement import why_waiting
-from controlplane.domain.task import Task
+from claude_conductor.clock import Clock
+from controlplane.domain.agent import Agent
+from controlplane.domain.placement import possible, why_waiting
+from controlplane.domain.task import State, Task
+from controlplane.domain.task_machine import why_blocked
+from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.in_hand import InHand
 from controlplane.service.registry import Registry
 
 
 class Waiting:
-    """Explains queued tasks by the agents that are connected now and the caps; nothing of it is stored."""
+    """Explains waiting tasks by the time, the agents that are connected now and the caps; nothing of it is stored."""
 
-    def __init__(self, registry: Registry, in_hand: InHand) -> None:
+    def __init__(self, store: TaskStore, registry: Registry, in_hand: InHand, clock: Clock) -> None:
+        self._store = store
         self._registry = registry
         self._in_hand = in_hand
+        self._clock = clock
 
     def reason(self, task: Task) -> str:
-        """Return in one sentence what the task waits for."""
-        agents = [agent for agent in self._registry.live_agents() if agent.tenant_id == task.tenant_id]
+        """Return in one sentence why the task stands where it does."""
+        if task.state is State.BLOCKED:
+            return why_blocked(task, self._clock.now())
+        if task.state is not State.QUEUED:
+            return task.reason
         known = not task.spec.agent_id or self._registry.find(task.tenant_id, task.spec.agent_id) is not None
-        return why_waiting(task, agents, known=known, full=self._in_hand.full(task))
+        return why_waiting(task, self._agents(task), known=known, full=self._in_hand.full(task))
+
+    async def explain(self, task: Task) -> str:
+        """Return the reason, with how many go first where that matters.
+
+        Raises:
+            StoreUnavailableError: The queue cannot be read.
+        """
+        reason = self.reason(task)
+        if task.state is not State.QUEUED or self._in_hand.full(task) or not possible(task, self._agents(task)):
+            return reason
+        ahead = await self._store.ahead(task)
+        return f"{reason}; {ahead} task{'s are' if ahead > 1 else ' is'} before it in the queue" if ahead else reason
+
+    def _agents(self, task: Task) -> list[Agent]:
+        return [agent for agent in self._registry.live_agents() if agent.tenant_id == task.tenant_id]

@@ -94,6 +94,7 @@ def test_the_version_and_the_help_need_no_control_plane(conductor: CommandLine):
         "messages",
         "dlq",
         "trace",
+        "why",
         "config",
         "doctor",
         "test",
@@ -160,6 +161,20 @@ def test_an_id_may_be_copied_from_a_table_that_cut_it(conductor: CommandLine, wo
     task = conductor("run", "x", "--agent", "scripted", "-o", "name").stdout.strip()
 
     assert task in conductor("tasks", "show", f"{task}…").stdout
+
+
+def test_why_says_in_one_sentence_why_a_task_stands_where_it_does(conductor: CommandLine, world: World):
+    first = conductor("run", "x", "--agent", "scripted", "--detach", "-o", "name").stdout.strip()
+    second = conductor("run", "y", "--agent", "scripted", "--detach", "-o", "name").stdout.strip()
+    world.tasks[first].reason = "waits for agent-1 to be free"
+    world.tasks[second].state = task_pb2.TASK_STATE_BLOCKED
+    world.tasks[second].spec.depends_on.append(first)
+
+    assert conductor("why", first).stdout == f"{first} is queued: waits for agent-1 to be free\n"
+    told = f"is blocked: it waits for {first}, which is queued (waits for agent-1 to be free)"
+    assert conductor("why", second).stdout == f"{second} {told}\n"
+    assert json.loads(conductor("why", second, "-o", "json").stdout) == {"task_id": second, "state": "blocked", "why": told}
+    assert "tasks list" in conductor("why", "task_ffffffffffffffff", code=3).stderr
 
 
 def test_run_fails_if_a_task_does(conductor: CommandLine, world: World):

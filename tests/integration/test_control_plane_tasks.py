@@ -105,6 +105,25 @@ async def test_a_task_for_an_agent_that_is_not_there_says_so_and_is_done_once_it
     assert (await operator.task(again.task_id)).reason == "waits for agent-2, which is not connected"
 
 
+async def test_a_task_behind_others_says_how_many_and_a_retried_one_until_when(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    retried = await operator.submit(retry={"first_delay": {"seconds": 1000}, "max_delay": {"seconds": 1000}})
+    agent = await sidecar("agent-1")
+    await do(agent, failure=EXIT_CODE)
+    blocked = await operator.until(retried.task_id, task_pb2.TASK_STATE_BLOCKED)
+    assert blocked.reason.startswith("attempt 1 of 3 failed (exit code 1); tries again in ")
+    assert blocked.reason.endswith(" UTC")
+    busy = await operator.submit()
+    await operator.until(busy.task_id, task_pb2.TASK_STATE_LEASED)
+    waiting = [await operator.submit() for _ in range(3)]
+    reasons = [(await operator.task(task.task_id)).reason for task in waiting]
+    assert reasons == [
+        "waits for agent-1 to be free",
+        "waits for agent-1 to be free; 1 task is before it in the queue",
+        "waits for agent-1 to be free; 2 tasks are before it in the queue",
+    ]
+
+
 async def agents_until(operator: Operator, condition: Any) -> None:
     """Wait until the states of all agents, by id, are as wanted."""
     async with asyncio.timeout(10):

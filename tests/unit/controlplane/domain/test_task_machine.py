@@ -44,6 +44,7 @@ from controlplane.domain.task_machine import (
     admit,
     apply,
     retry_delay,
+    why_blocked,
 )
 
 ID = TaskId("task_1")
@@ -344,6 +345,25 @@ def test_a_result_counts_once() -> None:
     done = apply(running(), completed(None)).task
     with pytest.raises(StaleLeaseError):
         apply(done, completed(None))
+
+
+# --- why it waits
+
+
+@pytest.mark.parametrize(
+    ("task", "now", "why"),
+    [
+        (queued(not_before=1000.0), 100.0, "starts in 15m 0s, at 1970-01-01 00:16:40 UTC"),
+        (queued(waits_for=frozenset({A}), not_before=1000.0), 100.0, "waits for 1 task: task_a"),
+        (
+            apply(running(), completed(FailureKind.SIGNAL)).task,
+            110.5,
+            "attempt 1 of 3 failed (it was signal); tries again in 500 ms, at 1970-01-01 00:01:51 UTC",
+        ),
+    ],
+)
+def test_a_blocked_task_says_what_it_waits_for_and_until_when(task: Task, now: float, why: str) -> None:
+    assert why_blocked(task, now) == why
 
 
 # --- numbers
