@@ -88,12 +88,11 @@ class Dispatch:
             await self._hand_out_all(placed)
 
     async def _hand_out_all(self, placed: Sequence[tuple[Task, Agent]]) -> None:
-        if len(placed) == 1:
-            await self._hand_out(*placed[0])
-            return
-        async with asyncio.TaskGroup() as group:  # together, so that one write to the store takes them all
-            for task, agent in placed:
-                group.create_task(self._hand_out(task, agent), name=f"hand out {task.id}")
+        # Together, so that one write to the store takes them all; each to its end, so that what is leased is also sent.
+        outcomes = await asyncio.gather(*(self._hand_out(task, agent) for task, agent in placed), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _hand_out(self, task: Task, agent: Agent) -> None:
         lease = Lease(task.id, len(task.attempts) + 1, self._random_bits(64))

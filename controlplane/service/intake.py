@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +13,7 @@ from claude_conductor.errors import (
     IllegalTransitionError,
     InvalidArgumentError,
     PermissionDeniedError,
+    StoreUnavailableError,
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
@@ -25,11 +28,13 @@ from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
 
+_log = logging.getLogger(__name__)
 MAX_DEPENDENCIES = 100
 MIN_MEMORY = 4 << 20
 """Bytes of an agent's memory limit: below it not even the sandbox starts."""
 MAX_ATTEMPTS = 100
 MAX_REQUEST_ID = 128
+_STORE_PAUSE = 0.5
 _PROMPT_WAYS = ("argument", "stdin", "file")
 
 
@@ -112,7 +117,12 @@ class Intake:
             if replace(stored.spec, instructions=task.spec.instructions) != task.spec:  # a template may have changed meanwhile
                 raise IdempotencyConflictError(request_id=task.request_id, task_id=stored.id)
             return stored
-        return await self._heed_parent(await self._catch_up(stored))
+        while True:
+            try:
+                return await self._heed_parent(await self._catch_up(stored))
+            except StoreUnavailableError as error:  # it is stored, and nobody else would tell it
+                _log.warning("a new task waits for the store", extra={"task": stored.id, "cause": str(error)})
+                await asyncio.sleep(_STORE_PAUSE)
 
     async def _whole_id(self, tenant_id: TenantId, task_id: str) -> Task:
         task = await self._store.get(tenant_id, task_id)

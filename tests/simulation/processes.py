@@ -116,13 +116,15 @@ class Shaky:
         process: Who asks.
         fate: Says when it fails.
         failing: The probability of a failure.
+        honest: Whether a failure says that nothing was done.
     """
 
-    def __init__(self, inner: Any, process: Process, fate: Fate, failing: float) -> None:
+    def __init__(self, inner: Any, process: Process, fate: Fate, failing: float, *, honest: bool = False) -> None:
         self._inner = inner
         self._process = process
         self._fate = fate
         self._failing = failing
+        self._honest = honest
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
@@ -132,7 +134,7 @@ class Shaky:
             await self._fate.pause()
             self._process.gate()
             if self._fate.strikes(self._failing):
-                if self._fate.chance(0.5):
+                if not self._honest and self._fate.chance(0.5):
                     await method(*args)
                 raise StoreUnavailableError("It failed as the seed said.")
             answer = await method(*args)

@@ -31,6 +31,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._time
 
+    def wind_up(self) -> None:
+        """Allow steps again after `Stuck`, so that what is left can be cancelled."""
+        self._steps = 0
+
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 

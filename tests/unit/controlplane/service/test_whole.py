@@ -11,7 +11,7 @@ import pytest
 
 from claude_conductor.clock import SystemClock, SystemMint
 from claude_conductor.errors import StoreUnavailableError
-from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
+from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId, TenantId
 from claude_conductor.telemetry.traces import PassingTracer
 from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
@@ -58,13 +58,25 @@ class Tasks(MemoryTaskStore):
 
     gate: Gate
     away = 0
+    away_after_insert = False
+    unreadable = False
+    unsaved: TaskId | None = None
 
     async def insert(self, task: Task) -> Task:
         stored = await super().insert(task)
         await self.gate.passed()
+        self.unreadable = self.away_after_insert
         return stored
 
+    async def get(self, tenant_id: TenantId, task_id: str) -> Task:
+        if self.unreadable:
+            self.unreadable = False
+            raise StoreUnavailableError
+        return await super().get(tenant_id, task_id)
+
     async def save(self, task: Task) -> bool:
+        if task.id == self.unsaved:
+            raise StoreUnavailableError
         saved = await super().save(task)
         await self.gate.passed()
         return saved
@@ -142,11 +154,13 @@ class Plane:
     gate: Gate
     work: Work
 
-    async def child(self, parent: Task) -> Task:
+    def intake(self) -> Intake:
         tasks, clock = self.parts.tasks, SystemClock()
-        intake = Intake(self.tasks, tasks, clock, SystemMint(clock), 1000, self.work, Caps())
+        return Intake(self.tasks, tasks, clock, SystemMint(clock), 1000, self.work, Caps())
+
+    async def child(self, parent: Task) -> Task:
         spec = Spec(driver="command", command=("true",), parent_task_id=parent.id)
-        return await intake.submit(Submission(DEFAULT_TENANT, "agent/agent-1", "", spec))
+        return await self.intake().submit(Submission(DEFAULT_TENANT, "agent/agent-1", "", spec))
 
     async def submit(self, name: str, parent: Task | None = None, waits_for: frozenset[TaskId] = frozenset()) -> Task:
         spec = Spec(driver="command", parent_task_id=parent.id if parent is not None else "")
@@ -253,6 +267,31 @@ async def test_dependents_are_told_although_the_store_was_away_for_a_moment(plan
     plane.tasks.away = 1
     await plane.parts.tasks.change(DEFAULT_TENANT, first.id, Completed(lease, Result(), 3.0, 0.0))
     assert await plane.state(second) is State.QUEUED
+
+
+async def test_a_new_task_hears_of_dependencies_that_ended_before_although_the_store_was_away_for_a_moment(plane: Plane) -> None:
+    first = await plane.submit("a")
+    await plane.parts.tasks.change(DEFAULT_TENANT, first.id, CancelRequested("enough", 1.0, 3.0))
+    plane.tasks.away_after_insert = True
+    spec = Spec(driver="command", command=("true",), depends_on=(first.id,))
+    second = await plane.intake().submit(Submission(DEFAULT_TENANT, "operator", "", spec))
+    assert second.state is await plane.state(second) is State.FAILED
+
+
+async def test_of_tasks_handed_out_together_those_that_were_stored_are_sent(plane: Plane) -> None:
+    """And the store's failure is said as one, so that whoever hands out waits for the store and does not end."""
+    links = {}
+    for name in ("agent-2", "agent-3"):
+        links[name] = Link()
+        hello = Hello(1000, Incarnation(f"life of {name}"), drivers=("command",))
+        session = await plane.parts.sessions.open(DEFAULT_TENANT, AgentId(name), hello, links[name])
+        await plane.parts.sessions.begin(session, hello)
+    first, second = await plane.submit("a"), await plane.submit("b")
+    plane.tasks.unsaved = first.id
+    with pytest.raises(StoreUnavailableError):
+        await plane.parts.dispatch.round()
+    assert await plane.state(second) is State.LEASED
+    assert [line for link in links.values() for line in link.said] == [f"assign {second.id}"]
 
 
 async def test_a_new_life_keeps_the_lease_whose_result_is_in_its_journal_and_loses_the_others(plane: Plane) -> None:
