@@ -175,10 +175,21 @@ class Plane:
         tasks = kinds.tasks(store, self._books, relay, self._watch, clock, self._tracer, work)
         directory = Directory(self.registry, self.leases, store)
         output: Any = None
+        passing: Any = None  # nobody writes here
         results = kinds.results(store, tasks, self.leases, self.registry, output, clock, fate.random.random)
         self._sessions = Sessions(
-            *(store, tasks, self.registry, self.leases, self._mail, relay, results, directory, clock, self._tracer),
-            self._ready.set,
+            store=store,
+            tasks=tasks,
+            registry=self.registry,
+            leases=self.leases,
+            mail=self._mail,
+            relay=relay,
+            results=results,
+            passing=passing,
+            directory=directory,
+            clock=clock,
+            tracer=self._tracer,
+            ready=self._ready.set,
         )
         bits = fate.random.getrandbits
         dispatch = kinds.dispatch(store, tasks, self.registry, self.in_hand, self._mail, self._ready, clock, bits, self._tracer)

@@ -190,6 +190,7 @@ class World:
                 self.history.add(Asked(task.id, impossible=impossible))
             else:
                 self.history.troubles.append(f"a submission was refused: {task!r}")
+                return
 
     def _spec(self, tenant: TenantId) -> Spec:
         random = self._fate.random
@@ -211,6 +212,8 @@ class World:
         """Call until there is an answer: over failures of the store, and deaths of the control plane."""
         while True:
             plane = self._plane
+            if plane.failure is not None:
+                return plane.failure
             if plane.serving and plane.intake is not None:
                 answer = plane.process.start(_called(call, plane.intake), "call")
                 await asyncio.wait(
@@ -274,7 +277,9 @@ class World:
     async def _come_to_rest(self) -> None:
         try:
             async with asyncio.timeout(CALM_SECONDS):
-                while left := self._left():  # noqa: ASYNC110 - virtual time costs nothing
+                while left := self._left():
+                    if self._plane.failure is not None:
+                        return
                     await asyncio.sleep(0.25)
         except TimeoutError:
             self.history.troubles.append(f"stuck: {left}")
