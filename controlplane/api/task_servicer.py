@@ -123,8 +123,9 @@ class TaskQueueServicer(TaskServiceServicer):
         tasks = await self._store.list(current_caller().tenant_id, wanted, after, size + 1)
         shown: list[task_pb2.Task] = []
         room = _PAGE_BYTES
-        for task in tasks[:size]:
-            shown.append(self._shown(task))
+        for task, reason in zip(tasks[:size], self._waiting.reasons(tasks[:size]), strict=True):
+            shown.append(task_to_proto(task))
+            shown[-1].reason = reason
             room -= shown[-1].ByteSize()
             if room < 0 and len(shown) > 1:
                 del shown[-1]

@@ -68,16 +68,21 @@ def _limit(words: str, asked: float, of: Callable[[ResourceLimits], float]) -> _
 
 def obstacle(task: Task, agent: Agent) -> str:
     """Return why the agent cannot work on the task, or an empty text if it can. Whether it is free is another question."""
+    return _obstacle(task, _needs(task), agent)
+
+
+def _obstacle(task: Task, needs: Sequence[_Need], agent: Agent) -> str:
     if agent.tenant_id != task.tenant_id:
         return "belongs to another tenant"
     if task.spec.agent_id and task.spec.agent_id != agent.id:
         return f"is not {task.spec.agent_id}"
-    return next((need.lacking for need in _needs(task) if not need.met_by(agent)), "")
+    return next((need.lacking for need in needs if not need.met_by(agent)), "")
 
 
 def possible(task: Task, agents: Iterable[Agent]) -> bool:
     """Return whether one of the agents could work on the task if it were free."""
-    return any(not obstacle(task, agent) for agent in agents)
+    needs = _needs(task)
+    return any(not _obstacle(task, needs, agent) for agent in agents)
 
 
 def place(task: Task, free: Iterable[Agent]) -> Agent | None:
@@ -86,7 +91,8 @@ def place(task: Task, free: Iterable[Agent]) -> Agent | None:
     Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
     been idle for longest.
     """
-    able = [agent for agent in free if not obstacle(task, agent)]
+    needs = _needs(task)
+    able = [agent for agent in free if not _obstacle(task, needs, agent)]
     return min(able, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
 
 
@@ -172,12 +178,13 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         if not wanted:
             return "waits for an agent: none is connected"
         return f"waits for {wanted}, which {'is not connected' if known else 'nobody here has ever heard of'}"
-    obstacles = {agent.id: obstacle(task, agent) for agent in named}
+    needs = _needs(task)
+    obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:
         return f"waits for {wanted}, which {obstacles[named[0].id]}"
     able = [agent for agent in named if not obstacles[agent.id]]
     if not able:
-        return _impossible(task, named, obstacles)
+        return _impossible(needs, named, obstacles)
     if full:
         return full
     if any(agent.state is State.IDLE for agent in able):
@@ -187,8 +194,8 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
     return f"waits for a free agent: {len(able)} can do it, and none of them is free"
 
 
-def _impossible(task: Task, agents: Sequence[Agent], obstacles: Mapping[AgentId, str]) -> str:
-    nobody = [need.wanted for need in _needs(task) if not any(need.met_by(agent) for agent in agents)]
+def _impossible(needs: Sequence[_Need], agents: Sequence[Agent], obstacles: Mapping[AgentId, str]) -> str:
+    nobody = [need.wanted for need in needs if not any(need.met_by(agent) for agent in agents)]
     if nobody:
         return "no connected agent " + ", and none ".join(nobody)
     listed = "; ".join(f"{agent_id} {reason}" for agent_id, reason in sorted(obstacles.items())[:3])

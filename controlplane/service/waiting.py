@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from claude_conductor.clock import Clock
 from controlplane.domain.agent import Agent
 from controlplane.domain.placement import possible, why_waiting
@@ -29,6 +31,19 @@ class Waiting:
             return task.reason
         known = not task.spec.agent_id or self._registry.find(task.tenant_id, task.spec.agent_id) is not None
         return why_waiting(task, self._agents(task), known=known, full=self._in_hand.full(task))
+
+    def reasons(self, tasks: Sequence[Task]) -> list[str]:
+        """Return the reason of each; queued tasks of one lane wait for the same, which is found once."""
+        found: dict[str, str] = {}
+
+        def one(task: Task) -> str:
+            if task.state is not State.QUEUED:
+                return self.reason(task)
+            if task.lane not in found:
+                found[task.lane] = self.reason(task)
+            return found[task.lane]
+
+        return [one(task) for task in tasks]
 
     async def explain(self, task: Task) -> str:
         """Return the reason, with how many go first where that matters.

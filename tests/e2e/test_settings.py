@@ -241,6 +241,22 @@ def test_an_agent_that_takes_no_task_or_falls_silent_is_found_out(installation: 
     assert "succeeded" in done.stdout
 
 
+def test_caps_of_the_file_hold_tasks_back_and_why_says_so(installation: Installation):
+    installation.start(num_agents=2, tasks={"concurrency": {"types": {"refactor": 1}}}, agent={"workspace_isolation": "minimal"})
+
+    with installation.client() as client:
+        first, second = (client.tasks.submit(shell(line, type="refactor")) for line in ("sleep 66.5", "true"))
+        other = client.tasks.submit(shell("true", depends_on=[second.task_id]))
+        told = installation.run("why", second.task_id).stdout
+        assert "is queued: waits for a place: type refactor has 1 of 1 (`tasks.concurrency.types`)" in told
+        assert f"it waits for {second.task_id}, which is queued" in installation.run("why", other.task_id).stdout
+        client.tasks.cancel(first.task_id, reason="enough")
+        ended = [client.tasks.wait(task.task_id, timeout=30) for task in (second, other)]
+
+    assert {task.state for task in ended} == {task_pb2.TASK_STATE_SUCCEEDED}
+    assert "is cancelled: enough" in installation.run("why", first.task_id).stdout
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

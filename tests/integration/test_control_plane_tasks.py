@@ -164,6 +164,9 @@ async def test_caps_hold_say_so_and_let_others_pass(tmp_path: Path, sidecar_of) 
         operator = plane.operator()
         reasons = [(await operator.task(task.task_id)).reason for task in (refactors[1], shops[1], others[1])]
         assert set(reasons) == {"waits for a place: tenant default has 3 of 3 (`tasks.concurrency.tenants`)"}
+        listing = task_service_pb2.ListTasksRequest(states=[task_pb2.TASK_STATE_QUEUED], page_size=400)
+        listed = (await operator.tasks.ListTasks(listing, **operator.call)).tasks
+        assert (len(listed), {task.reason for task in listed}) == (302, set(reasons))
         free = agents[[each.lease.task_id for each in given].index(others[0].task_id)]
         await free.completed(next(each for each in given if each.lease.task_id == others[0].task_id))
         assert (await free.next_assignment()).lease.task_id == others[1].task_id
