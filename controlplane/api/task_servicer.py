@@ -25,7 +25,7 @@ from controlplane.api.guard.caller import Caller, Role, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
 from controlplane.domain.question import Answer
-from controlplane.domain.task import IsolationLevel, Spec, State, Task
+from controlplane.domain.task import IsolationLevel, Spec, Task
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service.intake import Intake, Submission
 from controlplane.service.kinds import Kinds
