@@ -101,7 +101,7 @@ def test_tasks_of_a_file_run_in_their_order_and_once(installation: Installation,
     first, second, third = tasks["sleep 0.30"], tasks["true1"], tasks["true2"]
     assert {task["state"] for task in (first, third)} == {"TASK_STATE_SUCCEEDED"}
     assert first["end_time"] <= third["start_time"]
-    assert tasks["exit 30"]["state"] == "TASK_STATE_FAILED"
+    assert tasks["exit 30"]["state"] == "TASK_STATE_DEAD"
     again = installation.run("apply", "-f", "tasks.yaml", "--wait", "-o", "name", check=False).stdout.split()
     assert again == [task["task_id"] for task in json.loads(done.stdout)]
     assert second["task_id"] in again
