@@ -19,14 +19,8 @@ app = commands.app("Say in one sentence why a task stands where it does.")
 
 _NAMED: Final = 3
 """Dependencies that are told in detail."""
-_WITH_AGENT: Final = frozenset(
-    (
-        task_pb2.TASK_STATE_RUNNING,
-        task_pb2.TASK_STATE_LEASED,
-        task_pb2.TASK_STATE_WAITING_FOR_HUMAN,
-        task_pb2.TASK_STATE_RATE_LIMITED,
-    )
-)
+_PAUSED: Final = frozenset((task_pb2.TASK_STATE_WAITING_FOR_HUMAN, task_pb2.TASK_STATE_RATE_LIMITED))
+_WITH_AGENT: Final = frozenset((task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_LEASED, *_PAUSED))
 
 
 @app.command()
@@ -91,6 +85,7 @@ def _because(task: task_pb2.Task, now: float) -> str:
         return f"{task.reason or 'it ended'}{took}"
     if task.state not in _WITH_AGENT:
         return task.reason or "it waits"
-    since = f"; for {format_duration(ran)}" if (ran := task_view.seconds(task, now)) is not None else ""
+    began = task.state_time if task.state in _PAUSED and task.state_time.seconds else task.start_time
+    since = f"; for {format_duration(max(0.0, now - began.ToNanoseconds() / 1e9))}" if began.seconds else ""
     said = f"; it said: {task.progress}" if task.progress else ""
     return f"{task.reason or f'{task.agent_id} has it'}{since}{said}"

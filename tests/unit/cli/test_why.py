@@ -35,8 +35,8 @@ def task(state: str, **fields: Any) -> Task:
             "is running: runs on agent-1; for 1m 30s; it said: reads tests",
         ),
         (
-            task("WAITING_FOR_HUMAN", reason="asks: which branch?", **RAN),
-            "is waiting for human: asks: which branch?; for 1m 30s",
+            task("WAITING_FOR_HUMAN", reason="asks: which branch?", state_time={"seconds": 180}, **RAN),
+            "is waiting for human: asks: which branch?; for 10.0 s",
         ),
         (task("RATE_LIMITED", agent_id="agent-1"), "is rate limited: agent-1 has it"),
         (
