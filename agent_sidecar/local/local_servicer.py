@@ -194,7 +194,7 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             return f"task/{present.parent_task_id}"
         if not name:
             raise InvalidArgumentError("A message needs a recipient.", field="recipient")
-        return _short("recipient", name.removeprefix("agent/"))
+        return _short("recipient", name)
 
     def _sender_task(self) -> str:
         present = self._to.desk.present
@@ -238,7 +238,9 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     async def _acknowledge(self, request: pb.AcknowledgeRequest) -> pb.AcknowledgeResponse:
         _bounded("positions", len(request.positions), _MOST_MESSAGES, least=0)
         present = self._to.desk.present
-        mailbox = request.mailbox or (present.mailbox if present is not None else self._to.desk.own_mailbox)
+        mailbox = request.mailbox.removeprefix("agent/") or (
+            present.mailbox if present is not None else self._to.desk.own_mailbox
+        )
         await self._to.letters.acknowledge(mailbox, list(request.positions))
         return pb.AcknowledgeResponse()
 

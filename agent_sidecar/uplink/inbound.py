@@ -56,7 +56,7 @@ def items(frame: message_pb2.DeliveredFrame) -> Iterator[Item]:
             attempt=max(1, header.attempt),
             sender=header.sender,
             envelope=envelope.SerializeToString(),
-            addressed=sent.recipient if sent.recipient != header.mailbox else "",
+            addressed=sent.recipient if sent.recipient.startswith("topic/") or sent.recipient == "broadcast" else "",
             expire_ms=min(header.expire_time_ms or sent.expire_time_ms, NEVER),
             answers=envelope.correlation_id,
             hops=sent.hop_count,

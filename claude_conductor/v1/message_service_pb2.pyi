@@ -33,7 +33,7 @@ class SendMessageRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """Agent id, `task/TASK_ID`, `topic/NAME` or `broadcast`."""
+    """Agent id (`agent/AGENT_ID` means the same), `task/TASK_ID`, `operator`, `topic/NAME` or `broadcast`."""
     quality: _message_pb2.Quality.ValueType
     """Quality of service."""
     @_builtins.property

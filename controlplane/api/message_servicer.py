@@ -34,7 +34,7 @@ from controlplane.api.convert.values import duration, span_of
 from controlplane.api.guard.caller import current_caller
 from controlplane.api.paging import after_token, after_token_text, page_size, token_for
 from controlplane.domain.message import Accepted, Duplicate
-from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox
+from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox, mailbox_name
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.subscription_store import Subscription
 from controlplane.service.letters import Letters, Wish
@@ -172,7 +172,7 @@ class MailServicer(MessageServiceServicer):
         del context
         tenant_id = current_caller().tenant_id
         size = page_size(request.page_size)
-        key = mailbox(tenant_id, request.recipient) if request.recipient else ""
+        key = mailbox(tenant_id, mailbox_name(request.recipient)) if request.recipient else ""
         states = states_from_proto(list(request.states))
         records = await self._store.list(tenant_id, key, states, after_token(request.page_token), size + 1)
         more = token_for(records[size - 1].key) if len(records) > size else ""
@@ -202,7 +202,12 @@ class MailServicer(MessageServiceServicer):
         caller, size = current_caller(), page_size(request.page_size)
         topic, _, name = after_token_text(request.page_token).partition(" ")
         found = await self._subscribing.list(
-            caller.tenant_id, caller.agent_id, request.topic, request.mailbox, Subscription(topic, name), size + 1
+            caller.tenant_id,
+            caller.agent_id,
+            request.topic,
+            mailbox_name(request.mailbox),
+            Subscription(topic, name),
+            size + 1,
         )
         last = found[size - 1] if len(found) > size else None
         return pb.MessageServiceListSubscriptionsResponse(
@@ -251,4 +256,6 @@ def _wish(request_id: str, message_ids: Sequence[str], recipient: str) -> Wish:
     if len(request_id) > _MAX_REQUEST_ID:
         raise InvalidArgumentError(f"A request id has at most {_MAX_REQUEST_ID} characters.", field="request_id")
     caller = current_caller()
-    return Wish(caller.tenant_id, [ids.message_bytes(each) for each in message_ids], recipient, caller.name, request_id)
+    return Wish(
+        caller.tenant_id, [ids.message_bytes(each) for each in message_ids], mailbox_name(recipient), caller.name, request_id
+    )
