@@ -20,7 +20,6 @@ from itertools import chain, islice
 from typing import Final
 
 from agent_sidecar.uplink import inbound
-from agent_sidecar.uplink.hops import Hops
 from agent_sidecar.uplink.inbound import NEVER, Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
@@ -28,6 +27,7 @@ from agent_sidecar.uplink.receipts import receipts
 from agent_sidecar.uplink.repeats import Repeats
 from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
+from claude_conductor.hops import Hops
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 _log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from claude_conductor.errors import (
     MessageNotFoundError,
     PayloadTooLargeError,
 )
+from claude_conductor.hops import Hops
 from claude_conductor.ids import Mint
 from claude_conductor.v1 import event_pb2, message_pb2, session_service_pb2
 from claude_conductor.v1 import message_service_pb2 as pb
@@ -74,6 +75,8 @@ class MailServicer(MessageServiceServicer):
         self._mint = mint
         self._clock = clock
         self._payload_bytes = payload_bytes
+        self._hops = Hops()
+        """Of what callers have read; forgotten with the process, as beside an agent."""
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
         """Accept one message."""
@@ -97,6 +100,7 @@ class MailServicer(MessageServiceServicer):
             quality=request.quality,
             expire_time_ms=int((self._clock.now() + time_to_live) * 1000) if time_to_live else 0,
             message_ids=ids.message_bytes(envelope.id),
+            hop_count=self._hops.of_next(f"{mailbox(caller.tenant_id, OPERATOR)} {envelope.id}"),
         )
         frame = message_pb2.MessageFrame(header=header, envelopes=[envelope])
         shape = shape_of(frame, 0, 0)
@@ -128,7 +132,7 @@ class MailServicer(MessageServiceServicer):
             advice = "a late answer comes into the mailbox: `conductor messages fetch`"
             raise DeadlineExceededError("No answer came in time.", next_step=advice, message_id=message_id)
         frame, position = found
-        (reply, *_) = received(frame, position - 1)
+        (reply, *_) = received(frame, position - 1, self._hops)
         if frame.sender == CONDUCTOR:
             raise AgentNotFoundError(
                 f"The message came back: {reply.envelope.data.decode(errors='replace')}.", message_id=message_id
@@ -145,7 +149,7 @@ class MailServicer(MessageServiceServicer):
         key = mailbox(current_caller().tenant_id, OPERATOR)
         messages: list[pb.ReceivedMessage] = []
         for frame in await self._post.fetch(key, request.after_position, limit, wait):
-            messages += received(frame, request.after_position)
+            messages += received(frame, request.after_position, self._hops)
         return pb.FetchMessagesResponse(messages=messages[:limit])
 
     async def AcknowledgeMessages(
@@ -233,7 +237,7 @@ class MailServicer(MessageServiceServicer):
                 case Moving():
                     yield pb.ReceiveMessagesResponse(move=session_service_pb2.Move(), cursor=cursor)
                 case (position, frames):
-                    for message in (each for frame in frames for each in received(frame, position)):
+                    for message in (each for frame in frames for each in received(frame, position, self._hops)):
                         cursor = message.position
                         yield pb.ReceiveMessagesResponse(message=message, cursor=cursor)
 
