@@ -61,7 +61,7 @@ def send(
     text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")] = "",
     file: Annotated[Path | None, typer.Option("--file", help="Say what is in this file.")] = None,
     type_: Annotated[str, typer.Option("--type", help="What kind of message it is.")] = "status_update",
-    reply_to: Annotated[str, typer.Option("--reply-to", help="Id of the message this one answers.")] = "",
+    reply_to: Annotated[str, typer.Option("--reply-to", help="Id of the message this one answers; it is acknowledged.")] = "",
     content_type: Annotated[str, typer.Option("--content-type", help="Media type.")] = "text/plain; charset=utf-8",
     message_id: Annotated[str, typer.Option("--id", help="Idempotency key: the same id is accepted once.")] = "",
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Only if the recipient is there now.")] = False,  # noqa: FBT002

@@ -35,7 +35,8 @@ class MessageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     SendMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-    Of a message to a topic or to everyone the answer says how many it goes to.
+    Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+    (`correlation_id`) to its sender acknowledges that message.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
     POLICY_DENIED, RATE_LIMITED.
     """
@@ -92,7 +93,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-    Of a message to a topic or to everyone the answer says how many it goes to.
+    Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+    (`correlation_id`) to its sender acknowledges that message.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
     POLICY_DENIED, RATE_LIMITED.
     """
@@ -152,7 +154,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.SendMessageResponse, _abc.Awaitable[_message_service_pb2.SendMessageResponse]]:
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-        Of a message to a topic or to everyone the answer says how many it goes to.
+        Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+        (`correlation_id`) to its sender acknowledges that message.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
         POLICY_DENIED, RATE_LIMITED.
         """

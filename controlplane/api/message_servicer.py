@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
@@ -16,9 +17,10 @@ from claude_conductor.errors import (
     InvalidArgumentError,
     MessageNotFoundError,
     PayloadTooLargeError,
+    StoreUnavailableError,
 )
 from claude_conductor.hops import Hops
-from claude_conductor.ids import Mint
+from claude_conductor.ids import Mint, TenantId
 from claude_conductor.v1 import event_pb2, message_pb2, session_service_pb2
 from claude_conductor.v1 import message_service_pb2 as pb
 from claude_conductor.v1.message_service_pb2_grpc import MessageServiceServicer
@@ -43,6 +45,7 @@ from controlplane.service.post import Gap, Moving, Post
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.subscribing import Subscribing
 
+_log = logging.getLogger(__name__)
 _LONGEST_WAIT = 60.0
 _MAX_POSITIONS = 1000
 _REQUEST_SECONDS = 30.0
@@ -108,7 +111,17 @@ class MailServicer(MessageServiceServicer):
         (verdict,) = await self._relay.accept([offer])
         if isinstance(verdict, ConductorError):
             raise verdict
+        await self._answered(caller.tenant_id, envelope.correlation_id, mailbox_name(request.recipient))
         return verdict
+
+    async def _answered(self, tenant_id: TenantId, question: str, recipient: str) -> None:
+        """Acknowledge the question; the answer is accepted, whatever becomes of that."""
+        try:
+            await self._post.answered(mailbox(tenant_id, OPERATOR), ids.message_bytes(question), recipient)
+        except InvalidArgumentError:
+            return  # it refers to something else, or to nothing
+        except StoreUnavailableError as error:
+            _log.warning("a question that was answered stays open", extra={"message": question, "cause": str(error)})
 
     async def Request(self, request: pb.MessageServiceRequestRequest, context: Context) -> pb.MessageServiceRequestResponse:
         """Accept one message and wait for its answer."""

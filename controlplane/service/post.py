@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock
 from claude_conductor.errors import InvalidArgumentError
 from controlplane.domain.message import Receipt, State, StoredFrame
-from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.domain.routing import reply_name
+from controlplane.interfaces.mailbox_store import MailboxStore, tenant_of
 from controlplane.service.pulse import Pulse, wait
 
 _READ_BYTES = 1 << 20
@@ -142,6 +143,21 @@ class Post:
     async def _take(self, frame: StoredFrame, position: int) -> None:
         now_ms = int(self._clock.now() * 1000)
         await self._store.record(frame.mailbox, [Receipt(position, position, State.ACKED)], now_ms)
+
+    async def answered(self, mailbox: str, message_id: bytes, recipient: str) -> None:
+        """Acknowledge a message that the mailbox's owner has answered to its sender; what was said to others is no answer.
+
+        Args:
+            mailbox: With its tenant.
+            message_id: Of what was answered; nothing happens if that is not open here.
+            recipient: The mailbox the answer went to, without its tenant.
+
+        Raises:
+            StoreUnavailableError: It may still be open.
+        """
+        for record, _ in await self._store.find(tenant_of(mailbox), message_id):
+            if record.mailbox == mailbox and not record.state.final and reply_name(record.sender) == recipient:
+                await self.acknowledge(mailbox, [record.position])
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Acknowledge messages; repeating it is harmless.
