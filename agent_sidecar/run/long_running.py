@@ -47,6 +47,17 @@ _STRICTNESS: Final = (Level.MINIMAL, Level.MODERATE, Level.STRICT)
 
 
 @dataclass(slots=True)
+class _Completion:
+    """What the agent said when it completed a task; the same words again are the same call, whose answer was lost."""
+
+    said: tuple[str, str, str | None]
+    """Id of the task, summary, failure."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its report is journalled, or the task was withdrawn before."""
+    withdrawn: bool = False
+
+
+@dataclass(slots=True)
 class _Work:
     """The present task."""
 
@@ -85,6 +96,7 @@ class LongRunningSlot:
         self._idle = asyncio.Event()
         self._idle.set()
         self._work: _Work | None = None
+        self._completion: _Completion | None = None
         self._life = Life()
         self._stalled = False
         self._stopping = False
@@ -204,16 +216,19 @@ class LongRunningSlot:
         return work.run.assignment, str(folder)
 
     async def complete_task(self, task_id: str, summary: str, failure: str | None) -> None:
-        """End the present task; returns once its report is journalled."""
-        work = self._work
-        if work is None or not work.taken.is_set() or work.over.is_set() or work.run.assignment.lease.task_id != task_id:
+        """End the present task; returns once its report is journalled. Repeating it with the same words is harmless."""
+        work, said = self._work, (task_id, summary, failure)
+        if work is not None and work.taken.is_set() and not work.over.is_set() and work.run.assignment.lease.task_id == task_id:
+            work.run.answer = Answer(failure or summary, failed=failure is not None)
+            work.summary = summary
+            work.run.exit = Exit(Cause.EXITED, code=0)
+            self._completion = _Completion(said)
+            work.over.set()
+        completion = self._completion
+        if completion is None or completion.said != said:
             raise StaleLeaseError(task_id=task_id)
-        work.run.answer = Answer(failure or summary, failed=failure is not None)
-        work.summary = summary
-        work.run.exit = Exit(Cause.EXITED, code=0)
-        work.over.set()
-        await self._idle.wait()
-        if work.run.ending is not None:
+        await completion.over.wait()
+        if completion.withdrawn:
             raise StaleLeaseError(task_id=task_id)
 
     async def serve(self) -> None:
@@ -276,6 +291,9 @@ class LongRunningSlot:
                 await self._with.reports.completed(run.assignment.lease, self._result(work, failure))
         finally:
             self._work = None
+            if run.answer is not None and self._completion is not None:
+                self._completion.withdrawn = run.ending is not None
+                self._completion.over.set()
             self._idle.set()
             self.changed.set()
 
