@@ -137,7 +137,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         *(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
         *(passing, rates, permissions),
     )
-    post = Post(stores.mailboxes, mail.arrived, clock)
+    post = Post(stores.mailboxes, mail.arrived, clock, mail.live)
     letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
     books = Books(leases, registry, mail, timetable, changed, ready.set)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)

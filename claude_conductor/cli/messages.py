@@ -263,7 +263,7 @@ def watch(
             async with aclosing(conductor.messages.receive(after=after, on_gap=_missed)) as stream:
                 async for message in stream:
                     _show_received(message, form)
-                    if ack:
+                    if ack and message.position:
                         await conductor.messages.acknowledge([message.position])
 
     session.run(run())
@@ -283,7 +283,7 @@ def _show_received(message: message_service_pb2.ReceivedMessage, form: Format) -
     elif form is Format.NAME:
         output.say(message.envelope.id)
     else:
-        about = f"{message.position}  {message.sender}  {message.envelope.type}"
+        about = f"{message.position or '-'}  {message.sender}  {message.envelope.type}"
         long = f"  {message.envelope.id}  attempt {message.attempt}" if form is Format.WIDE else ""
         output.say(output.printable(f"{about}{long}  {_text(message.envelope)}"))
     sys.stdout.flush()

@@ -179,7 +179,8 @@ class MessageServiceServicer:
 
     def ReceiveMessages(self, request, context):
         """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-        caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+        caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+        nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
         Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

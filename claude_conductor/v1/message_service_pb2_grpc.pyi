@@ -72,7 +72,8 @@ class MessageServiceStub:
     """
     ReceiveMessages: _grpc.UnaryStreamMultiCallable[_message_service_pb2.ReceiveMessagesRequest, _message_service_pb2.ReceiveMessagesResponse]
     """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-    caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+    caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+    nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
     Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
     """
     RedriveMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RedriveMessagesRequest, _message_service_pb2.RedriveMessagesResponse]
@@ -130,7 +131,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     ReceiveMessages: _aio.UnaryStreamMultiCallable[_message_service_pb2.ReceiveMessagesRequest, _message_service_pb2.ReceiveMessagesResponse]  # type: ignore[assignment]
     """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-    caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+    caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+    nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
     Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
     """
     RedriveMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RedriveMessagesRequest, _message_service_pb2.RedriveMessagesResponse]  # type: ignore[assignment]
@@ -245,7 +247,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_message_service_pb2.ReceiveMessagesResponse], _abc.AsyncIterator[_message_service_pb2.ReceiveMessagesResponse]]:
         """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-        caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+        caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+        nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
         Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
         """
 

@@ -41,7 +41,7 @@ from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox, mailbox_na
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.subscription_store import Subscription
 from controlplane.service.letters import Letters, Wish
-from controlplane.service.post import Gap, Moving, Post
+from controlplane.service.post import Gap, Moving, Post, Unstored
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.subscribing import Subscribing
 
@@ -247,6 +247,9 @@ class MailServicer(MessageServiceServicer):
                 case Gap(first=first, last=last):
                     cursor = last if first > cursor else 0
                     yield pb.ReceiveMessagesResponse(gap=event_pb2.Gap(**{"from": first, "to": last}), cursor=cursor)
+                case Unstored(frames=frames):
+                    for message in (each for frame in frames for each in received(frame, 0, self._hops)):
+                        yield pb.ReceiveMessagesResponse(message=message, cursor=cursor)
                 case Moving():
                     yield pb.ReceiveMessagesResponse(move=session_service_pb2.Move(), cursor=cursor)
                 case (position, frames):

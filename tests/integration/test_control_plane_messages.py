@@ -298,3 +298,34 @@ async def test_what_the_operator_is_answered_counts_as_read(control_plane: Contr
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await operator.messages.SendMessage(passing, **operator.call)
     assert from_call(caught.value).reason == "HOP_LIMIT_REACHED"
+
+
+async def test_an_ephemeral_message_to_the_operator_goes_to_every_open_stream_and_to_no_mailbox(
+    control_plane: ControlPlane, sidecar
+) -> None:
+    agent, operator = await sidecar("agent-1", long_running=True), control_plane.operator()
+    receiving = message_service_pb2.ReceiveMessagesRequest()
+    streams = [operator.messages.ReceiveMessages(receiving, **operator.call) for _ in range(2)]
+    for stream in streams:
+        await stream.initial_metadata()
+    await agent.say("operator", "stored")
+    for stream in streams:
+        stored = await stream.read()
+        assert (stored.message.envelope.data, stored.cursor) == (b"stored", stored.message.position)
+    await agent.say("operator", "one", "two", quality=EPHEMERAL)
+    assert await agent.committed(await agent.say("broadcast", "three", quality=EPHEMERAL)) is None
+    for stream in streams:
+        passing = [await stream.read() for _ in range(2)]
+        assert [each.message.envelope.data for each in passing] == [b"one", b"two"]
+        assert {(each.message.position, each.message.attempt, each.message.sender, each.cursor) for each in passing} == {
+            (0, 1, "agent/agent-1", stored.cursor)
+        }
+    listing = message_service_pb2.ListMessagesRequest(recipient="operator")
+    (record,) = (await operator.messages.ListMessages(listing, **operator.call)).records
+    assert record.position == stored.cursor
+    for stream in streams:
+        stream.cancel()
+    async with asyncio.timeout(10):
+        while (refused := await agent.committed(await agent.say("operator", "late", quality=EPHEMERAL))) is None:
+            pass
+    assert refused.reason == "AGENT_OFFLINE"
