@@ -146,7 +146,7 @@ class ShowsTwice(Inbox):
     async def fetch(self, most, wait, request_id=""):
         received = await super().fetch(most, wait, request_id)
         for message in received[:1]:
-            item = self._boxes.get(message.mailbox, {}).get(message.position)
+            item = self._held._boxes.get(message.mailbox, {}).get(message.position)
             if item is not None and message.position % 3 == 0:
                 item.seen = False
         return received

@@ -288,7 +288,7 @@ class World:
                 waiting.append(f"{name} has {len(slot.outbox._entries)} frames to send")
             if agent.unacked:
                 waiting.append(f"{name} has {len(agent.unacked)} to acknowledge")
-            held = sum(len(box) for box in slot.inbox._boxes.values())
+            held = sum(len(box) for box in slot.inbox._held._boxes.values())
             if held:
                 waiting.append(f"{name} has {held} in its inbox")
         return ", ".join(waiting)
