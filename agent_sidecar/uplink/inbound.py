@@ -98,6 +98,11 @@ def mark_seen(places: Sequence[tuple[str, int]]) -> Change[None]:
     return _each("UPDATE inbound SET seen = 1 WHERE mailbox = ? AND position = ?", places)
 
 
+def mark_unseen(places: Sequence[tuple[str, int]]) -> Change[None]:
+    """Return the change that notes that the agent has them not."""
+    return _each("UPDATE inbound SET seen = 0 WHERE mailbox = ? AND position = ?", places)
+
+
 def delete(places: Sequence[tuple[str, int]]) -> Change[None]:
     """Return the change that forgets them."""
     return _each("DELETE FROM inbound WHERE mailbox = ? AND position = ?", places)

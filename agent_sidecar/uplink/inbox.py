@@ -240,6 +240,7 @@ class Inbox:
                 await self._outbox.append(told, inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
             self._held.show_again([item for _, item in new])
+            self._journal.submit(inbound.mark_unseen(places))  # behind what may still be journalled: no process has seen them
             self._arrived.set()
             raise
         self._held.drop_shown()

@@ -434,6 +434,25 @@ async def test_a_call_that_is_given_up_while_its_answer_is_journalled_does_not_l
     assert [message.position for message in (*await following, *await boxes.inbox.fetch(1, 0))] == [1, 2]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_call_that_is_given_up_while_its_answer_is_journalled_is_no_attempt_whatever_restarts(
+    boxes: Boxes, restarts: bool
+):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    given_up = asyncio.create_task(boxes.inbox.fetch(1, 0))
+    await asyncio.sleep(0)  # it has chosen, and waits for the journal
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    used = await boxes.restart() if restarts else boxes
+    for attempt in (1, 2):
+        await used.inbox.new_process("agent-1")
+        (message,) = await used.inbox.fetch(1, 0)
+        assert message.attempt == attempt
+    if restarts:
+        await used.close()
+
+
 class HandClock:
     time = 1000.0
 
