@@ -106,6 +106,7 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         limits.message_attempts,
         limits.kept_messages,
         int(limits.kept_seconds * 1000),
+        limits.kept_bytes,
     )
     subscriptions = SubscriptionLimits(limits.subscriptions, limits.subscribers)
     if settings.store == "sqlite":
