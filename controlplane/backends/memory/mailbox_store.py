@@ -73,7 +73,7 @@ class _Frame:
 
     def empty(self) -> None:
         """Forget what it said."""
-        self.origin = replace(self.origin, frame=b"")
+        self.origin = self.origin._replace(frame=b"")
 
     def empty_if_settled(self) -> None:
         """Forget what it said once nobody can ask for it: everything is acknowledged or gone."""
