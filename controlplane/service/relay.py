@@ -183,6 +183,10 @@ class Relay:
         for tenant_id, name in await self._publishing.finish():
             await self._bounce([name], tenant_id)
 
+    async def _catch_up(self) -> None:
+        for tenant_id, name in await self._publishing.catch_up():
+            await self._bounce([name], tenant_id)
+
     async def _bounce(self, closed: Sequence[str], tenant_id: TenantId) -> None:
         for name in closed:
             await self.close(tenant_id, name, "the task has ended")
@@ -303,6 +307,7 @@ class Relay:
         """End messages whose time is over, and send the notices that are still owed."""
         now_ms = self._now_ms()
         self._news.tell("message.expired", await self._store.expire(now_ms))
+        await self._catch_up()
         await self._tell_owed()
         self._timetable.expect_message((now_ms + _NO_EXPIRY_YET) / 1000)
 

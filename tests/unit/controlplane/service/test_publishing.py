@@ -22,7 +22,18 @@ from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
-from controlplane.domain.message import Accepted, Copy, Duplicate, Header, Quality, Record, State, StoredFrame
+from controlplane.domain.message import (
+    Accepted,
+    Copy,
+    Duplicate,
+    Header,
+    IncomingFrame,
+    Outcome,
+    Quality,
+    Record,
+    State,
+    StoredFrame,
+)
 from controlplane.domain.routing import Shape
 from controlplane.domain.task import FailureKind, Lease, Result, Spec, Task
 from controlplane.domain.task import State as TaskState
@@ -65,6 +76,8 @@ class Mailboxes(Noting, MemoryMailboxStore):
         self.gate, self.reached = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.away = 0
+        self.unsure: set[str] = set()
+        """Methods that do what is asked and then fail, once each."""
         self.sizes: list[int] = []
 
     async def copy(self, number: int, most: int, now_ms: int) -> tuple[Sequence[Copy], int]:
@@ -74,8 +87,19 @@ class Mailboxes(Noting, MemoryMailboxStore):
             self.away -= 1
             raise StoreUnavailableError
         made = await super().copy(number, most, now_ms)
+        self._perhaps_fail("copy")
         self.sizes.append(len(made[0]))
         return made
+
+    async def publish(self, frame: IncomingFrame) -> tuple[Outcome, int]:
+        published = await super().publish(frame)
+        self._perhaps_fail("publish")
+        return published
+
+    def _perhaps_fail(self, method: str) -> None:
+        if method in self.unsure:
+            self.unsure.remove(method)
+            raise StoreUnavailableError
 
 
 @dataclass(eq=False)
@@ -228,6 +252,38 @@ async def test_copies_wait_for_a_store_that_is_away_and_the_message_is_accepted(
     link = await plane.connect("agent-1")
     await plane.subscribe("news", "agent-1")
     plane.mailboxes.away = 1
+    assert await plane.send((1, "topic/news")) == [Accepted(0)]
+    await eventually(lambda: link.numbers == [1])
+
+
+async def test_a_publication_that_was_stored_although_the_store_failed_is_copied_before_its_repeat_is_answered(
+    plane: Plane,
+) -> None:
+    link = await plane.connect("agent-1")
+    await plane.subscribe("news", "agent-1")
+    plane.mailboxes.unsure = {"publish"}
+    with pytest.raises(StoreUnavailableError):
+        await plane.send((1, "topic/news"))
+    assert await plane.send((1, "topic/news"), (2, "agent-1")) == [Duplicate(1), Accepted(2)]
+    await eventually(lambda: link.numbers == [1, 2])
+
+
+async def test_a_publication_that_was_stored_although_the_store_failed_is_copied_when_nobody_repeats_it(plane: Plane) -> None:
+    link = await plane.connect("agent-1")
+    await plane.subscribe("news", "agent-1")
+    plane.mailboxes.unsure = {"publish"}
+    with pytest.raises(StoreUnavailableError):
+        await plane.send((1, "topic/news"))
+    await plane.parts.relay.expire()
+    await eventually(lambda: link.numbers == [1])
+    await plane.parts.relay.expire()
+    assert link.numbers == [1]
+
+
+async def test_copies_that_were_made_although_the_store_failed_are_delivered(plane: Plane) -> None:
+    link = await plane.connect("agent-1")
+    await plane.subscribe("news", "agent-1")
+    plane.mailboxes.unsure = {"copy"}
     assert await plane.send((1, "topic/news")) == [Accepted(0)]
     await eventually(lambda: link.numbers == [1])
 
