@@ -181,6 +181,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             hop_count=self._to.letters.hops.of_next(envelope.id),
         )
         if request.HasField("time_to_live"):
+            if request.time_to_live.ToNanoseconds() <= 0:
+                raise InvalidArgumentError("A time to live is more than nothing.", field="time_to_live")
             header.expire_time_ms = int(now * 1000) + max(1, request.time_to_live.ToMilliseconds())
         # Some of the caller's deadline is left for the answer's way back.
         wait = _SEND_SECONDS if remaining is None else max(0.0, min(_SEND_SECONDS, remaining - 0.05))

@@ -69,7 +69,7 @@ def send(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Send a message; returns once it is stored."""
-    data = _payload(text, file)
+    data = _payload(text, file, "send")
     seconds = parse_duration(ttl) if ttl else None
 
     async def run() -> None:
@@ -114,7 +114,7 @@ def ask(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Send a message and show its answer; without one in time it is not delivered any more."""
-    data, seconds = _payload(text, file), parse_duration(timeout)
+    data, seconds = _payload(text, file, "ask"), parse_duration(timeout)
 
     async def run() -> None:
         async with session.connect() as conductor:
@@ -304,9 +304,9 @@ def whole(text: str) -> str:
     return text
 
 
-def _payload(text: str, file: Path | None) -> bytes:
+def _payload(text: str, file: Path | None, verb: str) -> bytes:
     if bool(text) == (file is not None):
-        raise InvalidArgumentError("Either a text or --file is needed.", next_step='`conductor messages send AGENT "hello"`')
+        raise InvalidArgumentError("Either a text or --file is needed.", next_step=f'`conductor messages {verb} AGENT "hello"`')
     if file is None:
         return sys.stdin.buffer.read() if text == "-" else text.encode()
     try:

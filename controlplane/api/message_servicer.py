@@ -37,7 +37,7 @@ from controlplane.api.convert.values import duration, span_of
 from controlplane.api.guard.caller import current_caller
 from controlplane.api.paging import after_token, after_token_text, page_size, token_for
 from controlplane.domain.message import Accepted, Duplicate
-from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox, mailbox_name
+from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox, mailbox_name, parse_recipient
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.subscription_store import Subscription
 from controlplane.service.letters import Letters, Wish
@@ -97,6 +97,8 @@ class MailServicer(MessageServiceServicer):
         envelope.CopyFrom(request.envelope)
         envelope.id = message_id
         time_to_live = span_of(request.time_to_live, "time_to_live") if request.HasField("time_to_live") else 0.0
+        if not time_to_live and request.HasField("time_to_live"):
+            raise InvalidArgumentError("A time to live is more than nothing.", field="time_to_live")
         header = message_pb2.FrameHeader(
             recipient=request.recipient,
             type=envelope.type,
@@ -189,7 +191,7 @@ class MailServicer(MessageServiceServicer):
         del context
         tenant_id = current_caller().tenant_id
         size = page_size(request.page_size)
-        key = mailbox(tenant_id, mailbox_name(request.recipient)) if request.recipient else ""
+        key = mailbox(tenant_id, parse_recipient(request.recipient).name) if request.recipient else ""
         states = states_from_proto(list(request.states))
         records = await self._store.list(tenant_id, key, states, after_token(request.page_token), size + 1)
         more = token_for(records[size - 1].key) if len(records) > size else ""
@@ -275,7 +277,5 @@ def _wish(request_id: str, message_ids: Sequence[str], recipient: str) -> Wish:
         raise InvalidArgumentError(f"1 to {_MAX_LETTERS} messages are named at once.", field="message_ids")
     if len(request_id) > _MAX_REQUEST_ID:
         raise InvalidArgumentError(f"A request id has at most {_MAX_REQUEST_ID} characters.", field="request_id")
-    caller = current_caller()
-    return Wish(
-        caller.tenant_id, [ids.message_bytes(each) for each in message_ids], mailbox_name(recipient), caller.name, request_id
-    )
+    caller, name = current_caller(), parse_recipient(recipient).name if recipient else ""
+    return Wish(caller.tenant_id, [ids.message_bytes(each) for each in message_ids], name, caller.name, request_id)

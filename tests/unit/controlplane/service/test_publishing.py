@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from claude_conductor.clock import SystemClock
-from claude_conductor.errors import AgentNotFoundError, ConductorError, PermissionDeniedError, StoreUnavailableError
+from claude_conductor.errors import (
+    AgentNotFoundError,
+    ConductorError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    StoreUnavailableError,
+)
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
 from claude_conductor.telemetry.traces import PassingTracer
 from claude_conductor.v1 import message_pb2
@@ -417,7 +423,7 @@ async def test_a_copy_made_while_its_task_ended_bounces_and_its_sender_is_told(p
         ("agent-1", "news", "agent-2", PermissionDeniedError),
         ("agent-1", "news", "", PermissionDeniedError),
         ("agent-1", "news", "topic/x", PermissionDeniedError),
-        ("agent-1", "news", "broadcast", PermissionDeniedError),
+        ("agent-1", "news", "broadcast", InvalidArgumentError),
         ("", "news", "agent-1", PermissionDeniedError),
         ("agent-3", "news", "agent-3", AgentNotFoundError),
         ("agent-1", "No", "agent-1", ConductorError),
