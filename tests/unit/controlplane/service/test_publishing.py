@@ -422,7 +422,7 @@ async def test_a_copy_made_while_its_task_ended_bounces_and_its_sender_is_told(p
     [
         ("agent-1", "news", "agent-2", PermissionDeniedError),
         ("agent-1", "news", "", PermissionDeniedError),
-        ("agent-1", "news", "topic/x", PermissionDeniedError),
+        ("agent-1", "news", "topic/x", InvalidArgumentError),
         ("agent-1", "news", "broadcast", InvalidArgumentError),
         ("", "news", "agent-1", PermissionDeniedError),
         ("agent-3", "news", "agent-3", AgentNotFoundError),
