@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -15,13 +17,15 @@ from claude_conductor.cli import commands, complaint, output, session
 from claude_conductor.cli.completion import agent_ids, any_message_ids, recipients
 from claude_conductor.cli.completion import topics as topic_names
 from claude_conductor.cli.output import Column, Format, FormatOption
-from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.clock import SystemClock, SystemMint
+from claude_conductor.errors import ControlPlaneUnavailableError, InvalidArgumentError
 from claude_conductor.telemetry.traces import open_tracer, span
 from claude_conductor.units import parse_duration
 from claude_conductor.v1 import event_pb2, message_pb2, message_service_pb2
 
 app = commands.app("Send and read messages.", group=True)
 
+_PAUSE = 0.5
 LAST = (1 << 63) - 1
 """The largest position there can be."""
 
@@ -113,12 +117,25 @@ def ask(
     timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, 1h at most.")] = "30s",
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Send a message and show its answer; without one in time it is not delivered any more."""
+    """Send a message and show its answer; without one in time it is not delivered any more.
+
+    It goes on waiting over a restart of the control plane.
+    """
     data, seconds = _payload(text, file, "ask"), parse_duration(timeout)
 
     async def run() -> None:
         async with session.connect() as conductor:
-            reply = await conductor.messages.request(recipient, data, type=type_, timeout=seconds)
+            await conductor.admin.status()  # that nobody is there is told at once
+            message_id, end, left = SystemMint(SystemClock())("msg_"), time.monotonic() + seconds, seconds
+            while True:
+                try:
+                    reply = await conductor.messages.request(recipient, data, type=type_, timeout=left, message_id=message_id)
+                    break
+                except ControlPlaneUnavailableError:
+                    left = end - time.monotonic() - _PAUSE
+                    if left <= 0:
+                        raise
+                await asyncio.sleep(_PAUSE)
         if form is Format.TABLE:
             output.facts([("from", reply.sender), ("message", reply.envelope.id), ("text", _text(reply.envelope))])
         else:
