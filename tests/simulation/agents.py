@@ -96,6 +96,7 @@ class AgentProcess:
             answer = await asyncio.shield(serving)
         except asyncio.CancelledError:
             asyncio.get_running_loop().call_later(self._fate.delay(), serving.cancel)
+            serving.add_done_callback(_nobody_reads)
             raise
         self.process.gate()
         return answer
@@ -195,9 +196,9 @@ class AgentProcess:
         request_id = f"{self.number}-{self._requests}"
         while self._fate.strikes(0.1):
             left = self._sidecar.start(self._inbox.fetch(most, 1.0, request_id), "a call whose answer is lost")
+            left.add_done_callback(_nobody_reads)
             await self._fate.pause(0.02)
             asyncio.get_running_loop().call_later(self._fate.delay(), left.cancel)
-            left.add_done_callback(_nobody_reads)
         return await self._call(self._inbox.fetch(most, 1.0, request_id))
 
     async def _acknowledge(self) -> None:

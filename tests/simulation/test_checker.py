@@ -397,8 +397,8 @@ MUTANTS = [
 
 @pytest.mark.parametrize(("slot_type", "store_type", "words"), MUTANTS)
 def test_an_error_planted_in_the_code_is_found(slot_type: type[Slot], store_type: type[MemoryMailboxStore], words: str) -> None:
-    for seed in range(100):
+    for seed in range(500):
         _, problems = play(seed, slot_type, store_type)
         if any(words in problem for problem in problems):
             return
-    pytest.fail("100 schedules did not find it")
+    pytest.fail("500 schedules did not find it")

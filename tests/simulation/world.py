@@ -225,7 +225,7 @@ class World:
         wish = Wish(DEFAULT_TENANT, list(dict.fromkeys(record.message_id for record in dead)))
         redriving = plane.process.start(plane.letters.redrive(wish), "redrive")
         await asyncio.wait({redriving})
-        if calm:
+        if not redriving.cancelled() and redriving.exception() is None and calm:
             self.history.revived = {(fate.message_id, fate.mailbox) for fate in redriving.result() if fate.error is None}
 
     def _end_agent(self, name: str) -> None:

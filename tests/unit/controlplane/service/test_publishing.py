@@ -254,6 +254,17 @@ async def test_a_publication_is_not_overtaken_by_what_its_sender_says_afterwards
     assert not plane.parts.relay._publishing.under_way
 
 
+async def test_a_repeat_that_comes_too_late_is_told_how_many_got_the_first(plane: Plane) -> None:
+    await plane.connect("agent-1")
+    await plane.connect("agent-2")
+    await plane.subscribe("news", "agent-1", "agent-2")
+    assert await plane.send((1, "topic/news"), (2, "topic/empty")) == [Accepted(0, 2), Accepted(0, 0)]
+    for number, topic, count in ((1, "topic/news", 2), (2, "topic/empty", 0)):
+        given = offer(number, topic)
+        late = given._replace(header=given.header._replace(expire_time_ms=1))
+        assert await plane.parts.relay.accept([late]) == [Duplicate(count)]
+
+
 async def test_copies_wait_for_a_store_that_is_away_and_the_message_is_accepted(plane: Plane) -> None:
     link = await plane.connect("agent-1")
     await plane.subscribe("news", "agent-1")
