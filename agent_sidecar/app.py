@@ -43,10 +43,11 @@ from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.line import Line
 from agent_sidecar.uplink.outbox import Outbox, OutboxLimits
+from agent_sidecar.uplink.questions import Questions
 from agent_sidecar.uplink.reconnect import Reconnect
 from agent_sidecar.uplink.reporting import Reporting
 from agent_sidecar.uplink.sending import Sender
-from agent_sidecar.uplink.session import Parts, Session, Terms
+from agent_sidecar.uplink.session import Parts, Session
 from agent_sidecar.uplink.uploads import Uploads
 from claude_conductor import __version__
 from claude_conductor.clock import SystemClock, SystemMint
@@ -112,8 +113,8 @@ class Sidecar:
             journal.start()
             sender = Sender(outbox, self._clock)
             slot = self._slot(Surroundings(Reporting(outbox), inbox, tracer, self._clock, self._mint))
-            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace)
-            door = self._door(slot, sender, inbox, parts.terms)
+            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace, Questions(outbox, self._clock))
+            door = self._door(slot, parts)
             await door.start()
             stack.push_async_callback(door.stop)
             await self._serve(slot, parts)
@@ -175,7 +176,7 @@ class Sidecar:
 
         hooks = (
             self._workspace_hook(git, surroundings),
-            CredentialsHook(self._gateway_opener(), self._clock),
+            CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports),
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
             self._isolation_hook(surroundings),
             OutputHook(surroundings.reports, self._clock),
@@ -232,15 +233,16 @@ class Sidecar:
 
         return opener
 
-    def _door(self, slot: TaskRunner | LongRunningSlot, sender: Sender, inbox: Inbox, terms: Terms) -> LocalServer:
+    def _door(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> LocalServer:
         token = self._settings.token.reveal()
         reach = Reach(
             agent_id=self._settings.agent_id,
             desk=slot,
-            post=sender,
-            letters=inbox,
+            post=parts.sender,
+            letters=parts.inbox,
+            humans=parts.questions,
             control_plane=ControlPlane(self._line.channel, lambda traceparent: bearer(token, traceparent)),
-            largest_payload=lambda: terms.max_payload_bytes,
+            largest_payload=lambda: parts.terms.max_payload_bytes,
             clock=self._clock,
             mint=self._mint,
         )

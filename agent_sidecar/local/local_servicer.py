@@ -10,8 +10,10 @@ import grpc
 from google.protobuf import duration_pb2
 
 from agent_sidecar.isolation.interface import Level
+from agent_sidecar.local import humans
 from agent_sidecar.local.asking import ask, patience
 from agent_sidecar.local.calls import ControlPlane
+from agent_sidecar.local.humans import QUESTIONS_A_SECOND, QUESTIONS_AT_ONCE, Humans
 from agent_sidecar.local.mail import Letters, Post
 from agent_sidecar.run.rate import Bucket
 from agent_sidecar.run.slot import Desk
@@ -54,6 +56,7 @@ class Reach:
     desk: Desk
     post: Post
     letters: Letters
+    humans: Humans
     control_plane: ControlPlane
     largest_payload: Callable[[], int]
     """Bytes, as the control plane said at its hello."""
@@ -72,6 +75,7 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     def __init__(self, reach: Reach, calls_a_second: float = _CALLS_A_SECOND) -> None:
         self._to = reach
         self._rate = Bucket(calls_a_second, calls_a_second, reach.clock)
+        self._question_rate = Bucket(QUESTIONS_A_SECOND, QUESTIONS_AT_ONCE, reach.clock)
         self._progress_rate = Bucket(_PROGRESS_A_SECOND, _PROGRESS_A_SECOND, reach.clock)
 
     async def GetSelf(self, request: pb.GetSelfRequest, context: Context) -> pb.GetSelfResponse:
@@ -124,6 +128,10 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Context) -> pb.ReportProgressResponse:
         """Show a line of progress."""
         return await self._answer(context, self._progress(request))
+
+    async def AskHuman(self, request: pb.AskHumanRequest, context: Context) -> pb.AskHumanResponse:
+        """Ask a human about the present task and wait for the answer."""
+        return await self._answer(context, self._ask_human(request, context.time_remaining()))
 
     async def NextTask(self, request: pb.NextTaskRequest, context: Context) -> pb.NextTaskResponse:
         """Wait for the next task."""
@@ -268,6 +276,18 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
         if self._progress_rate.allows(1):
             await self._to.desk.progress(request.text)
         return pb.ReportProgressResponse()
+
+    async def _ask_human(self, request: pb.AskHumanRequest, remaining: float | None) -> pb.AskHumanResponse:
+        seconds, question = humans.patience(request, remaining), humans.question_of(request, self._to.mint)
+        with self._to.desk.asking():
+            if not self._question_rate.allows(1):
+                raise RateLimitedError("The agent asks humans too often.", next_step="pause, or decide by yourself").after(
+                    self._question_rate.missing(1)
+                )
+            present = self._to.desk.present
+            if present is None:
+                raise InvalidArgumentError("There is no present task to ask about.")
+            return humans.response(question, await self._to.humans.ask(present.lease, question, seconds))
 
     async def _next_task(self, request: pb.NextTaskRequest) -> pb.NextTaskResponse:
         assignment, folder = await self._to.desk.next_task(_seconds(request, 30.0))

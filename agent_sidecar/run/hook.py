@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -49,10 +51,27 @@ class Run:
     stalled: bool = False
     limited_until: float = 0.0
     """Monotonic seconds until which the provider takes no requests."""
+    questions: int = 0
+    """Of the agent to a human that are open."""
     succeeded: bool = False
     ending: Ending | None = None
     scope: asyncio.Timeout | None = None
     """Bounds the part of the run that may be cut short."""
+
+    @contextmanager
+    def asking(self, changed: asyncio.Event) -> Iterator[None]:
+        """Take note of a question to a human, from its begin to its end; sets `changed` at both."""
+        self.questions += 1
+        changed.set()
+        try:
+            yield
+        finally:
+            self.questions -= 1
+            changed.set()
+
+    def waits_for_human(self) -> bool:
+        """Tell whether the agent works on nothing but the answer of a human."""
+        return self.phase is Phase.RUNNING and self.questions > 0
 
     def end(self, ending: Ending) -> None:
         """Cut the run short. The first reason counts, but for a lost lease: nothing may be reported any more."""

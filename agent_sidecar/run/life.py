@@ -21,7 +21,7 @@ class Life:
     last: float = 0.0
     """Monotonic seconds of the last one."""
     calls: int = 0
-    """Calls of the agent that wait for their answer: it is not the agent who is silent then. A call ends within a minute."""
+    """Calls of the agent that wait for their answer: it is not the agent who is silent then."""
 
     @contextmanager
     def calling(self, clock: Clock) -> Iterator[None]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from agent_sidecar.drivers.driver import Answer
 from agent_sidecar.isolation.interface import Cause, Exit, Level
+from agent_sidecar.run.given import Completion, Work, move_in, take_back
 from agent_sidecar.run.hook import Hook, Run
 from agent_sidecar.run.hooks.output import PIECE_BYTES
 from agent_sidecar.run.hooks.usage import usage_of
 from agent_sidecar.run.keeper import Keeper, Program, Told
 from agent_sidecar.run.life import Life, why
 from agent_sidecar.run.lifecycle import Happened, Overdue, Phase, Revoked, Stopping, conclude, from_error
-from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings
+from agent_sidecar.run.runner import SUMMARY_BYTES, Bounds, Surroundings, answer_it, nothing_to_ask_about
 from agent_sidecar.run.task import (
     Activity,
     Assignment,
@@ -38,37 +37,11 @@ from claude_conductor.errors import (
     DeadlineExceededError,
     IsolationRefusedError,
     StaleLeaseError,
-    WorkspaceError,
 )
 from claude_conductor.telemetry.traces import span
 
 _log = logging.getLogger(__name__)
 _STRICTNESS: Final = (Level.MINIMAL, Level.MODERATE, Level.STRICT)
-
-
-@dataclass(slots=True)
-class _Completion:
-    """What the agent said when it completed a task; the same words again are the same call, whose answer was lost."""
-
-    said: tuple[str, str, str | None]
-    """Id of the task, summary, failure."""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Its report is journalled, or the task was withdrawn before."""
-    withdrawn: bool = False
-
-
-@dataclass(slots=True)
-class _Work:
-    """The present task."""
-
-    run: Run
-    ready: bool = False
-    """Its files are there: the agent may take it."""
-    taken: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    """The agent completed it, or its process ended."""
-    offset: int = 0
-    summary: str = ""
 
 
 class LongRunningSlot:
@@ -95,8 +68,8 @@ class LongRunningSlot:
         self._available = asyncio.Condition()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._work: _Work | None = None
-        self._completion: _Completion | None = None
+        self._work: Work | None = None
+        self._completion: Completion | None = None
         self._life = Life()
         self._stalled = False
         self._stopping = False
@@ -111,7 +84,7 @@ class LongRunningSlot:
             if not self._turned_away.full():
                 self._turned_away.put_nowait(assignment.lease)
             return
-        self._work = _Work(
+        self._work = Work(
             Run(
                 assignment=assignment,
                 run_id=self._with.mint("run_"),
@@ -153,6 +126,8 @@ class LongRunningSlot:
         activity, reason = Activity.IDLE, ""
         if self._work is not None:
             activity, reason = Activity.WORKING, self._work.run.phase.value
+            if self._work.run.waits_for_human():
+                activity, reason = Activity.WAITING_FOR_HUMAN, answer_it(self._work.run)
         interval = self._bounds.health_check_interval
         self._stalled = self._life.silent(self._with.clock.monotonic(), interval)
         if self._stalled:
@@ -193,6 +168,12 @@ class LongRunningSlot:
                 self.changed.set()
             yield
 
+    def asking(self) -> AbstractContextManager[None]:
+        """Take note that the agent asks a human."""
+        if self._work is None or not self._work.taken.is_set():
+            raise nothing_to_ask_about()
+        return self._work.run.asking(self.changed)
+
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task."""
         if self._work is None or not self._work.taken.is_set():
@@ -222,7 +203,7 @@ class LongRunningSlot:
             work.run.answer = Answer(failure or summary, failed=failure is not None)
             work.summary = summary
             work.run.exit = Exit(Cause.EXITED, code=0)
-            self._completion = _Completion(said)
+            self._completion = Completion(said)
             work.over.set()
         completion = self._completion
         if completion is None or completion.said != said:
@@ -270,7 +251,7 @@ class LongRunningSlot:
             await self._with.reports.output(work.run.assignment.lease, stream, work.offset, piece)
             work.offset += len(piece)
 
-    async def _attempt(self, work: _Work) -> None:
+    async def _attempt(self, work: Work) -> None:
         run = work.run
         try:
             with span(
@@ -297,7 +278,7 @@ class LongRunningSlot:
             self._idle.set()
             self.changed.set()
 
-    async def _perform(self, work: _Work) -> Failure | None:
+    async def _perform(self, work: Work) -> Failure | None:
         run = work.run
         happened = Happened(timeout=run.assignment.timeout, startup_timeout=self._bounds.startup_timeout)
         try:
@@ -314,14 +295,14 @@ class LongRunningSlot:
             await self._keeper.end(grace)
         run.stats = self._keeper.stats
         try:
-            await asyncio.to_thread(self._take_back, run)
+            await asyncio.to_thread(take_back, run, self._program.home)
             await self._workspace.finish(run)
         except ConductorError as error:
             run.warnings.append(str(error))
             return failure or from_error(error, started=run.handle is not None)
         return failure
 
-    async def _hand_out(self, work: _Work) -> Overdue | None:
+    async def _hand_out(self, work: Work) -> Overdue | None:
         """Prepare the files, let the agent take the task, and wait for its end."""
         run = work.run
         asked = run.assignment.level
@@ -335,7 +316,7 @@ class LongRunningSlot:
                 if run.ending is not None:
                     return None
                 await self._workspace.prepare(run)
-                await asyncio.to_thread(self._move_in, run)
+                await asyncio.to_thread(move_in, run, self._program.home)
                 work.ready = True
                 async with self._available:
                     self._available.notify_all()
@@ -358,31 +339,7 @@ class LongRunningSlot:
             run.scope = None
         return None
 
-    def _move_in(self, run: Run) -> None:
-        """Put the task's files below the agent's folder. A rename follows no link, and is refused where something is."""
-        if run.workspace is None:
-            return
-        try:
-            run.workspace.rename(self._program.home / run.assignment.lease.task_id)
-        except OSError as cause:
-            raise WorkspaceError(
-                "The files could not be given to the agent.", path=run.workspace, cause=cause.strerror
-            ) from cause
-
-    def _take_back(self, run: Run) -> None:
-        if run.workspace is None or os.path.lexists(run.workspace):
-            return
-        try:
-            (self._program.home / run.assignment.lease.task_id).rename(run.workspace)
-            if not stat.S_ISDIR(run.workspace.lstat().st_mode):
-                run.workspace.unlink()
-                raise WorkspaceError("The agent put something else in the place of its task's folder.")
-        except FileNotFoundError as cause:
-            raise WorkspaceError("The agent removed the folder of its task.") from cause
-        except OSError as cause:
-            raise WorkspaceError(path=run.workspace, cause=cause.strerror) from cause
-
-    def _result(self, work: _Work, failure: Failure | None) -> Result:
+    def _result(self, work: Work, failure: Failure | None) -> Result:
         run = work.run
         return Result(
             failure=failure,

@@ -16,6 +16,12 @@ class Reports(Protocol):
     async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
         """Show one line of progress; it may be dropped."""
 
+    async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
+        """Say that the model provider takes no requests for some seconds."""
+
+    async def rate_limit_ended(self, lease: Lease) -> None:
+        """Say that it takes them again."""
+
     async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
         """Hand over live output, waiting while the control plane is slower than the agent.
 

@@ -62,6 +62,16 @@ class Surroundings:
     mint: Mint
 
 
+def answer_it(run: Run) -> str:
+    """Return what to do about an agent that waits for a human."""
+    return f"a human has to answer: `conductor tasks answer {run.assignment.lease.task_id}`"
+
+
+def nothing_to_ask_about() -> InvalidArgumentError:
+    """Return why an agent without a task cannot ask a human."""
+    return InvalidArgumentError("There is no present task to ask about.", next_step="send a message to `operator` instead")
+
+
 def order_of(assignment: Assignment) -> TaskOrder:
     """Return the part of a task that agent drivers may look at."""
     return TaskOrder(
@@ -148,7 +158,9 @@ class TaskRunner:
             return Condition(Activity.IDLE)
         now = self._with.clock.monotonic()
         activity, reason = Activity.WORKING, run.phase.value
-        if run.phase is Phase.RUNNING and run.limited_until > now:
+        if run.waits_for_human():
+            activity, reason = Activity.WAITING_FOR_HUMAN, answer_it(run)
+        elif run.phase is Phase.RUNNING and run.limited_until > now:
             activity, reason = (
                 Activity.RATE_LIMITED,
                 f"the model provider takes requests again in {run.limited_until - now:.0f} s",
@@ -185,6 +197,12 @@ class TaskRunner:
     def calling(self) -> AbstractContextManager[None]:
         """Take note that the agent calls."""
         return self._run.life.calling(self._with.clock) if self._run is not None else nullcontext()
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Take note that the agent asks a human."""
+        if self._run is None:
+            raise nothing_to_ask_about()
+        return self._run.asking(self.changed)
 
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task."""

@@ -58,6 +58,13 @@ class Desk(Protocol):
     def calling(self) -> AbstractContextManager[None]:
         """Take note that the agent calls, until the call is answered."""
 
+    def asking(self) -> AbstractContextManager[None]:
+        """Take note that the agent asks a human about its present task, until it is answered.
+
+        Raises:
+            InvalidArgumentError: There is no present task.
+        """
+
     async def progress(self, text: str) -> None:
         """Show a line of progress of the present task.
 

@@ -199,6 +199,7 @@ class Activity(enum.Enum):
 
     IDLE = "idle"
     WORKING = "working"
+    WAITING_FOR_HUMAN = "waiting_for_human"
     RATE_LIMITED = "rate_limited"
     STALLED = "stalled"
     STARTING = "starting"

@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf import duration_pb2
 
 from agent_sidecar.isolation.interface import Level, Limits
+from agent_sidecar.run.question import Answer, Closed, Outcome
 from agent_sidecar.run.task import (
     Activity,
     Assignment,
@@ -35,6 +36,7 @@ _LEVELS: Final = {
 }
 _FROM_LEVEL: Final = {number: level for level, number in _LEVELS.items()}
 _ACTIVITIES: Final = {activity: agent_pb2.AgentState.Value(f"AGENT_STATE_{activity.name}") for activity in Activity}
+_OUTCOMES: Final = {task_pb2.QuestionState.Value(f"QUESTION_STATE_{outcome.name}"): outcome for outcome in Outcome}
 _KINDS: Final = {kind: task_pb2.FailureKind.Value(f"FAILURE_KIND_{kind.name}") for kind in FailureKind}
 _FROM_KIND: Final = {number: kind for kind, number in _KINDS.items()}
 
@@ -97,6 +99,13 @@ def cancellation_from(cancellation: session_service_pb2.TaskCancellation, defaul
     """Return the order to end a task."""
     grace = cancellation.grace.ToMicroseconds() / 1e6 if cancellation.HasField("grace") else default_grace
     return Cancellation(grace, cancellation.reason, _FROM_KIND.get(cancellation.kind, FailureKind.CANCELLED))
+
+
+def closed_from(closed: session_service_pb2.QuestionClosed) -> Closed:
+    """Return what became of a question; a state of a newer control plane is the end of it."""
+    answer = closed.answer
+    answered = Answer(answer.text, answer.option, answer.answered_by) if closed.HasField("answer") else None
+    return Closed(_OUTCOMES.get(closed.state, Outcome.WITHDRAWN), answered)
 
 
 def in_force_to(status: InForce) -> agent_pb2.IsolationStatus:

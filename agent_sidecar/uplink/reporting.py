@@ -40,6 +40,16 @@ class Reporting:
         progress = pb.TaskProgress(text=text, usage=convert.usage_to(usage))
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), progress=progress)))
 
+    async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
+        """Say that the model provider takes no requests for some seconds."""
+        limited = pb.TaskRateLimited(retry_delay=convert.duration(seconds), reason=why)
+        self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), rate_limited=limited)))
+
+    async def rate_limit_ended(self, lease: Lease) -> None:
+        """Say that it takes them again."""
+        ended = pb.TaskRateLimitEnded()
+        self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), rate_limit_ended=ended)))
+
     async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
         """Hand over live output; False if it was dropped."""
         if not await self._outbox.takes_output(len(data)):

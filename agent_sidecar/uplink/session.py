@@ -23,6 +23,7 @@ from agent_sidecar.uplink.frames import Entry, Published, Refusal, content_size,
 from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.notes import Notes
 from agent_sidecar.uplink.outbox import Outbox
+from agent_sidecar.uplink.questions import Questions
 from agent_sidecar.uplink.sending import Sender
 from claude_conductor.errors import (
     ConductorError,
@@ -71,6 +72,7 @@ class Parts:
     sender: Sender
     slot: Slot
     stop_grace: float
+    questions: Questions
     terms: Terms = field(default_factory=Terms)
     """Filled in at each welcome."""
 
@@ -237,6 +239,9 @@ class Session:
                 parts.sender.credit(answer.credit.messages, answer.credit.bytes, first=False)
             case "leases_revoked":
                 parts.slot.revoke([convert.lease_from(lease) for lease in answer.leases_revoked.leases])
+            case "question_closed":
+                closed = answer.question_closed
+                parts.questions.closed(convert.lease_from(closed.lease), closed.question_id, convert.closed_from(closed))
             case "move":
                 raise SessionEndedError(answer.move.address)
             case kind:

@@ -13,15 +13,15 @@ from claude_conductor.agent_tools.mail import SLICE, Heard, Mail, nobody_listens
 from claude_conductor.client.agent import AgentClient
 from claude_conductor.client.tasks import duration
 from claude_conductor.clock import Clock
-from claude_conductor.errors import ControlPlaneUnavailableError, DeadlineExceededError
+from claude_conductor.errors import ControlPlaneUnavailableError, DeadlineExceededError, PermissionDeniedError
 from claude_conductor.ids import Mint
 from claude_conductor.units import format_duration
 from claude_conductor.v1 import message_pb2, task_pb2
+from claude_conductor.v1.local_service_pb2 import AskHumanResponse
 from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 
 QUESTION: Final = "conductor.question"
-"""Type of a message that asks a human."""
-OPERATOR: Final = "operator"
+"""Type of a message that asks somebody else than the human in charge."""
 PROGRESS_BYTES: Final = 1024
 SHELL: Final = "/bin/sh"
 PATIENCE: Final = 30.0
@@ -57,6 +57,20 @@ class Letter:
     ephemeral: bool = False
     time_to_live: float | None = None
     """Seconds; None: 24 h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question to a human."""
+
+    question: str
+    timeout: float
+    """Seconds."""
+    options: tuple[str, ...] = ()
+    approve: str | None = None
+    """A command or diff whose approval is asked for; None: it is an ordinary question."""
+    question_id: str = ""
+    """Idempotency key; empty: a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +133,58 @@ async def ask(desk: Desk, recipient: str, question: str, timeout: float, heard: 
         left = max(_LEAST_WAIT, began + timeout - desk.clock.monotonic())
         return await desk.agent.request(recipient, envelope, timeout=left)
 
-    asking = asyncio.create_task(_patiently(desk.clock, once), name="wait for an answer")
     try:
-        while not (await asyncio.wait({asking}, timeout=SLICE))[0]:
-            await heard(desk.clock.monotonic() - began, timeout, "waiting for an answer")
-        return asking.result()
+        return await _wait(desk.clock, once, timeout, heard)
     except DeadlineExceededError as cause:
         raise DeadlineExceededError(
             f"There was no answer within {format_duration(timeout)}.",
             next_step="go on as well as you can; should the answer still come, your inbox has it, as a reply to the question",
             question=envelope.id,
         ) from cause
+
+
+async def ask_human(desk: Desk, inquiry: Inquiry, heard: Heard = nobody_listens) -> Plain:
+    """Ask a human about the present task and return the answer. Cancelling withdraws the question.
+
+    Raises:
+        DeadlineExceededError: There was none in time.
+        PermissionDeniedError: What was to be approved was denied.
+        ConductorError: It could not be asked.
+    """
+    question_id = inquiry.question_id or desk.mint("question_")
+    began = desk.clock.monotonic()
+
+    async def once() -> AskHumanResponse:
+        left = max(_LEAST_WAIT, began + inquiry.timeout - desk.clock.monotonic())
+        return await desk.agent.ask_human(
+            inquiry.question, options=inquiry.options, approve=inquiry.approve, timeout=left, question_id=question_id
+        )
+
+    try:
+        answer = await _wait(desk.clock, once, inquiry.timeout, heard)
+    except DeadlineExceededError as cause:
+        raise DeadlineExceededError(
+            f"No human answered within {format_duration(inquiry.timeout)}.",
+            next_step="go on as well as you can without the answer, and do not do what needs it",
+            question=question_id,
+        ) from cause
+    if inquiry.approve is not None and not answer.approved:
+        raise PermissionDeniedError(
+            f"It was denied{': ' if answer.text else ''}{answer.text}.",
+            next_step="do not do it, nor the same in another way; go on without it",
+            question=question_id,
+        )
+    return described.answer(answer)
+
+
+async def _wait(clock: Clock, once: Callable[[], Awaitable[_T]], timeout: float, heard: Heard) -> _T:
+    """Make a call that waits for somebody, and tell of it every now and then."""
+    began = clock.monotonic()
+    asking = asyncio.create_task(_patiently(clock, once), name="wait for an answer")
+    try:
+        while not (await asyncio.wait({asking}, timeout=SLICE))[0]:
+            await heard(clock.monotonic() - began, timeout, "waiting for an answer")
+        return asking.result()
     finally:
         asking.cancel()
 

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _send(verb("send", "send a message; it is stored when this returns"))
     _inbox(verb("inbox", "show messages this agent has not been shown yet, oldest first"))
     _ack(verb("ack", "acknowledge messages by their positions: they are dealt with and never come again"))
-    _ask(verb("ask", "ask the human operator and wait for the answer"))
+    _ask(verb("ask", "ask the human in charge and wait for the answer; the task waits meanwhile"))
     _topics(verb("topics", "list the topics whose messages this agent gets, after changing them if asked to"))
     _submit(verb("submit", "submit a task as a child of the present one"))
     _task(verb("task", "show a task"))
@@ -84,8 +84,13 @@ def _ack(verb: argparse.ArgumentParser) -> None:
 
 def _ask(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("text", type=_raw, metavar="question", help="what to ask; `-`: read it from standard input")
-    verb.add_argument("--to", type=_text, default="operator", help="whom: operator (a human), parent or a mailbox")
-    verb.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m; 1h at most)")
+    verb.add_argument("--option", type=_text, action="append", default=[], metavar="ANSWER", help="an answer to choose from")
+    verb.add_argument(
+        "--approve", type=_raw, default=None, metavar="COMMAND", help="ask whether this command or diff is allowed; `-`: read it"
+    )
+    verb.add_argument("--to", type=_text, default="", help="ask by message instead: parent, a mailbox, or operator")
+    verb.add_argument("--timeout", type=_duration, default=600.0, metavar="TIME", help="how long to wait (10m; 24h at most)")
+    verb.add_argument("--id", type=_text, default="", help="idempotency key: the same id is the same question")
 
 
 def _topics(verb: argparse.ArgumentParser) -> None:

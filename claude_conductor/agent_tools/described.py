@@ -67,6 +67,19 @@ def task(found: task_pb2.Task) -> Plain:
     return {**_known(described), "ended": ended}
 
 
+def answer(given: local_service_pb2.AskHumanResponse) -> Plain:
+    """Return what a human answered; `text` is never empty: it is the chosen option where there are no words."""
+    described: Plain = {
+        "text": given.text or given.option_text,
+        "chosen": given.option_text,
+        "option": given.option,
+        "approved": given.approved,
+        "by": given.answered_by,
+        "question_id": given.question_id,
+    }
+    return _known(described)
+
+
 def agent(found: agent_pb2.Agent, own_id: str = "") -> Plain:
     """Return an agent, with the mailbox it can be written to now if it has one."""
     mailbox = f"task/{found.task_id}" if found.task_id else ""

@@ -41,8 +41,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 async def _run(given: argparse.Namespace) -> int:
     socket = _socket(os.environ.get("CONDUCTOR_SOCKET") or SOCKET)
-    if getattr(given, "text", b"") == b"-":
-        given.text = _input()
+    for name in ("text", "approve"):
+        if getattr(given, name, b"") == b"-":
+            setattr(given, name, _input())
     # Loaded now, so that help and wrong use are told without waiting for gRPC.
     from claude_conductor.rpc import process  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from claude_conductor.agent_tools import actions, described, text
-from claude_conductor.agent_tools.actions import Desk, Letter, Order
+from claude_conductor.agent_tools.actions import Desk, Inquiry, Letter, Order
 from claude_conductor.agent_tools.arguments import PROGRAM
 from claude_conductor.agent_tools.claims import Claim
 from claude_conductor.agent_tools.mail import Mail
@@ -81,8 +81,15 @@ async def _ack(desk: Desk, given: argparse.Namespace) -> Shown:
 
 
 async def _ask(desk: Desk, given: argparse.Namespace) -> Shown:
-    answer = await actions.ask(desk, given.to, _utf8(given.text), given.timeout)
-    return Shown(text.printable(answer.envelope.data.decode("utf-8", "replace")), described.message(answer))
+    if given.to:
+        if given.option or given.approve is not None or given.id:
+            raise InvalidArgumentError("Options, approvals and ids are for humans.", next_step="leave out --to")
+        reply = await actions.ask(desk, given.to, _utf8(given.text), given.timeout)
+        return Shown(text.printable(reply.envelope.data.decode("utf-8", "replace")), described.message(reply))
+    approve = None if given.approve is None else _utf8(given.approve)
+    answer = await actions.ask_human(desk, Inquiry(_utf8(given.text), given.timeout, tuple(given.option), approve, given.id))
+    words = dict.fromkeys(str(answer[name]) for name in ("chosen", "text") if name in answer)
+    return Shown(text.printable("\n".join(words)), answer)
 
 
 async def _topics(desk: Desk, given: argparse.Namespace) -> Shown:

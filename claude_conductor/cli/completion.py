@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from claude_conductor.cli.output import printable
 from claude_conductor.cli.session import connect
 from claude_conductor.errors import ConductorError
-from claude_conductor.v1 import message_pb2
+from claude_conductor.v1 import message_pb2, task_pb2
 
 _PATIENCE = 1.0
 _MOST = 50
@@ -24,6 +25,18 @@ def task_ids(incomplete: str) -> list[tuple[str, str]]:
             return [
                 (task.task_id, " ".join(task.spec.prompt.split())[:50]) for task in tasks if task.task_id.startswith(incomplete)
             ]
+
+    return _quietly(ask)
+
+
+def waiting_task_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Return ids of tasks that wait for a human, with what they ask."""
+
+    async def ask() -> list[tuple[str, str]]:
+        async with asyncio.timeout(_PATIENCE), connect() as conductor:
+            tasks, _ = await conductor.tasks.page(size=_MOST, states=[task_pb2.TASK_STATE_WAITING_FOR_HUMAN])
+            found = {task.task_id: " ".join(task.question.text.split())[:50] for task in tasks}
+            return [(task_id, printable(text)) for task_id, text in found.items() if task_id.startswith(incomplete)]
 
     return _quietly(ask)
 

@@ -63,7 +63,7 @@ EXPLANATIONS: Final = {
         "`conductor tasks list` shows what was made with it",
     ),
     "ILLEGAL_TRANSITION": Explanation(
-        "The task has ended already, or is not in a state in which this makes sense.",
+        "The task has ended already, or is not in a state in which this makes sense; or its question is closed.",
         "`conductor tasks show TASK`",
     ),
     "STALE_LEASE": Explanation(

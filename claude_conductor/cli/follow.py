@@ -34,7 +34,7 @@ class Board(AbstractContextManager["Board"]):
         console = Console(file=sys.stderr, highlight=False, markup=False)
         live = Live(console=console, get_renderable=self._table, refresh_per_second=_REFRESH)
         self._live = live if sys.stderr.isatty() else None
-        self._told: dict[str, tuple[int, str]] = {}
+        self._told: dict[str, tuple[int, str, str]] = {}
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -48,7 +48,7 @@ class Board(AbstractContextManager["Board"]):
     def update(self, task: task_pb2.Task) -> None:
         """Take note of a change."""
         self.tasks[task.task_id] = task
-        key = (task.state, task.progress)
+        key = (task.state, task.progress, task.question.question_id)
         if self._live is None and self._told.get(task.task_id) != key:
             self._told[task.task_id] = key
             complaint.note(task_view.line(task, time.time()))

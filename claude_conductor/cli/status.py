@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from claude_conductor import __version__
-from claude_conductor.cli import commands, output, session
+from claude_conductor.cli import commands, output, question_view, session
 from claude_conductor.cli.agents import COLUMNS, name
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.client import Conductor
@@ -17,6 +17,7 @@ from claude_conductor.supervisor import control
 from claude_conductor.supervisor.state import State
 from claude_conductor.v1 import admin_service_pb2, agent_pb2, task_pb2
 
+_MOST_ASKING = 20
 app = commands.app("Show what runs and how it is doing.")
 
 
@@ -30,14 +31,18 @@ async def _show(form: Format) -> None:
     async with session.connect() as conductor:
         answer = await conductor.admin.status()
         agents = await conductor.agents.list()
+        asking = await conductor.tasks.list(states=[task_pb2.TASK_STATE_WAITING_FOR_HUMAN], limit=_MOST_ASKING)
         local = conductor.address == f"unix:{find(os.environ).socket}"
         supervisor = control.running(str(find(os.environ).path)) if local else None
         if form in (Format.JSON, Format.YAML):
-            output.show_one(form, _plain(answer, agents, supervisor), list, "")
+            plain = _plain(answer, agents, supervisor)
+            plain["waiting_for_human"] = [output.plain(task) for task in asking]
+            output.show_one(form, plain, list, "")
         elif form is Format.NAME:
             say("\n".join(agent.agent_id for agent in agents))
         else:
-            output.facts(_lines(conductor, answer, supervisor))
+            waiting = "\n".join(question_view.hint(task) for task in asking)
+            output.facts([*_lines(conductor, answer, supervisor), ("waiting for you", waiting)])
             say("")
             output.show_rows(form, agents, COLUMNS, name, "no agents")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from claude_conductor.cli import output
+from claude_conductor.cli import output, question_view
 from claude_conductor.cli.agents import isolation_lines
 from claude_conductor.cli.output import Column
 from claude_conductor.client.tasks import FINAL
@@ -86,6 +86,10 @@ def saying(task: task_pb2.Task) -> str:
     """Return what there is to say beyond state and agent: its failure, what it waits for, or how far it is."""
     if task.state in FINAL:
         return failure(task)
+    if question_view.is_open(task):
+        return question_view.hint(task)
+    if task.state == task_pb2.TASK_STATE_RATE_LIMITED:
+        return task.reason
     return task.progress or ("" if holder(task) else task.reason)
 
 
@@ -138,7 +142,9 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
     lines = [
         ("task", task.task_id),
         ("state", state(task)),
+        ("since", f"{output.moment(task.state_time)}, {output.age(task.state_time)} ago" if task.state_time.seconds else ""),
         ("reason", output.printable(task.reason)),
+        *question_view.lines(task),
         ("agent", task.agent_id),
         ("progress", output.printable(task.progress) if task.state not in FINAL else ""),
         ("type", spec.type),

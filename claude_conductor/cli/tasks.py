@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, follow, output, patches, session, task_view
+from claude_conductor.cli import commands, complaint, exits, follow, output, patches, question_view, session, task_view
+from claude_conductor.cli.answer import answer
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import from_flag, pairs
@@ -20,7 +21,7 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.units import parse_duration
 from claude_conductor.v1 import task_pb2
 
-app = commands.app("List, show, compare, cancel and apply tasks.", group=True)
+app = commands.app("List, show, answer, compare, cancel and apply tasks.", group=True)
 
 
 def _whole(text: str) -> str:
@@ -50,6 +51,7 @@ def list_(
 
 
 app.command("submit")(submit)
+app.command("answer")(answer)
 
 
 @app.command()
@@ -128,6 +130,9 @@ async def _list(
     async with session.connect() as conductor:
         tasks = await conductor.tasks.list(limit=limit, states=states, parent_task_id=parent, labels=labels)
     output.show_rows(form, tasks, task_view.COLUMNS, task_view.name, 'no tasks: `conductor run "..." --repo .` submits one')
+    if form in (Format.TABLE, Format.WIDE):
+        for task in filter(question_view.is_open, tasks):
+            complaint.note(f"  {question_view.hint(task)}")
 
 
 async def _show(task_id: str, form: Format) -> None:

@@ -234,6 +234,43 @@ class AgentClient:
         """Show one line of progress of the present task, 1 KiB at most."""
         await self._caller.unary(self._stub.ReportProgress, local_service_pb2.ReportProgressRequest(text=text))
 
+    async def ask_human(
+        self,
+        question: str,
+        *,
+        options: Sequence[str] = (),
+        approve: str | None = None,
+        timeout: float = 3600.0,
+        question_id: str = "",
+    ) -> local_service_pb2.AskHumanResponse:
+        """Ask a human about the present task and return the answer; restarts of the control plane are waited for.
+
+        Cancelling withdraws the question.
+
+        Args:
+            question: Complete; 4 KiB at most.
+            options: Answers to choose from, at most 10.
+            approve: A command or diff, as it is, 1 byte to 64 KiB: asks for its approval; `approved` of the answer says whether
+                it has it. None: an ordinary question.
+            timeout: Seconds to wait, a day at most.
+            question_id: Idempotency key; with one, repeating goes on waiting for the same answer, or returns it.
+
+        Raises:
+            DeadlineExceededError: Nobody answered in time.
+            StaleLeaseError: The task ended meanwhile.
+            InvalidArgumentError: It cannot be asked, or there is no present task.
+            RateLimitedError: There are too many questions.
+        """
+        request = local_service_pb2.AskHumanRequest(
+            question_id=question_id,
+            kind=task_pb2.QUESTION_KIND_QUESTION if approve is None else task_pb2.QUESTION_KIND_APPROVAL,
+            text=question,
+            options=options,
+            raw=approve or "",
+            timeout=duration(timeout),
+        )
+        return await self._caller.unary(self._stub.AskHuman, request, timeout=timeout + DEADLINE)
+
     async def next_task(self, *, wait: float = 30.0) -> local_service_pb2.NextTaskResponse:
         """Return the next task of this long-running agent, waiting up to `wait` seconds (60 at most).
 

@@ -134,6 +134,28 @@ class Tasks:
         )
         return (await self._caller.unary(self._stub.CancelTask, request)).task
 
+    async def answer(
+        self, task_id: str, text: str = "", *, option: int = 0, question_id: str = "", request_id: str = ""
+    ) -> task_pb2.Task:
+        """Answer the open question of a task, `Task.question`; its agent goes on with the answer. The first one counts.
+
+        Args:
+            task_id: Which task.
+            text: In words; may be empty beside an option.
+            option: Number of the chosen option, from 1; 0 for none. An approval needs one: 1 approves, 2 denies.
+            question_id: Which question; empty: the open one, whichever that is.
+            request_id: Idempotency key: repeating the same answer with it is harmless.
+
+        Raises:
+            TaskNotFoundError: There is none.
+            IllegalTransitionError: That question is not open (any more).
+            InvalidArgumentError: The answer does not fit the question.
+        """
+        request = task_service_pb2.AnswerTaskRequest(
+            request_id=request_id, task_id=task_id, question_id=question_id, text=text, option=option
+        )
+        return (await self._caller.unary(self._stub.AnswerTask, request)).task
+
     async def watch(self, task_id: str) -> AsyncGenerator[task_pb2.Task, None]:
         """Yield the task as it is now and after every change, until it is final; goes on over a restart of the control plane.
 

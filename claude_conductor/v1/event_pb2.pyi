@@ -56,7 +56,9 @@ class Event(_message.Message):
     cursor: _builtins.int
     """Place in the log; only grows."""
     type: _builtins.str
-    """Such as `task.queued`, `task.running`, `task.progress`, `task.succeeded`, `agent.idle`, `agent.lost`, `message.bounced`."""
+    """Such as `task.queued`, `task.running`, `task.waiting_for_human`, `task.rate_limited`, `task.progress`, `task.succeeded`,
+    `agent.idle`, `agent.lost`, `message.bounced`.
+    """
     tenant_id: _builtins.str
     """The tenant it belongs to."""
     task_id: _builtins.str

@@ -619,6 +619,94 @@ class ReportProgressResponse(_message.Message):
 Global___ReportProgressResponse: _TypeAlias = ReportProgressResponse  # noqa: Y015
 
 @_typing.final
+class AskHumanRequest(_message.Message):
+    """Asks a human."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """Idempotency key, at most 128 characters; empty: filled in, and nothing can be repeated."""
+    kind: _task_pb2.QuestionKind.ValueType
+    """What is wanted; unset means QUESTION."""
+    text: _builtins.str
+    """The question, 1 byte to 4 KiB."""
+    raw: _builtins.str
+    """Of an approval: the command or diff, as it is, 1 byte to 64 KiB; empty for a question."""
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Answers to choose from, at most 10 of 1 to 256 bytes; none for an approval, which has `approve` and `deny`."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long to wait; unset means 1 h; at most 24 h, and no longer than the deadline of the call."""
+
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        kind: _task_pb2.QuestionKind.ValueType = ...,
+        text: _builtins.str = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        raw: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "options", b"options", "question_id", b"question_id", "raw", b"raw", "text", b"text", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskHumanRequest: _TypeAlias = AskHumanRequest  # noqa: Y015
+
+@_typing.final
+class AskHumanResponse(_message.Message):
+    """What the human answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    OPTION_TEXT_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """The question's id."""
+    text: _builtins.str
+    """In words; may be empty beside an option."""
+    option: _builtins.int
+    """Number of the chosen option, from 1; 0 for none."""
+    option_text: _builtins.str
+    """The chosen option in words."""
+    approved: _builtins.bool
+    """Of an approval: whether it was approved. False otherwise."""
+    answered_by: _builtins.str
+    """Who answered, such as `operator`."""
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        option: _builtins.int = ...,
+        option_text: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+        answered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "approved", b"approved", "option", b"option", "option_text", b"option_text", "question_id", b"question_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskHumanResponse: _TypeAlias = AskHumanResponse  # noqa: Y015
+
+@_typing.final
 class NextTaskRequest(_message.Message):
     """Asks for the next task."""
 

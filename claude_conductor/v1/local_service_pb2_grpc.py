@@ -96,6 +96,11 @@ class LocalServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.ReportProgressRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.ReportProgressResponse.FromString,
                 _registered_method=True)
+        self.AskHuman = channel.unary_unary(
+                '/claude_conductor.v1.LocalService/AskHuman',
+                request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.AskHumanRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.AskHumanResponse.FromString,
+                _registered_method=True)
         self.NextTask = channel.unary_unary(
                 '/claude_conductor.v1.LocalService/NextTask',
                 request_serializer=claude__conductor_dot_v1_dot_local__service__pb2.NextTaskRequest.SerializeToString,
@@ -205,6 +210,17 @@ class LocalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskHuman(self, request, context):
+        """Asks a human about the present task and waits for the answer, over restarts of the control plane and of the connection to it. The
+        task is WAITING_FOR_HUMAN meanwhile, and its time-out goes on. A call that is cancelled withdraws the question. One question of
+        a task at a time: another call waits until it is its turn. Repeating it with the same question_id asks once, and returns the
+        answer if there was one. Reasons: INVALID_ARGUMENT (also: there is no present task), DEADLINE_EXCEEDED, STALE_LEASE (the task has
+        ended), IDEMPOTENCY_CONFLICT, RATE_LIMITED, MAILBOX_FULL (the sidecar's journal is full), ILLEGAL_TRANSITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def NextTask(self, request, context):
         """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again).
         """
@@ -281,6 +297,11 @@ def add_LocalServiceServicer_to_server(servicer, server):
                     servicer.ReportProgress,
                     request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.ReportProgressRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.ReportProgressResponse.SerializeToString,
+            ),
+            'AskHuman': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskHuman,
+                    request_deserializer=claude__conductor_dot_v1_dot_local__service__pb2.AskHumanRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_local__service__pb2.AskHumanResponse.SerializeToString,
             ),
             'NextTask': grpc.unary_unary_rpc_method_handler(
                     servicer.NextTask,
@@ -619,6 +640,33 @@ class LocalService:
             '/claude_conductor.v1.LocalService/ReportProgress',
             claude__conductor_dot_v1_dot_local__service__pb2.ReportProgressRequest.SerializeToString,
             claude__conductor_dot_v1_dot_local__service__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskHuman(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.LocalService/AskHuman',
+            claude__conductor_dot_v1_dot_local__service__pb2.AskHumanRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_local__service__pb2.AskHumanResponse.FromString,
             options,
             channel_credentials,
             insecure,

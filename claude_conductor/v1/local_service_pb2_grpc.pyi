@@ -72,6 +72,13 @@ class LocalServiceStub:
     """Returns a task, waiting for its end if asked to. Idempotent. Reasons: TASK_NOT_FOUND, CONTROL_PLANE_UNAVAILABLE."""
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.ReportProgressRequest, _local_service_pb2.ReportProgressResponse]
     """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped."""
+    AskHuman: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.AskHumanRequest, _local_service_pb2.AskHumanResponse]
+    """Asks a human about the present task and waits for the answer, over restarts of the control plane and of the connection to it. The
+    task is WAITING_FOR_HUMAN meanwhile, and its time-out goes on. A call that is cancelled withdraws the question. One question of
+    a task at a time: another call waits until it is its turn. Repeating it with the same question_id asks once, and returns the
+    answer if there was one. Reasons: INVALID_ARGUMENT (also: there is no present task), DEADLINE_EXCEEDED, STALE_LEASE (the task has
+    ended), IDEMPOTENCY_CONFLICT, RATE_LIMITED, MAILBOX_FULL (the sidecar's journal is full), ILLEGAL_TRANSITION.
+    """
     NextTask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.NextTaskRequest, _local_service_pb2.NextTaskResponse]
     """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again)."""
     CompleteTask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.CompleteTaskRequest, _local_service_pb2.CompleteTaskResponse]
@@ -121,6 +128,13 @@ class LocalServiceAsyncStub(LocalServiceStub):
     """Returns a task, waiting for its end if asked to. Idempotent. Reasons: TASK_NOT_FOUND, CONTROL_PLANE_UNAVAILABLE."""
     ReportProgress: _aio.UnaryUnaryMultiCallable[_local_service_pb2.ReportProgressRequest, _local_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
     """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped."""
+    AskHuman: _aio.UnaryUnaryMultiCallable[_local_service_pb2.AskHumanRequest, _local_service_pb2.AskHumanResponse]  # type: ignore[assignment]
+    """Asks a human about the present task and waits for the answer, over restarts of the control plane and of the connection to it. The
+    task is WAITING_FOR_HUMAN meanwhile, and its time-out goes on. A call that is cancelled withdraws the question. One question of
+    a task at a time: another call waits until it is its turn. Repeating it with the same question_id asks once, and returns the
+    answer if there was one. Reasons: INVALID_ARGUMENT (also: there is no present task), DEADLINE_EXCEEDED, STALE_LEASE (the task has
+    ended), IDEMPOTENCY_CONFLICT, RATE_LIMITED, MAILBOX_FULL (the sidecar's journal is full), ILLEGAL_TRANSITION.
+    """
     NextTask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.NextTaskRequest, _local_service_pb2.NextTaskResponse]  # type: ignore[assignment]
     """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again)."""
     CompleteTask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.CompleteTaskRequest, _local_service_pb2.CompleteTaskResponse]  # type: ignore[assignment]
@@ -239,6 +253,19 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_local_service_pb2.ReportProgressResponse, _abc.Awaitable[_local_service_pb2.ReportProgressResponse]]:
         """Shows one line of progress of the present task. Beyond 10 lines a second, or while the journal is full, lines are dropped."""
+
+    @_abc_1.abstractmethod
+    def AskHuman(
+        self,
+        request: _local_service_pb2.AskHumanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_local_service_pb2.AskHumanResponse, _abc.Awaitable[_local_service_pb2.AskHumanResponse]]:
+        """Asks a human about the present task and waits for the answer, over restarts of the control plane and of the connection to it. The
+        task is WAITING_FOR_HUMAN meanwhile, and its time-out goes on. A call that is cancelled withdraws the question. One question of
+        a task at a time: another call waits until it is its turn. Repeating it with the same question_id asks once, and returns the
+        answer if there was one. Reasons: INVALID_ARGUMENT (also: there is no present task), DEADLINE_EXCEEDED, STALE_LEASE (the task has
+        ended), IDEMPOTENCY_CONFLICT, RATE_LIMITED, MAILBOX_FULL (the sidecar's journal is full), ILLEGAL_TRANSITION.
+        """
 
     @_abc_1.abstractmethod
     def NextTask(

@@ -98,6 +98,7 @@ class ConnectResponse(_message.Message):
     CREDIT_FIELD_NUMBER: _builtins.int
     MOVE_FIELD_NUMBER: _builtins.int
     LEASES_REVOKED_FIELD_NUMBER: _builtins.int
+    QUESTION_CLOSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First frame of every session."""
@@ -130,6 +131,10 @@ class ConnectResponse(_message.Message):
     def leases_revoked(self) -> Global___LeasesRevoked:
         """Leases that are no longer valid: end that work, report nothing."""
 
+    @_builtins.property
+    def question_closed(self) -> Global___QuestionClosed:
+        """What became of the agent's question."""
+
     def __init__(
         self,
         *,
@@ -141,12 +146,13 @@ class ConnectResponse(_message.Message):
         credit: Global___Credit | None = ...,
         move: Global___Move | None = ...,
         leases_revoked: Global___LeasesRevoked | None = ...,
+        question_closed: Global___QuestionClosed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "delivery", "committed", "assignment", "cancellation", "credit", "move", "leases_revoked"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "delivery", "committed", "assignment", "cancellation", "credit", "move", "leases_revoked", "question_closed"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -681,6 +687,10 @@ class TaskReport(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> _task_pb2.Lease:
         """Fencing token: a report with a stale lease is refused with STALE_LEASE and changes nothing."""
@@ -701,6 +711,22 @@ class TaskReport(_message.Message):
     def completed(self) -> _task_pb2.TaskResult:
         """The end of this attempt."""
 
+    @_builtins.property
+    def asked(self) -> Global___QuestionAsked:
+        """The agent asks a human. Answered with QuestionClosed once there is an answer; at once if the same question was answered before."""
+
+    @_builtins.property
+    def withdrawn(self) -> Global___QuestionWithdrawn:
+        """The agent's question is not waited for any more. Answered with QuestionClosed: it may have been answered meanwhile."""
+
+    @_builtins.property
+    def rate_limited(self) -> Global___TaskRateLimited:
+        """The model provider takes no requests of this agent for a while."""
+
+    @_builtins.property
+    def rate_limit_ended(self) -> Global___TaskRateLimitEnded:
+        """That while is over."""
+
     def __init__(
         self,
         *,
@@ -709,16 +735,177 @@ class TaskReport(_message.Message):
         progress: Global___TaskProgress | None = ...,
         output: Global___TaskOutput | None = ...,
         completed: _task_pb2.TaskResult | None = ...,
+        asked: Global___QuestionAsked | None = ...,
+        withdrawn: Global___QuestionWithdrawn | None = ...,
+        rate_limited: Global___TaskRateLimited | None = ...,
+        rate_limit_ended: Global___TaskRateLimitEnded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "report", b"report", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "report", b"report", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
 Global___TaskReport: _TypeAlias = TaskReport  # noqa: Y015
+
+@_typing.final
+class QuestionAsked(_message.Message):
+    """The agent asks a human; one question of a task at a time. Refused with ILLEGAL_TRANSITION while another one is open, with
+    IDEMPOTENCY_CONFLICT if the id was used for a different question of this attempt.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """Its id; asking again with the same one is the same question."""
+    kind: _task_pb2.QuestionKind.ValueType
+    """What is wanted."""
+    text: _builtins.str
+    """As in Question."""
+    raw: _builtins.str
+    """As in Question."""
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Question; none for an approval."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the agent waits, from now."""
+
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        kind: _task_pb2.QuestionKind.ValueType = ...,
+        text: _builtins.str = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        raw: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "options", b"options", "question_id", b"question_id", "raw", b"raw", "text", b"text", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionAsked: _TypeAlias = QuestionAsked  # noqa: Y015
+
+@_typing.final
+class QuestionWithdrawn(_message.Message):
+    """Nobody waits for the answer any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """Its id."""
+    expired: _builtins.bool
+    """Its time was over; otherwise the agent hung up."""
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        expired: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expired", b"expired", "question_id", b"question_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionWithdrawn: _TypeAlias = QuestionWithdrawn  # noqa: Y015
+
+@_typing.final
+class QuestionClosed(_message.Message):
+    """What became of a question. Sent again after a reconnect, as long as the attempt goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """Its id."""
+    state: _task_pb2.QuestionState.ValueType
+    """ANSWERED, EXPIRED or WITHDRAWN."""
+    @_builtins.property
+    def lease(self) -> _task_pb2.Lease:
+        """Of the attempt that asked."""
+
+    @_builtins.property
+    def answer(self) -> _task_pb2.Answer:
+        """Set if it was answered."""
+
+    def __init__(
+        self,
+        *,
+        lease: _task_pb2.Lease | None = ...,
+        question_id: _builtins.str = ...,
+        state: _task_pb2.QuestionState.ValueType = ...,
+        answer: _task_pb2.Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "lease", b"lease", "question_id", b"question_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionClosed: _TypeAlias = QuestionClosed  # noqa: Y015
+
+@_typing.final
+class TaskRateLimited(_message.Message):
+    """The provider takes no requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, in one sentence, at most 1 KiB."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """For how long, from now."""
+
+    def __init__(
+        self,
+        *,
+        retry_delay: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskRateLimited: _TypeAlias = TaskRateLimited  # noqa: Y015
+
+@_typing.final
+class TaskRateLimitEnded(_message.Message):
+    """The provider takes requests again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskRateLimitEnded: _TypeAlias = TaskRateLimitEnded  # noqa: Y015
 
 @_typing.final
 class TaskStarted(_message.Message):

@@ -150,6 +150,62 @@ FAILURE_KIND_DEPENDENCY: FailureKind.ValueType  # 13
 """A task it depends on did not succeed. Not retryable."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
+class _QuestionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuestionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuestionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUESTION_KIND_UNSPECIFIED: _QuestionKind.ValueType  # 0
+    """Means QUESTION."""
+    QUESTION_KIND_QUESTION: _QuestionKind.ValueType  # 1
+    """Answered in words, or with one of its options."""
+    QUESTION_KIND_APPROVAL: _QuestionKind.ValueType  # 2
+    """May it do this? Answered with option 1, `approve`, or 2, `deny`."""
+
+class QuestionKind(_QuestionKind, metaclass=_QuestionKindEnumTypeWrapper):
+    """What an agent wants to know of a human."""
+
+QUESTION_KIND_UNSPECIFIED: QuestionKind.ValueType  # 0
+"""Means QUESTION."""
+QUESTION_KIND_QUESTION: QuestionKind.ValueType  # 1
+"""Answered in words, or with one of its options."""
+QUESTION_KIND_APPROVAL: QuestionKind.ValueType  # 2
+"""May it do this? Answered with option 1, `approve`, or 2, `deny`."""
+Global___QuestionKind: _TypeAlias = QuestionKind  # noqa: Y015
+
+class _QuestionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuestionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuestionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUESTION_STATE_UNSPECIFIED: _QuestionState.ValueType  # 0
+    """Never sent."""
+    QUESTION_STATE_OPEN: _QuestionState.ValueType  # 1
+    """Somebody has to answer it."""
+    QUESTION_STATE_ANSWERED: _QuestionState.ValueType  # 2
+    """Answered; this answer is the only one that counts."""
+    QUESTION_STATE_EXPIRED: _QuestionState.ValueType  # 3
+    """Nobody answered in time."""
+    QUESTION_STATE_WITHDRAWN: _QuestionState.ValueType  # 4
+    """The agent does not wait for the answer any more, or its attempt is over."""
+
+class QuestionState(_QuestionState, metaclass=_QuestionStateEnumTypeWrapper):
+    """Where a question stands."""
+
+QUESTION_STATE_UNSPECIFIED: QuestionState.ValueType  # 0
+"""Never sent."""
+QUESTION_STATE_OPEN: QuestionState.ValueType  # 1
+"""Somebody has to answer it."""
+QUESTION_STATE_ANSWERED: QuestionState.ValueType  # 2
+"""Answered; this answer is the only one that counts."""
+QUESTION_STATE_EXPIRED: QuestionState.ValueType  # 3
+"""Nobody answered in time."""
+QUESTION_STATE_WITHDRAWN: QuestionState.ValueType  # 4
+"""The agent does not wait for the answer any more, or its attempt is over."""
+Global___QuestionState: _TypeAlias = QuestionState  # noqa: Y015
+
 @_typing.final
 class TaskFailure(_message.Message):
     """Why an attempt failed."""
@@ -792,6 +848,108 @@ class PatchSummary(_message.Message):
 Global___PatchSummary: _TypeAlias = PatchSummary  # noqa: Y015
 
 @_typing.final
+class Question(_message.Message):
+    """A question of an agent to a human. Everything the agent wrote here is hostile text: show it without control characters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ASK_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CLOSE_TIME_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """`question_` and a UUIDv7, or the key the agent chose; 1 to 128 characters."""
+    kind: Global___QuestionKind.ValueType
+    """What is wanted."""
+    text: _builtins.str
+    """The question, 1 byte to 4 KiB."""
+    raw: _builtins.str
+    """Of an approval: the command or diff it is about, as it is, at most 64 KiB."""
+    state: Global___QuestionState.ValueType
+    """Where it stands."""
+    attempt: _builtins.int
+    """The attempt that asked it."""
+    @_builtins.property
+    def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Answers to choose from, at most 10 of at most 256 bytes; of an approval always `approve` and `deny`."""
+
+    @_builtins.property
+    def ask_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the agent gives up waiting."""
+
+    @_builtins.property
+    def close_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered, expired or was withdrawn; unset while it is open."""
+
+    @_builtins.property
+    def answer(self) -> Global___Answer:
+        """Set once it is answered."""
+
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        kind: Global___QuestionKind.ValueType = ...,
+        text: _builtins.str = ...,
+        options: _abc.Iterable[_builtins.str] | None = ...,
+        raw: _builtins.str = ...,
+        state: Global___QuestionState.ValueType = ...,
+        attempt: _builtins.int = ...,
+        ask_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        close_time: _timestamp_pb2.Timestamp | None = ...,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "ask_time", b"ask_time", "close_time", b"close_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "ask_time", b"ask_time", "attempt", b"attempt", "close_time", b"close_time", "expire_time", b"expire_time", "kind", b"kind", "options", b"options", "question_id", b"question_id", "raw", b"raw", "state", b"state", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Question: _TypeAlias = Question  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """What a human answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    OPTION_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """In words; may be empty beside an option. At most 64 KiB."""
+    option: _builtins.int
+    """Number of the option that was chosen, from 1; 0 for none."""
+    answered_by: _builtins.str
+    """Who answered, such as `operator`."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        option: _builtins.int = ...,
+        answered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "option", b"option", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
 class TaskAttempt(_message.Message):
     """One hand-out of a task."""
 
@@ -862,6 +1020,8 @@ class Task(_message.Message):
     SUBMITTER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    STATE_TIME_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`task_` and a UUIDv7."""
     tenant_id: _builtins.str
@@ -904,6 +1064,14 @@ class Task(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskAttempt]:
         """Every hand-out, oldest first."""
 
+    @_builtins.property
+    def question(self) -> Global___Question:
+        """What its agent asked a human last; unset if it never did. While `state` is WAITING_FOR_HUMAN it is open."""
+
+    @_builtins.property
+    def state_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is in `state`."""
+
     def __init__(
         self,
         *,
@@ -922,10 +1090,12 @@ class Task(_message.Message):
         submitter: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         version: _builtins.int = ...,
+        question: Global___Question | None = ...,
+        state_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "result", b"result", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,11 @@ class TaskServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
                 _registered_method=True)
+        self.AnswerTask = channel.unary_unary(
+                '/claude_conductor.v1.TaskService/AnswerTask',
+                request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.FromString,
+                _registered_method=True)
         self.WatchTask = channel.unary_stream(
                 '/claude_conductor.v1.TaskService/WatchTask',
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.WatchTaskRequest.SerializeToString,
@@ -127,6 +132,15 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnswerTask(self, request, context):
+        """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
+        request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
+        the question is answered, expired or withdrawn).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchTask(self, request, context):
         """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND.
         """
@@ -173,6 +187,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.CancelTask,
                     request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.CancelTaskRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.CancelTaskResponse.SerializeToString,
+            ),
+            'AnswerTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerTask,
+                    request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.SerializeToString,
             ),
             'WatchTask': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTask,
@@ -348,6 +367,33 @@ class TaskService:
             '/claude_conductor.v1.TaskService/CancelTask',
             claude__conductor_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
             claude__conductor_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.TaskService/AnswerTask',
+            claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

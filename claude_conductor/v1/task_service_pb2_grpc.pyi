@@ -52,6 +52,11 @@ class TaskServiceStub:
     """Ends a task and its children; returns at once, the task becomes CANCELLED when its agent has ended. Repeating it is harmless.
     Callers: operator, agent (own children). Reasons: TASK_NOT_FOUND, ILLEGAL_TRANSITION (already final).
     """
+    AnswerTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.AnswerTaskRequest, _task_service_pb2.AnswerTaskResponse]
+    """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
+    request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
+    the question is answered, expired or withdrawn).
+    """
     WatchTask: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]
     """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND."""
     ReadTaskOutput: _grpc.UnaryStreamMultiCallable[_task_service_pb2.ReadTaskOutputRequest, _task_service_pb2.ReadTaskOutputResponse]
@@ -80,6 +85,11 @@ class TaskServiceAsyncStub(TaskServiceStub):
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """Ends a task and its children; returns at once, the task becomes CANCELLED when its agent has ended. Repeating it is harmless.
     Callers: operator, agent (own children). Reasons: TASK_NOT_FOUND, ILLEGAL_TRANSITION (already final).
+    """
+    AnswerTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.AnswerTaskRequest, _task_service_pb2.AnswerTaskResponse]  # type: ignore[assignment]
+    """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
+    request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
+    the question is answered, expired or withdrawn).
     """
     WatchTask: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND."""
@@ -142,6 +152,17 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_service_pb2.CancelTaskResponse, _abc.Awaitable[_task_service_pb2.CancelTaskResponse]]:
         """Ends a task and its children; returns at once, the task becomes CANCELLED when its agent has ended. Repeating it is harmless.
         Callers: operator, agent (own children). Reasons: TASK_NOT_FOUND, ILLEGAL_TRANSITION (already final).
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerTask(
+        self,
+        request: _task_service_pb2.AnswerTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.AnswerTaskResponse, _abc.Awaitable[_task_service_pb2.AnswerTaskResponse]]:
+        """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
+        request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
+        the question is answered, expired or withdrawn).
         """
 
     @_abc_1.abstractmethod

@@ -24,6 +24,7 @@ from controlplane.api.convert.values import seconds_of, span_of
 from controlplane.api.guard.caller import Caller, Role, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
+from controlplane.domain.question import Answer
 from controlplane.domain.task import IsolationLevel, Spec, State, Task
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service.intake import Intake, Submission
@@ -34,6 +35,8 @@ from controlplane.service.pulse import Pulse
 from controlplane.service.waiting import Waiting
 
 _GRACE = 5.0
+_PAGE_BYTES = 2 << 20
+"""Of a page with more than one task: prompts, questions and their answers are large, and clients read 4 MiB at once."""
 _SPEC_BYTES = 2 << 20
 """What fits into one frame to a sidecar with room to spare."""
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
@@ -116,8 +119,16 @@ class TaskQueueServicer(TaskServiceServicer):
         wanted = TaskFilter(states_from_proto(list(request.states)), request.parent_task_id, dict(request.labels), since)
         after = after_token_text(request.page_token)
         tasks = await self._store.list(current_caller().tenant_id, wanted, after, size + 1)
-        more = token_for(tasks[size - 1].id.encode()) if len(tasks) > size else ""
-        return pb.ListTasksResponse(tasks=[self._shown(task) for task in tasks[:size]], next_page_token=more)
+        shown: list[task_pb2.Task] = []
+        room = _PAGE_BYTES
+        for task in tasks[:size]:
+            shown.append(self._shown(task))
+            room -= shown[-1].ByteSize()
+            if room < 0 and len(shown) > 1:
+                del shown[-1]
+                break
+        more = token_for(shown[-1].task_id.encode()) if len(shown) < len(tasks) else ""
+        return pb.ListTasksResponse(tasks=shown, next_page_token=more)
 
     async def CancelTask(self, request: pb.CancelTaskRequest, context: Context) -> pb.CancelTaskResponse:
         """Record that a task shall end."""
@@ -126,6 +137,14 @@ class TaskQueueServicer(TaskServiceServicer):
         reason = request.reason or f"cancelled by {current_caller().name}"
         task = await self._intake.cancel(current_caller().tenant_id, request.task_id, reason, grace)
         return pb.CancelTaskResponse(task=task_to_proto(task))
+
+    async def AnswerTask(self, request: pb.AnswerTaskRequest, context: Context) -> pb.AnswerTaskResponse:
+        """Record a human's answer."""
+        del context
+        caller = current_caller()
+        answer = Answer(caller.name, request.text, request.option, request.request_id)
+        task = await self._intake.answer(caller.tenant_id, request.task_id, request.question_id, answer)
+        return pb.AnswerTaskResponse(task=self._shown(task))
 
     async def WatchTask(self, request: pb.WatchTaskRequest, context: Context) -> AsyncIterator[pb.WatchTaskResponse]:
         """Yield the task now and after changes; a slow reader sees the newest state, not every one on the way."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from claude_conductor.ids import AgentId, ArtefactId, Incarnation, TaskId, TenantId
+from controlplane.domain.question import Question
 
 DEFAULT_PRIORITY = 5
 DEFAULT_TIMEOUT = 3600.0
@@ -268,6 +269,13 @@ class Task:
     cancel_reason: str | None = None
     """Set once somebody asked for its end while an agent had it."""
     isolation: IsolationStatus = IsolationStatus()
+    state_time: float = 0.0
+    """Since when it is in its state; 0 if an older version stored it."""
+    question: Question | None = None
+    """What its agent asked a human last; open exactly while it is WAITING_FOR_HUMAN."""
+    limited_until: float | None = None
+    """Until about when the model provider takes no requests; None: it does."""
+    limited_why: str = ""
 
 
 AGEING_SECONDS = 60.0

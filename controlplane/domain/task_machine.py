@@ -4,6 +4,8 @@
        ^                    |         |
        +--- retry, later ---+---------+        a lost agent: back to QUEUED at once, without using up a retry
 
+Beside RUNNING stand WAITING_FOR_HUMAN and RATE_LIMITED (`pauses`), from which it ends as from RUNNING.
+
 Every report carries the lease it was made under; one that is not the task's current lease raises and changes nothing.
 """
 
@@ -13,6 +15,9 @@ from dataclasses import dataclass, replace
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
+from controlplane.domain import pauses
+from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
+from controlplane.domain.question import Question
 from controlplane.domain.task import (
     MAX_LOSSES,
     Attempt,
@@ -101,7 +106,7 @@ class CancelRequested:
     at: float
 
 
-Event = Released | DependencyEnded | Leased | Started | Progressed | Completed | AgentLost | CancelRequested
+Event = Released | DependencyEnded | Leased | Started | Progressed | Completed | AgentLost | CancelRequested | PauseEvent
 
 # --- effects
 
@@ -145,7 +150,16 @@ class CloseMailbox:
     reason: str
 
 
-Effect = Publish | SendCancellation | TellDependents | CancelChildren | CloseMailbox
+@dataclass(frozen=True, slots=True)
+class TellAsker:
+    """Tell the sidecar that has it what became of its agent's question."""
+
+    lease: Lease
+    agent_id: AgentId
+    question: Question
+
+
+Effect = Publish | SendCancellation | TellDependents | CancelChildren | CloseMailbox | TellAsker
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +172,7 @@ class Step:
 
 def admit(task: Task) -> Step:
     """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
+    task = replace(task, state_time=task.create_time)
     if task.waits_for:
         return _blocked(task, _waiting_reason(task))
     if task.not_before > task.create_time:
@@ -171,8 +186,29 @@ def apply(task: Task, event: Event) -> Step:
     Raises:
         StaleLeaseError: The event was reported under a lease that is not the task's current one.
         IllegalTransitionError: The event cannot happen in this state.
+        IdempotencyConflictError, InvalidArgumentError: As `pauses.turn`.
     """
+    step = _apply(task, event)
+    after = step.task
+    if after is task or isinstance(event, Progressed):
+        return step
+    effects = step.effects
+    if after.lease != task.lease:
+        after = pauses.left(after, event.at)
+        if task.lease is not None and task.question is not None and task.question.open and after.question is not None:
+            effects = (TellAsker(task.lease, task.agent_id, after.question), *effects)
+    if after.state is not task.state:
+        after = replace(after, state_time=event.at)
+    return Step(after, effects)
+
+
+def _apply(task: Task, event: Event) -> Step:
     match event:
+        case Answered():
+            return _pause(task, event)
+        case Asked() | Withdrawn() | RateLimited() | LimitEnded():
+            _check_lease(task, event.lease)
+            return _pause(task, event)
         case CancelRequested():
             return _cancel(task, event)
         case Released() | DependencyEnded():
@@ -205,6 +241,18 @@ def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> 
             return _complete(task, event)
         case AgentLost():
             return _lose(task, event, losses=task.losses + 1)
+
+
+def _pause(task: Task, event: PauseEvent) -> Step:
+    turn = pauses.turn(task, event)
+    if turn.task is task:
+        return Step(task)
+    effects: list[Effect] = []
+    if turn.answered and task.lease is not None and turn.task.question is not None:
+        effects.append(TellAsker(task.lease, task.agent_id, turn.task.question))
+    if turn.task.state is not task.state:
+        effects.append(Publish(f"task.{turn.task.state.value}", turn.summary))
+    return Step(turn.task, tuple(effects))
 
 
 def _check_lease(task: Task, lease: Lease) -> None:

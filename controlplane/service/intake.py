@@ -1,4 +1,4 @@
-"""What happens when somebody submits or cancels a task?"""
+"""What happens when somebody submits, answers or cancels a task?"""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
+from controlplane.domain.pauses import Answered
+from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
@@ -41,7 +43,7 @@ class Submission:
 
 
 class Intake:
-    """Admits tasks, and records wishes to end them."""
+    """Admits tasks, and records answers to their questions and wishes to end them."""
 
     def __init__(self, store: TaskStore, tasks: Tasks, clock: Clock, mint: Mint, prompt_bytes: int, work: Work) -> None:
         self._store = store
@@ -148,6 +150,23 @@ class Intake:
         if task.state is State.CANCELLED:
             return task
         return await self._tasks.change(tenant_id, task.id, CancelRequested(reason, grace, self._clock.now()))
+
+    async def answer(self, tenant_id: TenantId, task_id: str, question_id: str, answer: Answer) -> Task:
+        """Answer the open question of a task; what works on it is told.
+
+        Args:
+            tenant_id: Whose task it is.
+            task_id: Its id, or a prefix that only it has.
+            question_id: Which question; empty: the open one.
+            answer: With who answers; a repeat with the same `request_id` changes nothing.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            InvalidArgumentError: The answer does not fit the question.
+            IllegalTransitionError: That question is not open: it was never asked, or is answered, expired or withdrawn.
+        """
+        task = await self._store.get(tenant_id, task_id)
+        return await self._tasks.change(tenant_id, task.id, Answered(question_id, answer, self._clock.now()))
 
 
 def confined(spec: Spec, parent: Task) -> Spec:

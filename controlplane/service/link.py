@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from controlplane.domain.message import StoredFrame
+from controlplane.domain.question import Question
 from controlplane.domain.task import FailureKind, Lease, Task
 
 
@@ -30,6 +31,9 @@ class Link(Protocol):
 
     def revoke(self, leases: Sequence[Lease]) -> None:
         """Tell that leases are no longer valid."""
+
+    def close_question(self, lease: Lease, question: Question) -> None:
+        """Tell what became of the agent's question. Harmless where nobody waits for it."""
 
     def move(self, deadline: float) -> None:
         """Tell that this stream ends within `deadline` seconds."""

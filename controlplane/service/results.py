@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock
 from claude_conductor.errors import StaleLeaseError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TenantId
-from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result
+from controlplane.domain.pauses import Asked, LimitEnded, RateLimited, Withdrawn
+from controlplane.domain.question import Question, QuestionKind
+from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task
 from controlplane.domain.task_machine import Completed, Progressed, Started
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.interfaces.task_store import TaskStore
@@ -50,7 +52,46 @@ class HasEnded:
     result: Result
 
 
-Report = HasStarted | HasProgressed | HasPrinted | HasEnded
+@dataclass(frozen=True, slots=True)
+class HasAsked:
+    """The agent asks a human."""
+
+    lease: Lease
+    question_id: str
+    kind: QuestionKind
+    text: str
+    options: tuple[str, ...]
+    raw: str
+    timeout: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class HasWithdrawn:
+    """The agent does not wait for the answer any more."""
+
+    lease: Lease
+    question_id: str
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IsRateLimited:
+    """The model provider takes no requests for some seconds."""
+
+    lease: Lease
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHasEnded:
+    """The model provider takes requests again."""
+
+    lease: Lease
+
+
+Report = HasStarted | HasProgressed | HasPrinted | HasEnded | HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded
 
 
 class Results:
@@ -80,12 +121,13 @@ class Results:
         Raises:
             StaleLeaseError: The lease is not in force, or not this agent's, and the report is not a repeat.
             TaskNotFoundError: There is no such task.
+            InvalidArgumentError, IllegalTransitionError, IdempotencyConflictError: A question cannot be asked, or not now.
             StoreUnavailableError: Nothing was changed.
         """
         lease = report.lease
         held = self._leases.get(lease.task_id)
         if held is None or held.lease != lease or held.agent_id != agent_id or held.tenant_id != tenant_id:
-            if await self._is_repeat(tenant_id, agent_id, lease):
+            if not isinstance(report, HasAsked) and await self._is_repeat(tenant_id, agent_id, lease):
                 return
             raise StaleLeaseError(task_id=lease.task_id, attempt=lease.attempt)
         now = self._clock.now()
@@ -99,6 +141,32 @@ class Results:
                 await self._output.append(lease.task_id, lease.attempt, chunk)
             case HasEnded(result=result):
                 await self._tasks.change(tenant_id, lease.task_id, Completed(lease, result, now, self._jitter()))
+            case HasAsked():
+                question = Question(
+                    id=report.question_id,
+                    text=report.text,
+                    attempt=lease.attempt,
+                    ask_time=now,
+                    expire_time=now + report.timeout,
+                    kind=report.kind,
+                    options=report.options,
+                    raw=report.raw,
+                )
+                task = await self._tasks.change(tenant_id, lease.task_id, Asked(lease, question, now))
+                self._tell_asker(task, lease)
+            case HasWithdrawn(question_id=question_id, expired=expired):
+                task = await self._tasks.change(tenant_id, lease.task_id, Withdrawn(lease, question_id, expired, now))
+                self._tell_asker(task, lease)
+            case IsRateLimited(seconds=seconds, why=why):
+                await self._tasks.change(tenant_id, lease.task_id, RateLimited(lease, now + seconds, why, now))
+            case LimitHasEnded():
+                await self._tasks.change(tenant_id, lease.task_id, LimitEnded(lease, now))
+
+    def _tell_asker(self, task: Task, lease: Lease) -> None:
+        """Say what became of a question that is closed; the sidecar may have missed it, or asked again."""
+        connected = self._registry.connected(task.tenant_id, task.agent_id)
+        if connected is not None and task.question is not None and not task.question.open:
+            connected.link.close_question(lease, task.question)
 
     async def _is_repeat(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> bool:
         """Return whether this attempt was this agent's and ended by its own report: then everything it says was taken before."""

@@ -199,6 +199,9 @@ class Sessions:
                 link.assign(task, task.traceparent)  # the stream that should have brought it broke, or we did
             if task.cancel_reason is not None and task.lease == held.lease:
                 link.cancel(held.lease, _GRACE, task.cancel_reason, FailureKind.CANCELLED)
+            question = task.question if task.lease == held.lease else None
+            if question is not None and question.attempt == held.lease.attempt and not question.open:
+                link.close_question(held.lease, question)  # it was answered while the sidecar was away, perhaps
         session.connected.ready = True
         self._ready()
 

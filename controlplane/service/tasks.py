@@ -23,6 +23,7 @@ from controlplane.domain.task_machine import (
     Publish,
     SendCancellation,
     Step,
+    TellAsker,
     TellDependents,
     apply,
 )
@@ -170,6 +171,10 @@ class Tasks:
                 self._publish(task, kind, summary)
             case SendCancellation():
                 self._send_cancellation(task, effect)
+            case TellAsker(lease=lease, agent_id=agent_id, question=question):
+                connected = self._books.registry.connected(task.tenant_id, agent_id)
+                if connected is not None:  # else it is told with its next session
+                    connected.link.close_question(lease, question)
             case TellDependents(succeeded=succeeded):
                 await self.tell_dependents(task, succeeded=succeeded)
             case CancelChildren(reason=reason):

@@ -9,6 +9,7 @@ import pytest
 
 from claude_conductor.errors import ConductorError, TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation
+from controlplane.domain.question import Answer, Question, QuestionKind, QuestionState
 from controlplane.domain.task import (
     Attempt,
     Failure,
@@ -55,6 +56,17 @@ class TaskStoreContract:
         )
         assert await tasks.insert(full) == full
         assert await tasks.get(DEFAULT_TENANT, full.id) == full
+
+    async def test_a_question_and_its_answer_come_back_as_they_were(self, tasks: TaskStore) -> None:
+        question = Question("q", "Grün?\x1b[2J", 2, 1.5, 61.5, QuestionKind.APPROVAL, ("approve", "deny"), raw="rm -rf \x00 'x'")
+        asked = await tasks.insert(task(1, state=State.WAITING_FOR_HUMAN, question=question, state_time=1.5, limited_until=0.0))
+        answer = Answer("operator", "no", 2, "request")
+        closed = replace(question, state=QuestionState.ANSWERED, close_time=2.5, answer=answer)
+        answered = replace(asked, question=closed, state=State.RATE_LIMITED, limited_why="429", version=2)
+        assert await tasks.get(DEFAULT_TENANT, asked.id) == asked
+        assert await tasks.save(answered)
+        assert not await tasks.save(answered)  # a second answer loses
+        assert await tasks.get(DEFAULT_TENANT, asked.id) == answered
 
     async def test_the_same_request_returns_the_first_task(self, tasks: TaskStore) -> None:
         first = await tasks.insert(task(1, request_id="key"))

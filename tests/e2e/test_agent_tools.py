@@ -75,17 +75,28 @@ def test_a_shell_script_reads_answers_and_hands_out_work(installation: Installat
 def test_the_operator_answers_a_question_and_other_messages_are_not_lost(installation: Installation):
     installation.start(num_agents=1)
     with installation.client() as client:
-        task = client.tasks.submit(shell("conductor-agent ask 'left or right?' --timeout 40s; conductor-agent inbox --wait 20s"))
-        eventually(lambda: mail(client, "conductor.question"), 40, "the question")
-        [question] = mail(client, "conductor.question")
+        script = """
+            conductor-agent ask 'left or right?' --timeout 40s --option left --option right
+            conductor-agent inbox --wait 20s
+            echo 'rm -rf build' | conductor-agent ask 'May I?' --approve - --timeout 40s || echo "no: $?"
+        """
+        task = client.tasks.submit(shell(script))
+        asks = task_pb2.TASK_STATE_WAITING_FOR_HUMAN
+        eventually(lambda: client.tasks.get(task.task_id).state == asks, 40, "the question")
+        shown = agent_pb2.AGENT_STATE_WAITING_FOR_HUMAN
+        eventually(lambda: client.agents.get("agent-1").state == shown, 10, "the agent's state")
         client.messages.send(f"task/{task.task_id}", b"by the way")
-        installation.run("messages", "send", f"task/{task.task_id}", "left", "--reply-to", question.envelope.id)
+        installation.run("tasks", "answer", task.task_id, "--option", "1")
+        eventually(lambda: client.tasks.get(task.task_id).question.raw, 40, "the approval")
+        assert "| rm -rf build" in installation.run("tasks", "answer", task.task_id).stdout
+        installation.run("tasks", "answer", task.task_id, "not on a Friday", "--deny")
         task = client.tasks.wait(task.task_id, timeout=60)
 
     assert task.state == task_pb2.TASK_STATE_SUCCEEDED, (task.reason, task.result.summary)
     said = task.result.summary.splitlines()
     assert said[0] == "left"
     assert "  by the way" in said
+    assert said[-1] == "no: 4"
 
 
 def test_errors_are_one_line_and_an_exit_code_of_their_kind(installation: Installation):

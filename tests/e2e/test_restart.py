@@ -38,6 +38,24 @@ def test_agents_finish_and_results_arrive_once_when_the_control_plane_is_killed(
     assert outputs == [f"before\nafter-{number}\n" for number in range(3)]
 
 
+def test_a_question_to_a_human_is_answered_after_the_control_plane_was_killed(installation: Installation):
+    installation.start(num_agents=1)
+    with installation.client() as client:
+        task = client.tasks.submit(shell("conductor-agent ask 'go on?' --timeout 60s")).task_id
+        asks = task_pb2.TASK_STATE_WAITING_FOR_HUMAN
+        eventually(lambda: client.tasks.get(task).state == asks, 20, "the question")
+    [server] = installation.processes("controlplane")
+
+    os.kill(server.pid, signal.SIGKILL)
+
+    eventually(lambda: installation.run("tasks", "answer", task, "go on", check=False).returncode == 0, 20, "it is answered")
+    assert installation.run("tasks", "answer", task, "stop", check=False).returncode == 1
+    with installation.client() as client:
+        ended = client.tasks.wait(task, timeout=40)
+        output = b"".join(chunk.data for chunk in client.tasks.output(task)).decode()
+    assert (ended.state, len(ended.attempts), output) == (task_pb2.TASK_STATE_SUCCEEDED, 1, "go on\n")
+
+
 def test_the_task_of_a_killed_sidecar_runs_again_and_its_first_process_is_gone(installation: Installation):
     installation.start(num_agents=1)
     with installation.client() as client:

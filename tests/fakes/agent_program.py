@@ -24,6 +24,8 @@ def call(stub: local_service_pb2_grpc.LocalServiceStub, method: str, request: di
     kind = getattr(local_service_pb2, f"{method}Request")
     timeout = request.pop("timeout", 20)
     pad = request.pop("pad", 0)
+    if "waits" in request:  # the request's own field of the name `timeout`
+        request["timeout"] = request.pop("waits")
     message = json_format.ParseDict(request, kind())
     if pad:
         message.envelope.data = b"x" * pad
@@ -52,6 +54,8 @@ def serve(stub: local_service_pb2_grpc.LocalServiceStub) -> None:
         if prompt.startswith("silent "):  # until the file is there
             while not Path(prompt.removeprefix("silent ")).exists():
                 time.sleep(0.02)
+        if prompt == "ask":
+            prompt = json.dumps(call(stub, "AskHuman", {"text": "well?"}))
         if prompt == "read":
             messages = call(stub, "Fetch", {"wait": "10s"})["messages"]
             prompt = json.dumps([[m["mailbox"], m["attempt"], m["envelope"]["id"]] for m in messages])

@@ -36,6 +36,11 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
     """Where it is served."""
     sent: list[local_service_pb2.SendRequest] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
+    asked: list[local_service_pb2.AskHumanRequest] = field(default_factory=list)
+    human: asyncio.Queue[local_service_pb2.AskHumanResponse] = field(default_factory=asyncio.Queue)
+    """What the human answers, one question after the other."""
+    given_up: list[str] = field(default_factory=list)
+    """Questions whose calls were cancelled."""
     submitted: list[local_service_pb2.SubmitSubtaskRequest] = field(default_factory=list)
     progress: list[str] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
@@ -108,6 +113,21 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
         if not found:
             await status.abort(context, errors.DeadlineExceededError(message_id=request.envelope.id))
         return local_service_pb2.RequestResponse(reply=found[0])
+
+    async def AskHuman(self, request, context):
+        self.asked.append(request)
+        await self._seen()
+        if self.refuse:
+            await status.abort(context, self.refuse.pop(0))
+        try:
+            async with asyncio.timeout(request.timeout.ToMilliseconds() / 1000):
+                return await self.human.get()
+        except TimeoutError:
+            await status.abort(context, errors.DeadlineExceededError(question_id=request.question_id))
+        except asyncio.CancelledError:
+            self.given_up.append(request.question_id)
+            await self._seen()
+            raise
 
     async def Fetch(self, request, context):
         self.fetches += 1

@@ -54,6 +54,7 @@ class Sidecar:
         self.delivered: asyncio.Queue[message_pb2.DeliveredFrame] = asyncio.Queue()
         self.revoked: asyncio.Queue[task_pb2.Lease] = asyncio.Queue()
         self.moves: asyncio.Queue[pb.Move] = asyncio.Queue()
+        self.closed: list[pb.QuestionClosed] = []
         self.refused: dict[int, pb.Refused] = {}
         self.published: dict[int, int] = {}
         self.credit_messages = 0
@@ -146,6 +147,8 @@ class Sidecar:
                 for lease in answer.leases_revoked.leases:
                     self.leases.pop(lease.task_id, None)
                     await self.revoked.put(lease)
+            case "question_closed":
+                self.closed.append(answer.question_closed)
             case "move":
                 await self.moves.put(answer.move)
             case "credit":

@@ -75,6 +75,20 @@ async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control
     assert (await operator.tasks.CancelTask(request, **operator.call)).task.version == cancelled.version
 
 
+async def test_a_page_of_large_tasks_fits_into_an_answer_and_nothing_is_left_out(control_plane: ControlPlane) -> None:
+    operator = control_plane.operator()
+    submitted = [(await operator.submit(prompt="x" * 200_000)).task_id for _ in range(25)]
+    listed: list[str] = []
+    request = task_service_pb2.ListTasksRequest()
+    while True:
+        page = await operator.tasks.ListTasks(request, **operator.call)
+        listed += [task.task_id for task in page.tasks]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert listed == submitted[::-1]
+
+
 async def test_cancelling_a_running_task_reaches_its_agent_and_its_children(control_plane: ControlPlane, sidecar) -> None:
     operator, agent = control_plane.operator(), await sidecar("agent-1")
     task = await operator.submit(agent_id="agent-1")

@@ -220,6 +220,12 @@ class Desk:
     async def complete_task(self, task_id: str, summary: str, failure: str | None) -> None:
         raise StaleLeaseError(summary + (failure or ""), task_id=task_id)
 
+    def asking(self) -> Any:
+        return nullcontext()
+
+    async def ask(self, lease: Any, question: Any, seconds: float) -> Any:
+        raise StaleLeaseError(question.text, lease=lease, seconds=seconds)
+
     async def send(self, header: message_pb2.FrameHeader, envelope: message_pb2.Envelope, wait: float) -> None:
         del envelope, wait
         raise AgentNotFoundError(recipient=header.recipient)
@@ -264,7 +270,7 @@ local_methods = st.sampled_from([method.name for method in local_service_pb2.DES
 async def local(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """An agent's socket."""
     desk, clock = Desk(), SystemClock()
-    reach = Reach("agent-1", desk, desk, desk, desk, lambda: 1 << 20, clock, SystemMint(clock))  # type: ignore[arg-type]
+    reach = Reach("agent-1", desk, desk, desk, desk, desk, lambda: 1 << 20, clock, SystemMint(clock))  # type: ignore[arg-type]
     server = LocalServer(tmp_path, LocalServicer(reach, calls_a_second=1e6), tmp_path.stat().st_uid)
     await server.start()
     async with open_channel(f"unix:{tmp_path / SOCKET_NAME}") as channel:

@@ -12,6 +12,7 @@ from agent_sidecar.run.task import Activity, Assignment, Cancellation, Condition
 from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import _SCHEMA, Change, Journal, _add_columns, _tell
 from agent_sidecar.uplink.outbox import Outbox
+from agent_sidecar.uplink.questions import Questions
 from agent_sidecar.uplink.reconnect import Reconnect
 from agent_sidecar.uplink.sending import Sender
 from agent_sidecar.uplink.session import Parts, Session
@@ -146,7 +147,7 @@ class Slot:
         self.process.start(self._run(), "uplink")
 
     async def _run(self) -> None:
-        parts = Parts(self.outbox, self.inbox, self.sender, IdleSlot(), 1.0)
+        parts = Parts(self.outbox, self.inbox, self.sender, IdleSlot(), 1.0, Questions(self.outbox, VirtualClock()))
 
         async def connect(address: str, on_welcome: Callable[[], None]) -> None:
             del address

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import Final, Protocol
 
 from agent_sidecar.drivers.driver import TokenUse
 from agent_sidecar.run.hook import Run
+from agent_sidecar.run.reports import Reports
 from claude_conductor.clock import Clock
 from claude_conductor.errors import SettingsError
+from claude_conductor.units import format_duration
+
+_LONGER: Final = 1.0
+"""Seconds by which a rate limit has to grow to be told at once."""
+_OVER: Final = 0.001
+"""Seconds that are as good as none."""
 
 
 class OpenGateway(Protocol):
@@ -33,13 +42,16 @@ class CredentialsHook:
     Args:
         open_gateway: Opens it; None where no key for the provider is set.
         clock: Tells the time.
+        reports: Told of rate limits.
     """
 
     name = "credentials"
 
-    def __init__(self, open_gateway: GatewayOpener | None, clock: Clock) -> None:
+    def __init__(self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports) -> None:
         self._open = open_gateway
         self._clock = clock
+        self._reports = reports
+        self._news = asyncio.Event()
         self._gateway: OpenGateway | None = None
 
     async def prepare(self, run: Run) -> None:
@@ -62,12 +74,30 @@ class CredentialsHook:
             run.life.last = self._clock.monotonic()
 
         def pause(seconds: float) -> None:
-            run.limited_until = max(run.limited_until, self._clock.monotonic() + seconds)
+            now = self._clock.monotonic()
+            until = now + seconds
+            if run.limited_until <= now + _OVER or until > run.limited_until + _LONGER:
+                self._news.set()
+            run.limited_until = max(run.limited_until, until)
 
         self._gateway = await self._open(count, pause)
 
     async def during(self, run: Run) -> None:
-        """Nothing to do: the gateway serves by itself."""
+        """Tell of rate limits as they begin, grow and end; the gateway serves by itself."""
+        limited = False
+        while True:
+            self._news.clear()
+            left = run.limited_until - self._clock.monotonic()
+            if left > _OVER:
+                limited = True
+                why = f"the model provider answered 429: it takes requests again in {format_duration(left)}"
+                await self._reports.rate_limited(run.assignment.lease, left, why)
+            elif limited:
+                limited = False
+                await self._reports.rate_limit_ended(run.assignment.lease)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if limited else None):
+                    await self._news.wait()
 
     async def finish(self, run: Run) -> None:
         """Close it."""

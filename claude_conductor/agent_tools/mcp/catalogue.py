@@ -163,12 +163,24 @@ TOOLS: Final[list[dict[str, Any]]] = [
     _tool(
         "ask_human",
         "Ask a human",
-        "Ask the human operator and wait for the answer, for decisions that are not yours and facts you cannot find out. "
-        "Nobody may be there: after timeout_seconds this returns an error, and you go on as well as you can; a late answer "
-        "comes to your inbox. Ask one complete question that can be answered without seeing your work, and name the "
-        "choices.",
+        "Ask the human in charge and wait for the answer, for decisions that are not yours and facts you cannot find out. "
+        "Your task is shown as waiting meanwhile, and its time goes on. Nobody may be there: after timeout_seconds this "
+        "returns an error, and you go on as well as you can. Ask one complete question that can be answered without seeing "
+        "your work, and name the choices as `options`. To be allowed to do something give the very command or diff as "
+        "`approve`: without an error it was approved, and it was for exactly that.",
         {
-            "question": _text("The question with all that is needed to answer it.", 100_000, needed=True),
+            "question": _text("The question with all that is needed to answer it, at most 4 KiB.", 4096, needed=True),
+            "options": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 256},
+                "maxItems": 10,
+                "description": "Answers to choose from; the human can still answer in other words.",
+                "default": [],
+            },
+            "approve": {
+                **_text("The command or diff you want approved, exactly as it is, at most 64 KiB. No options then.", 65_536),
+                "default": "",
+            },
             "timeout_seconds": _seconds("How long to wait for the answer.", LONGEST_ASK, 600, 1),
             "to": {
                 "type": "string",

@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from claude_conductor.agent_tools import actions, described
-from claude_conductor.agent_tools.actions import Desk, Letter, Order
+from claude_conductor.agent_tools.actions import Desk, Inquiry, Letter, Order
 from claude_conductor.agent_tools.described import Plain
 from claude_conductor.agent_tools.mail import Heard
 from claude_conductor.agent_tools.mcp import shape
 from claude_conductor.agent_tools.mcp.catalogue import TOOLS
-from claude_conductor.errors import StoreUnavailableError
+from claude_conductor.errors import InvalidArgumentError, StoreUnavailableError
 from claude_conductor.v1.message_service_pb2 import ReceivedMessage
 
 LONGEST_TEXT: Final = 16_000
 """Characters of one message that a model is shown; the whole of a longer one is in a file."""
 LONGEST_ANSWER: Final = 45_000
 """Characters of messages in one answer: clients refuse answers that are much longer, and their messages would be lost."""
+PARENT: Final = "parent"
 _SHOWN_OF_LONG: Final = 2_000
 _ABOUT_EACH: Final = 300
 """Characters about a message: who, when, what kind."""
@@ -128,8 +129,14 @@ async def _report_progress(bench: Bench, given: Arguments, heard: Heard) -> Outc
 
 
 async def _ask_human(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
-    answer = await actions.ask(bench.desk, given["to"], given["question"], float(given["timeout_seconds"]), heard)
-    return Outcome({"answer": await _shown(bench, answer)}, [answer])
+    seconds = float(given["timeout_seconds"])
+    if given["to"] == PARENT:
+        if given["options"] or given["approve"]:
+            raise InvalidArgumentError("Options and approvals are for the human.", next_step="leave out `to`")
+        reply = await actions.ask(bench.desk, PARENT, given["question"], seconds, heard)
+        return Outcome({"answer": await _shown(bench, reply)}, [reply])
+    inquiry = Inquiry(given["question"], seconds, tuple(given["options"]), given["approve"] or None)
+    return Outcome({"answer": await actions.ask_human(bench.desk, inquiry, heard)})
 
 
 class _Room:

@@ -9,12 +9,23 @@ from controlplane.api.convert import isolation
 from controlplane.api.convert.agent import STATES_BACK as AGENT_STATES
 from controlplane.api.convert.agent import use_from_proto
 from controlplane.api.convert.message import STATES_BACK as MESSAGE_STATES
+from controlplane.api.convert.question import asked_from_proto
 from controlplane.api.convert.result import result_from_proto
 from controlplane.api.convert.task import lease_from_proto
+from controlplane.api.convert.values import span_of
 from controlplane.domain.message import Receipt, State
 from controlplane.domain.task import IsolationLevel
 from controlplane.interfaces.output_log import OutputChunk
-from controlplane.service.results import HasEnded, HasPrinted, HasProgressed, HasStarted, Report
+from controlplane.service.results import (
+    HasEnded,
+    HasPrinted,
+    HasProgressed,
+    HasStarted,
+    HasWithdrawn,
+    IsRateLimited,
+    LimitHasEnded,
+    Report,
+)
 from controlplane.service.sessions import Beat, Hello, Receipts
 
 _LARGEST = (1 << 63) - 1
@@ -99,8 +110,17 @@ def report_from_proto(report: pb.TaskReport) -> Report:
             return HasPrinted(lease, _chunk(report.output))
         case "completed":
             return HasEnded(lease, result_from_proto(report.completed))
+        case "asked":
+            return asked_from_proto(lease, report.asked)
+        case "withdrawn":
+            return HasWithdrawn(lease, report.withdrawn.question_id, report.withdrawn.expired)
+        case "rate_limited":
+            limited = report.rate_limited
+            return IsRateLimited(lease, span_of(limited.retry_delay, "rate_limited.retry_delay"), limited.reason[:_TEXT])
+        case "rate_limit_ended":
+            return LimitHasEnded(lease)
         case _:
-            raise MalformedFrameError("A report says that a task started, progressed, printed or ended.")
+            raise MalformedFrameError("A report says that a task started, progressed, printed, asked, waits or ended.")
 
 
 def _chunk(output: pb.TaskOutput) -> OutputChunk:

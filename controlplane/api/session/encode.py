@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from claude_conductor.rpc.status import retry_after
 from claude_conductor.v1 import message_pb2, session_service_pb2
-from controlplane.api.convert import frames, result
+from controlplane.api.convert import frames, question, result
 from controlplane.api.convert.task import lease_to_proto, spec_to_agent
 from controlplane.api.convert.values import duration
 from controlplane.domain.message import StoredFrame
+from controlplane.domain.question import Question
 from controlplane.domain.routing import local_name, task_mailbox_name
 from controlplane.domain.task import FailureKind, Lease, Task
 from controlplane.service.sessions import Answer, Published, Refusal
@@ -130,6 +131,18 @@ def revocation(leases: Sequence[Lease]) -> bytes:
     """Return leases that are no longer valid."""
     revoked = session_service_pb2.LeasesRevoked(leases=[lease_to_proto(lease) for lease in leases])
     return session_service_pb2.ConnectResponse(leases_revoked=revoked).SerializeToString()
+
+
+def question_closed(lease: Lease, closed: Question) -> bytes:
+    """Return what became of a question."""
+    return session_service_pb2.ConnectResponse(
+        question_closed=session_service_pb2.QuestionClosed(
+            lease=lease_to_proto(lease),
+            question_id=closed.id,
+            state=question.STATES[closed.state],
+            answer=question.answer_to_proto(closed.answer),
+        )
+    ).SerializeToString()
 
 
 def move(deadline: float) -> bytes:

@@ -11,6 +11,7 @@ from claude_conductor.errors import ControlPlaneUnavailableError
 from controlplane.api.session import encode
 from controlplane.api.session.acknowledging import Acknowledger
 from controlplane.domain.message import StoredFrame
+from controlplane.domain.question import Question
 from controlplane.domain.task import FailureKind, Lease, Task
 from controlplane.service.sessions import Answer
 
@@ -115,6 +116,10 @@ class Writer:
     def revoke(self, leases: Sequence[Lease]) -> None:
         """Tell that leases are no longer valid."""
         self._say(encode.revocation(leases))
+
+    def close_question(self, lease: Lease, question: Question) -> None:
+        """Tell what became of the agent's question."""
+        self._say(encode.question_closed(lease, question))
 
     def move(self, deadline: float) -> None:
         """Tell that this stream ends."""

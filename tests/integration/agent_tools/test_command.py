@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from claude_conductor import errors
+from claude_conductor.v1.local_service_pb2 import AskHumanResponse
+from claude_conductor.v1.task_pb2 import QUESTION_KIND_APPROVAL
 from tests.fakes.local_service import Door
 from tests.fakes.waiting import eventually
 
@@ -170,7 +172,7 @@ async def test_a_question_is_answered_and_what_came_meanwhile_stays_in_the_inbox
     await door.deliver("by the way")
     door.answers = {"left or right?": b"left"}
 
-    done = await run("ask", "left or right?")
+    done = await run("ask", "left or right?", "--to", "operator")
 
     assert (door.sent[0].recipient, door.sent[0].envelope.type) == ("operator", "conductor.question")
     assert (done.out, door.acknowledged) == ("left\n", [2])
@@ -178,7 +180,7 @@ async def test_a_question_is_answered_and_what_came_meanwhile_stays_in_the_inbox
 
 
 async def test_a_question_nobody_answers_ends_with_its_own_exit_code(run: Run, door: Door):
-    done = await run("ask", "anybody there?", "--timeout", "0.2", "--json")
+    done = await run("ask", "anybody there?", "--to", "operator", "--timeout", "0.2", "--json")
 
     assert (done.code, done.out) == (6, "")
     told = json.loads(done.err)["error"]
@@ -193,6 +195,63 @@ async def test_a_question_nobody_can_answer_is_told(run: Run, door: Door):
 
     assert done.code == 3
     assert "its task ended" in done.err
+
+
+async def test_a_human_is_asked_and_the_answer_is_printed(run: Run, door: Door):
+    door.human.put_nowait(AskHumanResponse(text="left \x1b[2J", answered_by="operator"))
+    door.human.put_nowait(AskHumanResponse(text="with care", option=2, option_text="right"))
+    door.human.put_nowait(AskHumanResponse(option=1, option_text="left"))
+
+    words = await run("ask", "left or right?", "--id", "once", "--timeout", "5m")
+    both = await run("ask", "which?", "--option", "left", "--option", "right")
+    told = await run("ask", "which?", "--option", "left", "--json")
+
+    assert (words.code, words.out) == (0, "left \\x1b[2J\n")
+    assert (door.asked[0].question_id, door.asked[0].timeout.seconds, door.sent) == ("once", 299, [])
+    assert (both.out, list(door.asked[1].options)) == ("right\nwith care\n", ["left", "right"])
+    assert json.loads(told.out) == {"text": "left", "chosen": "left", "option": 1}
+    assert door.asked[1].question_id.startswith("question_")
+
+
+async def test_what_a_human_approves_succeeds_and_what_is_denied_does_not(run: Run, door: Door):
+    door.human.put_nowait(AskHumanResponse(option=1, option_text="approve", approved=True))
+    door.human.put_nowait(AskHumanResponse(option=2, option_text="deny", text="not on a Friday"))
+
+    yes = await run("ask", "May I?", "--approve", "rm -rf build")
+    no = await run("ask", "May I?", "--approve", "-", stdin=b"+ a diff\n")
+
+    assert (yes.code, yes.out) == (0, "approve\n")
+    assert (no.code, no.out, "It was denied: not on a Friday" in no.err) == (4, "", True)
+    assert [(each.kind, each.raw) for each in door.asked] == [
+        (QUESTION_KIND_APPROVAL, "rm -rf build"),
+        (QUESTION_KIND_APPROVAL, "+ a diff\n"),
+    ]
+
+
+async def test_an_approval_of_nothing_is_still_one(run: Run, door: Door):
+    door.refuse = [errors.InvalidArgumentError("`raw` has to be from 1 to 65536 long.")]
+
+    assert (await run("ask", "May I?", "--approve", "")).code == 2
+    assert door.asked[0].kind == QUESTION_KIND_APPROVAL
+
+
+async def test_a_human_who_does_not_answer_has_the_exit_code_of_a_time_out(run: Run, door: Door):
+    done = await run("ask", "anybody there?", "--timeout", "0.2")
+
+    assert (done.code, done.out) == (6, "")
+    assert "No human answered within" in done.err
+
+
+async def test_a_question_is_repeated_under_its_id_while_the_sidecar_is_away(run: Run, door: Door):
+    door.refuse = [errors.ControlPlaneUnavailableError()]
+    door.human.put_nowait(AskHumanResponse(text="yes"))
+
+    assert (await run("ask", "left?")).out == "yes\n"
+    assert len({each.question_id for each in door.asked}) == 1
+
+
+async def test_options_are_for_humans(run: Run):
+    assert (await run("ask", "left?", "--to", "parent", "--option", "yes")).code == 2
 
 
 async def test_topics_are_subscribed_to_and_a_message_to_one_says_how_many_get_it(run: Run, door: Door):

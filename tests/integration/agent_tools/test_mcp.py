@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
 from claude_conductor import errors
+from claude_conductor.v1.local_service_pb2 import AskHumanResponse
 from tests.fakes.local_service import MAILBOX, Door
 
 from .conftest import COMMAND
@@ -169,9 +170,9 @@ async def test_a_subtask_is_handed_out_and_its_end_waited_for(connect: Connect, 
     assert (now["ended"], end["ended"], end["summary"]) == (False, True, "it is done")
 
 
-async def test_a_human_is_asked_while_the_inbox_is_read_and_each_gets_its_own(connect: Connect, door: Door):
+async def test_a_parent_is_asked_while_the_inbox_is_read_and_each_gets_its_own(connect: Connect, door: Door):
     async with connect() as client, asyncio.TaskGroup() as group:
-        asking = group.create_task(client.call_tool("ask_human", {"question": "left or right?"}))
+        asking = group.create_task(client.call_tool("ask_human", {"question": "left or right?", "to": "parent"}))
         await door.until(lambda: door.sent)
         reading = group.create_task(client.call_tool("read_inbox", {"wait_seconds": 30}))
         await door.deliver("left", correlation_id=door.sent[0].envelope.id)
@@ -179,15 +180,41 @@ async def test_a_human_is_asked_while_the_inbox_is_read_and_each_gets_its_own(co
 
         assert answer(await asking)["answer"]["text"] == "left"
         assert [said["text"] for said in answer(await reading)["messages"]] == ["by the way"]
-    assert (door.sent[0].recipient, door.sent[0].envelope.type) == ("operator", "conductor.question")
+    assert (door.sent[0].recipient, door.sent[0].envelope.type) == ("parent", "conductor.question")
     await door.until(lambda: sorted(door.acknowledged) == [1, 2])
+
+
+async def test_a_human_chooses_or_approves_or_denies(connect: Connect, door: Door):
+    door.human.put_nowait(AskHumanResponse(option=2, option_text="right", answered_by="operator"))
+    door.human.put_nowait(AskHumanResponse(option=1, option_text="approve", approved=True))
+    door.human.put_nowait(AskHumanResponse(option=2, option_text="deny", text="too dangerous"))
+    async with connect() as client:
+        chosen = answer(await client.call_tool("ask_human", {"question": "which?", "options": ["left", "right"]}))["answer"]
+        approved = answer(await client.call_tool("ask_human", {"question": "may I?", "approve": "make clean"}))["answer"]
+        denied = complaint(await client.call_tool("ask_human", {"question": "may I?", "approve": "rm -rf /"}))
+
+    assert (chosen["text"], chosen["chosen"], chosen["by"]) == ("right", "right", "operator")
+    assert approved["approved"] is True
+    assert "It was denied: too dangerous" in denied
+    assert [each.raw for each in door.asked] == ["", "make clean", "rm -rf /"]
+    assert door.sent == []
+
+
+async def test_a_question_that_is_cancelled_is_given_up(connect: Connect, door: Door):
+    async with connect() as client:
+        asking = asyncio.create_task(client.call_tool("ask_human", {"question": "anybody?"}))
+        await door.until(lambda: door.asked)
+        asking.cancel()
+        await door.until(lambda: door.given_up)
+
+    assert door.given_up == [door.asked[0].question_id]
 
 
 async def test_a_question_nobody_answers_is_an_error_that_says_what_to_do(connect: Connect):
     async with connect() as client:
         said = complaint(await client.call_tool("ask_human", {"question": "anybody there?", "timeout_seconds": 1}))
 
-    assert "no answer within 1" in said
+    assert "No human answered within 1" in said
     assert "go on as well as you can" in said
 
 

@@ -81,6 +81,10 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
         self.asked.append(request.text)
         return local_service_pb2.ReportProgressResponse()
 
+    async def AskHuman(self, request, context):  # noqa: N802
+        self.asked.append(request)
+        return local_service_pb2.AskHumanResponse(question_id=request.question_id, text="yes", answered_by="operator")
+
     async def NextTask(self, request, context):  # noqa: N802
         if not self.orders:
             await status.abort(context, errors.DeadlineExceededError())
@@ -125,6 +129,17 @@ async def agent(socket: Path, door: Door) -> AsyncIterator[AgentClient]:
 async def test_the_socket_is_the_identity_so_no_token_travels(agent: AgentClient, door: Door):
     assert (await agent.get_self()).mailbox == "task/t"
     assert "authorization" not in door.asked[0]  # type: ignore[operator]
+
+
+async def test_a_question_and_an_approval_are_told_apart_even_if_there_is_nothing_to_approve(agent: AgentClient, door: Door):
+    answer = await agent.ask_human("which?", options=["a", "b"], timeout=1.5, question_id="q")
+    await agent.ask_human("may I?", approve="rm -rf build")
+    await agent.ask_human("may I?", approve="")
+
+    question, approval, nothing = door.asked
+    assert (answer.text, answer.question_id) == ("yes", "q")
+    assert (question.kind, list(question.options), question.timeout.ToMilliseconds()) == (1, ["a", "b"], 1500)
+    assert (approval.kind, approval.raw, nothing.kind) == (task_pb2.QUESTION_KIND_APPROVAL, "rm -rf build", approval.kind)
 
 
 async def test_a_message_is_built_from_words_or_taken_as_an_envelope(agent: AgentClient, door: Door):

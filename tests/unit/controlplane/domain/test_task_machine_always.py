@@ -11,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
+from controlplane.domain.pauses import Answered, Asked, LimitEnded, RateLimited, Withdrawn
+from controlplane.domain.question import Answer, Question
 from controlplane.domain.task import (
     MAX_LOSSES,
     Failure,
@@ -45,8 +47,10 @@ NEXT = {
     State.BLOCKED: {State.BLOCKED, State.QUEUED, State.FAILED, State.CANCELLED},
     State.QUEUED: {State.QUEUED, State.LEASED, State.CANCELLED},
     State.LEASED: {State.LEASED, State.RUNNING, State.QUEUED, State.BLOCKED, *(state for state in State if state.final)},
-    State.RUNNING: {State.RUNNING, State.QUEUED, State.BLOCKED, *(state for state in State if state.final)},
 }
+AT_WORK = {State.RUNNING, State.WAITING_FOR_HUMAN, State.RATE_LIMITED}
+NEXT |= dict.fromkeys(AT_WORK, AT_WORK | {State.QUEUED, State.BLOCKED, *(state for state in State if state.final)})
+REPORTS = Started | Progressed | Completed | AgentLost | Asked | Withdrawn | RateLimited | LimitEnded
 failures = st.none() | st.builds(Failure, st.sampled_from(FailureKind), st.just("why"))
 seconds = st.floats(0, 500)
 
@@ -75,7 +79,7 @@ class AnyLife(RuleBasedStateMachine):
     def happen(self, event: Event) -> Step | None:
         """Apply the event; return None if it was refused, and check that refusals are rightly so."""
         before = self.task
-        report = isinstance(event, Started | Progressed | Completed | AgentLost)
+        report = isinstance(event, REPORTS)
         current = report and before.lease == event.lease  # type: ignore[union-attr]
         if report and not current:
             with pytest.raises(StaleLeaseError):
@@ -84,6 +88,10 @@ class AnyLife(RuleBasedStateMachine):
         illegal = (isinstance(event, Leased) and before.state is not State.QUEUED) or (
             isinstance(event, CancelRequested) and before.state.final
         )
+        open_now = before.question is not None and before.question.open
+        illegal |= isinstance(event, Asked | RateLimited) and before.state is State.LEASED
+        illegal |= isinstance(event, Asked) and open_now and event.question.id != before.question.id  # type: ignore[union-attr]
+        illegal |= isinstance(event, Answered) and not open_now
         if illegal:
             with pytest.raises(IllegalTransitionError):
                 apply(before, event)
@@ -140,6 +148,25 @@ class AnyLife(RuleBasedStateMachine):
     def lose(self, draw: st.DataObject) -> None:
         self.lost += self.happen(AgentLost(self.any_lease(draw), "gone", self.now)) is not None
 
+    @rule(draw=st.data(), name=st.sampled_from("ab"))
+    def ask(self, draw: st.DataObject, name: str) -> None:
+        attempt = len(self.task.attempts)
+        question = Question(name, "well?", attempt, self.now, self.now + 60)
+        self.happen(Asked(self.any_lease(draw), question, self.now))
+
+    @rule()
+    def answer(self) -> None:
+        self.happen(Answered("", Answer("operator", "yes"), self.now))
+
+    @rule(draw=st.data(), name=st.sampled_from("ab"), expired=st.booleans())
+    def withdraw(self, draw: st.DataObject, name: str, expired: bool) -> None:
+        self.happen(Withdrawn(self.any_lease(draw), name, expired, self.now))
+
+    @rule(draw=st.data(), ends=st.booleans())
+    def limit(self, draw: st.DataObject, ends: bool) -> None:
+        lease = self.any_lease(draw)
+        self.happen(LimitEnded(lease, self.now) if ends else RateLimited(lease, self.now + 60, "429", self.now))
+
     @precondition(lambda self: len(self.leases) > 1)  # rare, so that most lives get somewhere
     @rule()
     def cancel(self) -> None:
@@ -163,6 +190,10 @@ class AnyLife(RuleBasedStateMachine):
         assert task.state is not State.BLOCKED or task.waits_for or task.not_before > 0
         assert all(one.end_time is not None for one in task.attempts[: -1 if task.state.held else None])
         assert task.reason
+        assert (task.question is not None and task.question.open) == (task.state is State.WAITING_FOR_HUMAN)
+        assert task.limited_until is None or task.state in {State.RATE_LIMITED, State.WAITING_FOR_HUMAN}
+        assert task.state is not State.RATE_LIMITED or task.limited_until is not None
+        assert task.create_time <= task.state_time <= self.now
 
     @invariant()
     def dependents_are_told_exactly_once(self) -> None:
