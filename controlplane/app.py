@@ -107,6 +107,7 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         limits.message_attempts,
         limits.kept_messages,
         int(limits.kept_seconds * 1000),
+        limits.kept_bytes,
     )
     subscriptions = SubscriptionLimits(limits.subscriptions, limits.subscribers)
     if settings.store == "sqlite":
@@ -138,7 +139,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         *(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
         *(passing, rates, permissions),
     )
-    post = Post(stores.mailboxes, mail.arrived, clock)
+    post = Post(stores.mailboxes, mail.arrived, clock, mail.live)
     letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
     in_hand = InHand(settings.caps)
     books = Books(leases, registry, mail, timetable, changed, ready.set, in_hand)

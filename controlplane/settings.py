@@ -35,6 +35,8 @@ class Limits:
     """Messages in a final state that are kept, per tenant."""
     kept_seconds: float = 86_400.0
     """How long they are kept."""
+    kept_bytes: int = 1 << 30
+    """Of their frames, per tenant; those that were all acknowledged keep none."""
     prompt_bytes: int = 256 << 10
     output_bytes: int = 64 << 20
     """Output kept of one attempt."""

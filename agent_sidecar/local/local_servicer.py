@@ -189,6 +189,8 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             hop_count=self._to.letters.hops.of_next(envelope.id),
         )
         if request.HasField("time_to_live"):
+            if request.time_to_live.ToNanoseconds() <= 0:
+                raise InvalidArgumentError("A time to live is more than nothing.", field="time_to_live")
             header.expire_time_ms = int(now * 1000) + max(1, request.time_to_live.ToMilliseconds())
         # Some of the caller's deadline is left for the answer's way back.
         wait = _SEND_SECONDS if remaining is None else max(0.0, min(_SEND_SECONDS, remaining - 0.05))
@@ -202,7 +204,7 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
             return f"task/{present.parent_task_id}"
         if not name:
             raise InvalidArgumentError("A message needs a recipient.", field="recipient")
-        return _short("recipient", name.removeprefix("agent/"))
+        return _short("recipient", name)
 
     def _sender_task(self) -> str:
         present = self._to.desk.present
@@ -246,7 +248,9 @@ class LocalServicer(local_service_pb2_grpc.LocalServiceServicer):
     async def _acknowledge(self, request: pb.AcknowledgeRequest) -> pb.AcknowledgeResponse:
         _bounded("positions", len(request.positions), _MOST_MESSAGES, least=0)
         present = self._to.desk.present
-        mailbox = request.mailbox or (present.mailbox if present is not None else self._to.desk.own_mailbox)
+        mailbox = request.mailbox.removeprefix("agent/") or (
+            present.mailbox if present is not None else self._to.desk.own_mailbox
+        )
         await self._to.letters.acknowledge(mailbox, list(request.positions))
         return pb.AcknowledgeResponse()
 

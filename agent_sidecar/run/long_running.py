@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from agent_sidecar.drivers.driver import Answer
 from agent_sidecar.isolation.interface import Cause, Exit, Level
+from agent_sidecar.run.given import Completion, Work, move_in, take_back
 from agent_sidecar.run.hook import Hook, Run
 from agent_sidecar.run.hooks.output import PIECE_BYTES
 from agent_sidecar.run.hooks.usage import usage_of
@@ -38,26 +37,11 @@ from claude_conductor.errors import (
     DeadlineExceededError,
     IsolationRefusedError,
     StaleLeaseError,
-    WorkspaceError,
 )
 from claude_conductor.telemetry.traces import span
 
 _log = logging.getLogger(__name__)
 _STRICTNESS: Final = (Level.MINIMAL, Level.MODERATE, Level.STRICT)
-
-
-@dataclass(slots=True)
-class _Work:
-    """The present task."""
-
-    run: Run
-    ready: bool = False
-    """Its files are there: the agent may take it."""
-    taken: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    """The agent completed it, or its process ended."""
-    offset: int = 0
-    summary: str = ""
 
 
 class LongRunningSlot:
@@ -84,7 +68,8 @@ class LongRunningSlot:
         self._available = asyncio.Condition()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._work: _Work | None = None
+        self._work: Work | None = None
+        self._completion: Completion | None = None
         self._life = Life()
         self._stalled = False
         self._stopping = False
@@ -99,7 +84,7 @@ class LongRunningSlot:
             if not self._turned_away.full():
                 self._turned_away.put_nowait(assignment.lease)
             return
-        self._work = _Work(
+        self._work = Work(
             Run(
                 assignment=assignment,
                 run_id=self._with.mint("run_"),
@@ -212,16 +197,19 @@ class LongRunningSlot:
         return work.run.assignment, str(folder)
 
     async def complete_task(self, task_id: str, summary: str, failure: str | None) -> None:
-        """End the present task; returns once its report is journalled."""
-        work = self._work
-        if work is None or not work.taken.is_set() or work.over.is_set() or work.run.assignment.lease.task_id != task_id:
+        """End the present task; returns once its report is journalled. Repeating it with the same words is harmless."""
+        work, said = self._work, (task_id, summary, failure)
+        if work is not None and work.taken.is_set() and not work.over.is_set() and work.run.assignment.lease.task_id == task_id:
+            work.run.answer = Answer(failure or summary, failed=failure is not None)
+            work.summary = summary
+            work.run.exit = Exit(Cause.EXITED, code=0)
+            self._completion = Completion(said)
+            work.over.set()
+        completion = self._completion
+        if completion is None or completion.said != said:
             raise StaleLeaseError(task_id=task_id)
-        work.run.answer = Answer(failure or summary, failed=failure is not None)
-        work.summary = summary
-        work.run.exit = Exit(Cause.EXITED, code=0)
-        work.over.set()
-        await self._idle.wait()
-        if work.run.ending is not None:
+        await completion.over.wait()
+        if completion.withdrawn:
             raise StaleLeaseError(task_id=task_id)
 
     async def serve(self) -> None:
@@ -263,7 +251,7 @@ class LongRunningSlot:
             await self._with.reports.output(work.run.assignment.lease, stream, work.offset, piece)
             work.offset += len(piece)
 
-    async def _attempt(self, work: _Work) -> None:
+    async def _attempt(self, work: Work) -> None:
         run = work.run
         try:
             with span(
@@ -284,10 +272,13 @@ class LongRunningSlot:
                 await self._with.reports.completed(run.assignment.lease, self._result(work, failure))
         finally:
             self._work = None
+            if run.answer is not None and self._completion is not None:
+                self._completion.withdrawn = run.ending is not None
+                self._completion.over.set()
             self._idle.set()
             self.changed.set()
 
-    async def _perform(self, work: _Work) -> Failure | None:
+    async def _perform(self, work: Work) -> Failure | None:
         run = work.run
         happened = Happened(timeout=run.assignment.timeout, startup_timeout=self._bounds.startup_timeout)
         try:
@@ -304,14 +295,14 @@ class LongRunningSlot:
             await self._keeper.end(grace)
         run.stats = self._keeper.stats
         try:
-            await asyncio.to_thread(self._take_back, run)
+            await asyncio.to_thread(take_back, run, self._program.home)
             await self._workspace.finish(run)
         except ConductorError as error:
             run.warnings.append(str(error))
             return failure or from_error(error, started=run.handle is not None)
         return failure
 
-    async def _hand_out(self, work: _Work) -> Overdue | None:
+    async def _hand_out(self, work: Work) -> Overdue | None:
         """Prepare the files, let the agent take the task, and wait for its end."""
         run = work.run
         asked = run.assignment.level
@@ -325,7 +316,7 @@ class LongRunningSlot:
                 if run.ending is not None:
                     return None
                 await self._workspace.prepare(run)
-                await asyncio.to_thread(self._move_in, run)
+                await asyncio.to_thread(move_in, run, self._program.home)
                 work.ready = True
                 async with self._available:
                     self._available.notify_all()
@@ -348,31 +339,7 @@ class LongRunningSlot:
             run.scope = None
         return None
 
-    def _move_in(self, run: Run) -> None:
-        """Put the task's files below the agent's folder. A rename follows no link, and is refused where something is."""
-        if run.workspace is None:
-            return
-        try:
-            run.workspace.rename(self._program.home / run.assignment.lease.task_id)
-        except OSError as cause:
-            raise WorkspaceError(
-                "The files could not be given to the agent.", path=run.workspace, cause=cause.strerror
-            ) from cause
-
-    def _take_back(self, run: Run) -> None:
-        if run.workspace is None or os.path.lexists(run.workspace):
-            return
-        try:
-            (self._program.home / run.assignment.lease.task_id).rename(run.workspace)
-            if not stat.S_ISDIR(run.workspace.lstat().st_mode):
-                run.workspace.unlink()
-                raise WorkspaceError("The agent put something else in the place of its task's folder.")
-        except FileNotFoundError as cause:
-            raise WorkspaceError("The agent removed the folder of its task.") from cause
-        except OSError as cause:
-            raise WorkspaceError(path=run.workspace, cause=cause.strerror) from cause
-
-    def _result(self, work: _Work, failure: Failure | None) -> Result:
+    def _result(self, work: Work, failure: Failure | None) -> Result:
         run = work.run
         return Result(
             failure=failure,

@@ -56,7 +56,7 @@ def items(frame: message_pb2.DeliveredFrame) -> Iterator[Item]:
             attempt=max(1, header.attempt),
             sender=header.sender,
             envelope=envelope.SerializeToString(),
-            addressed=sent.recipient if sent.recipient != header.mailbox else "",
+            addressed=sent.recipient if sent.recipient.startswith("topic/") or sent.recipient == "broadcast" else "",
             expire_ms=min(header.expire_time_ms or sent.expire_time_ms, NEVER),
             answers=envelope.correlation_id,
             hops=sent.hop_count,
@@ -96,6 +96,11 @@ def insert(new: Sequence[tuple[str, Item]]) -> Change[None]:
 def mark_seen(places: Sequence[tuple[str, int]]) -> Change[None]:
     """Return the change that notes that the agent has them."""
     return _each("UPDATE inbound SET seen = 1 WHERE mailbox = ? AND position = ?", places)
+
+
+def mark_unseen(places: Sequence[tuple[str, int]]) -> Change[None]:
+    """Return the change that notes that the agent has them not."""
+    return _each("UPDATE inbound SET seen = 0 WHERE mailbox = ? AND position = ?", places)
 
 
 def delete(places: Sequence[tuple[str, int]]) -> Change[None]:

@@ -12,22 +12,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from agent_sidecar.uplink import inbound
-from agent_sidecar.uplink.hops import Hops
-from agent_sidecar.uplink.inbound import NEVER, Item
+from agent_sidecar.uplink.held import Held
+from agent_sidecar.uplink.inbound import Item
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.outbox import Outbox
 from agent_sidecar.uplink.receipts import receipts
 from agent_sidecar.uplink.repeats import Repeats
 from claude_conductor.clock import Clock, SystemClock
 from claude_conductor.errors import MessageNotFoundError, StoreUnavailableError
+from claude_conductor.hops import Hops
 from claude_conductor.v1 import message_pb2, message_service_pb2, session_service_pb2
 
 _log = logging.getLogger(__name__)
@@ -63,20 +64,15 @@ class Inbox:
         self._clock = clock or SystemClock()
         self._outbox = outbox
         self._limits = limits or InboxLimits()
-        self._boxes: dict[str, dict[int, Item]] = {}
+        self._held = Held(self._limits.messages)
         self._cursors: dict[str, int] = {}
         self._open: set[str] = set()
         """Mailboxes of tasks that are worked on; what comes late for another task is nobody's here."""
         self._arrived = asyncio.Event()
-        self._passing: deque[tuple[str, Item]] = deque(maxlen=self._limits.messages)
-        """Ephemeral messages: position 0, no receipts, gone with the process."""
         self._expected: Counter[str] = Counter()
         """Messages whose answers are waited for."""
-        self._next_expiry = NEVER
-        """Nothing unseen expires before; milliseconds since the epoch."""
         self.hops = Hops()
         """Of what the agent fetched."""
-        self._held = [0, 0]
         self._granted = [0, 0]
         self._on_credit: Callable[[int, int], None] = _nobody
         self._attempts = ATTEMPTS
@@ -89,7 +85,7 @@ class Inbox:
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what an earlier life left; mailboxes of its tasks are forgotten, as those attempts are over."""
         for mailbox, item in inbound.load(connection):
-            self._put(mailbox, item)
+            self._held.put(mailbox, item)
         self._cursors = inbound.cursors(connection)
 
     def positions(self) -> dict[str, int]:
@@ -134,11 +130,10 @@ class Inbox:
         mailbox = frame.header.mailbox
         for item in inbound.items(frame):
             if not item.position:
-                self._passing.append((mailbox, item))
-                self._next_expiry = min(self._next_expiry, item.expire_ms or NEVER)
+                self._held.put(mailbox, item)
             elif item.position > self._cursors.get(mailbox, 0):
                 new.append((mailbox, item))
-            elif item.position not in self._boxes.get(mailbox, {}):
+            elif not self._held.holds(mailbox, item.position):
                 known.append((mailbox, item.position))
 
     async def _take_in(self, new: Sequence[tuple[str, Item]]) -> None:
@@ -162,7 +157,7 @@ class Inbox:
             ended = mailbox.startswith("task/") and mailbox not in self._open
             if not ended and item.position > self._cursors.get(mailbox, 0):
                 self._cursors[mailbox] = item.position
-                self._put(mailbox, item)
+                self._held.put(mailbox, item)
         self._arrived.set()
 
     async def fetch(self, most: int, wait: float, request_id: str = "") -> list[message_service_pb2.ReceivedMessage]:
@@ -193,10 +188,7 @@ class Inbox:
 
     def _answer_to(self, request_id: str, most: int) -> list[tuple[str, Item]]:
         """Return what the request was answered before, else what is new."""
-        return [pair for pair in self._repeats.answered(request_id) if self._is_here(*pair)] or self._unseen(most)
-
-    def _is_here(self, mailbox: str, item: Item) -> bool:
-        return not item.position or self._boxes.get(mailbox, {}).get(item.position) is item
+        return [pair for pair in self._repeats.answered(request_id) if self._held.has(*pair)] or self._unseen(most)
 
     @contextmanager
     def expecting(self, message_id: str) -> Iterator[None]:
@@ -233,8 +225,7 @@ class Inbox:
 
     def _answers(self, message_id: str, *, bounces: bool) -> list[tuple[str, Item]]:
         self._expire()
-        everything = chain(((mailbox, item) for mailbox, box in self._boxes.items() for item in box.values()), self._passing)
-        answers = (pair for pair in everything if pair[1].answers == message_id and (bounces or pair[1].sender != CONDUCTOR))
+        answers = (pair for pair in self._held.answers(message_id) if bounces or pair[1].sender != CONDUCTOR)
         return list(islice(answers, 1))
 
     async def _show(self, chosen: Sequence[tuple[str, Item]]) -> list[message_service_pb2.ReceivedMessage]:
@@ -248,12 +239,11 @@ class Inbox:
                 told = receipts(places, message_pb2.MESSAGE_STATE_SEEN, attempts=attempts)
                 await self._outbox.append(told, inbound.mark_seen(places))
         except BaseException:  # the agent hung up, or the disk is full: it has not got them
-            self._next_expiry = 0
-            for _, item in new:
-                item.seen = False
+            self._held.show_again([item for _, item in new])
+            self._journal.submit(inbound.mark_unseen(places))  # behind what may still be journalled: no process has seen them
             self._arrived.set()
             raise
-        self._passing = deque((pair for pair in self._passing if not pair[1].seen), self._limits.messages)
+        self._held.drop_shown()
         self._grant()
         return [self._shown(mailbox, item) for mailbox, item in chosen]
 
@@ -271,8 +261,7 @@ class Inbox:
         last = self._cursors.get(mailbox, 0)
         if unknown := [position for position in positions if not 0 <= position <= last]:
             raise MessageNotFoundError("This position was never delivered.", mailbox=mailbox, position=unknown[0])
-        box = self._boxes.get(mailbox, {})
-        gone = sorted({position for position in positions if position in box})
+        gone = sorted({position for position in positions if self._held.holds(mailbox, position)})
         if not gone:
             return
         places = [(mailbox, position) for position in gone]
@@ -284,7 +273,7 @@ class Inbox:
         if appended.cancelled() or appended.exception() is not None:
             return
         for mailbox, position in places:
-            self._drop(mailbox, position)
+            self._held.drop(mailbox, position)
         self._arrived.set()  # what waited behind a message that failed before may be shown now
         self._grant()
 
@@ -295,11 +284,8 @@ class Inbox:
     async def closed(self, mailbox: str) -> None:
         """Forget a mailbox: its task ended, and the control plane tells the senders."""
         self._open.discard(mailbox)
-        for position in list(self._boxes.get(mailbox, {})):
-            self._drop(mailbox, position)
-        self._boxes.pop(mailbox, None)
+        self._held.drop_mailbox(mailbox)
         self._cursors.pop(mailbox, None)
-        self._passing = deque((pair for pair in self._passing if pair[0] != mailbox), self._limits.messages)
         with suppress(StoreUnavailableError):  # logged; the next start forgets the mailboxes of tasks anyway
             await self._journal.submit(inbound.forget(mailbox))
         self._grant()
@@ -320,12 +306,11 @@ class Inbox:
         self._grant()
 
     async def _offer_again(self, mailbox: str, last_error: str) -> None:
-        seen = [item for item in self._boxes.get(mailbox, {}).values() if item.seen]
+        seen = self._held.seen(mailbox)
         given_up = [item for item in seen if item.attempt >= self._attempts]
         attempts = [item.attempt for item in given_up]
-        self._next_expiry = 0
+        self._held.show_again(seen)
         for item in seen:
-            item.seen = False
             item.attempt += 1
         if given_up:
             places = [(mailbox, item.position) for item in given_up]
@@ -334,31 +319,21 @@ class Inbox:
             told = receipts(places, message_pb2.MESSAGE_STATE_DEAD, why, attempts, last_error)
             await self._outbox.append(told, inbound.delete(places))
             for item in given_up:
-                self._drop(mailbox, item.position)
+                self._held.drop(mailbox, item.position)
         await self._journal.submit(inbound.reoffer(mailbox))
 
     def _expire(self) -> None:
         """Forget what nobody has seen and whose time is over; the control plane notes its end by itself."""
-        now_ms = int(self._clock.now() * 1000)
-        if now_ms < self._next_expiry:
+        over = self._held.expire(int(self._clock.now() * 1000))
+        if over is None:
             return
-        over = list(inbound.over(self._boxes, now_ms))
-        for mailbox, position in over:
-            self._drop(mailbox, position)
         if over:
             self._journal.submit(inbound.delete(over))
-        fresh = (pair for pair in self._passing if pair[1].seen or not 0 < pair[1].expire_ms <= now_ms)
-        self._passing = deque(fresh, self._limits.messages)
-        left = chain((item for box in self._boxes.values() for item in box.values()), (item for _, item in self._passing))
-        self._next_expiry = min((item.expire_ms for item in left if item.expire_ms and not item.seen), default=NEVER)
         self._grant()
 
     def _unseen(self, most: int) -> list[tuple[str, Item]]:
         self._expire()
-        passing = ((mailbox, item) for mailbox, item in self._passing if not item.seen)
-        waiting = chain(inbound.offered(self._boxes), passing)
-        if self._expected:
-            waiting = chain(pair for pair in waiting if pair[1].answers not in self._expected)
+        waiting = (pair for pair in self._held.offered() if pair[1].answers not in self._expected)
         chosen: list[tuple[str, Item]] = []
         size = 0
         for mailbox, item in islice(waiting, most):
@@ -368,23 +343,10 @@ class Inbox:
             chosen.append((mailbox, item))
         return chosen
 
-    def _put(self, mailbox: str, item: Item) -> None:
-        self._boxes.setdefault(mailbox, {})[item.position] = item
-        self._next_expiry = min(self._next_expiry, item.expire_ms or NEVER)
-        self._held[0] += 1
-        self._held[1] += len(item.envelope)
-
-    def _drop(self, mailbox: str, position: int) -> None:
-        item = self._boxes.get(mailbox, {}).pop(position, None)
-        if item is not None:
-            self._held[0] -= 1
-            self._held[1] -= len(item.envelope)
-
     def _grant(self, *, always: bool = False) -> None:
         """Grant credit once a quarter of the bound is free of it; first of all whatever there is, be it none."""
-        passing = sum(len(item.envelope) for _, item in self._passing)
-        room = (self._limits.messages - self._held[0] - len(self._passing), self._limits.bytes - self._held[1] - passing)
-        more = [max(0, room[0] - self._granted[0]), max(0, room[1] - self._granted[1])]
+        messages, size = self._held.size
+        more = [max(0, self._limits.messages - messages - self._granted[0]), max(0, self._limits.bytes - size - self._granted[1])]
         if always or more[0] * 4 >= self._limits.messages or more[1] * 4 >= self._limits.bytes:
             self._granted = [self._granted[0] + more[0], self._granted[1] + more[1]]
             self._on_credit(*more)

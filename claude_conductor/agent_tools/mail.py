@@ -47,7 +47,12 @@ class Mail:
         return len(self._held)
 
     async def take(
-        self, most: int, wait: float, fits: Callable[[ReceivedMessage], bool], heard: Heard = nobody_listens
+        self,
+        most: int,
+        wait: float,
+        fits: Callable[[ReceivedMessage], bool],
+        heard: Heard = nobody_listens,
+        request_id: str = "",
     ) -> list[ReceivedMessage]:
         """Return messages in order; empty after `wait` seconds without any.
 
@@ -56,6 +61,7 @@ class Mail:
             wait: Seconds to wait for the first; 0: not at all.
             fits: Asked for each further message; the first that does not fit and all behind it stay here.
             heard: Told how long it has waited.
+            request_id: Names the fetch, as `AgentClient.fetch` says; what comes again may be more than `most`, and stays here.
 
         Raises:
             ConductorError: The sidecar cannot be asked.
@@ -63,7 +69,7 @@ class Mail:
         began = self._clock.monotonic()
         while not self._held:
             waited = self._clock.monotonic() - began
-            await self._fetch(most, max(0.0, min(self._slice, wait - waited)))
+            await self._fetch(most, max(0.0, min(self._slice, wait - waited)), request_id)
             waited = self._clock.monotonic() - began
             if not self._held:
                 if waited >= wait:
@@ -78,15 +84,15 @@ class Mail:
         """Hold messages again, before all others: their reader went away without having seen them."""
         self._held.extendleft(reversed(list(messages)))
 
-    async def _fetch(self, most: int, wait: float) -> None:
+    async def _fetch(self, most: int, wait: float, request_id: str) -> None:
         """Have one fetch under way and wait for it; the others wait for the same one."""
         if self._fetching is None or self._fetching.done():
-            self._fetching = asyncio.create_task(self._fetch_once(most, wait), name="fetch messages")
+            self._fetching = asyncio.create_task(self._fetch_once(most, wait, request_id), name="fetch messages")
             self._fetching.add_done_callback(_looked_at)
         await asyncio.shield(self._fetching)
 
-    async def _fetch_once(self, most: int, wait: float) -> None:
-        self._held.extend(await self._agent.fetch(limit=most, wait=wait))
+    async def _fetch_once(self, most: int, wait: float, request_id: str) -> None:
+        self._held.extend(await self._agent.fetch(limit=most, wait=wait, request_id=request_id))
 
 
 def _looked_at(done: asyncio.Task[None]) -> None:

@@ -50,6 +50,7 @@ async def _run(given: argparse.Namespace) -> int:
     process.prepare()
     from claude_conductor.agent_tools import actions, verbs  # noqa: PLC0415
 
+    given.socket = socket
     async with verbs.open_desk(socket) as desk:
         if given.verb == "mcp":
             from claude_conductor.agent_tools.mcp import stdio  # noqa: PLC0415
@@ -57,7 +58,11 @@ async def _run(given: argparse.Namespace) -> int:
             await stdio.serve(desk, tempfile.gettempdir())
             return exits.OK
         shown = await verbs.VERBS[given.verb](desk, given)
+        if shown.claim is not None:
+            shown.claim.printing()
         _print(shown.value if given.json else shown.text, as_json=given.json)
+        if shown.claim is not None:
+            shown.claim.printed()
         await actions.acknowledge(desk, shown.taken)
     return exits.OK
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from claude_conductor.agent_tools import actions, described, text
 from claude_conductor.agent_tools.actions import Desk, Inquiry, Letter, Order
+from claude_conductor.agent_tools.arguments import PROGRAM
+from claude_conductor.agent_tools.claims import Claim
 from claude_conductor.agent_tools.mail import Mail
 from claude_conductor.client.agent import AgentClient
 from claude_conductor.clock import SystemClock, SystemMint
@@ -26,6 +31,8 @@ class Shown:
     """The same as plain values, for --json."""
     taken: list[ReceivedMessage] = field(default_factory=list)
     """Messages to acknowledge once they are printed."""
+    claim: Claim | None = None
+    """What to let go of once it is printed."""
 
 
 @asynccontextmanager
@@ -53,9 +60,17 @@ async def _send(desk: Desk, given: argparse.Namespace) -> Shown:
 
 
 async def _inbox(desk: Desk, given: argparse.Namespace) -> Shown:
-    messages = await desk.mail.take(given.limit, given.wait, lambda _: True)
+    claim = Claim.make(Path(tempfile.gettempdir()), given.socket, desk.mint("fetch_"))
+    messages = await desk.mail.take(given.limit, given.wait, lambda _: True, request_id=claim.request_id)
+    while desk.mail.held:  # what comes again comes whole
+        messages += await desk.mail.take(desk.mail.held, 0.0, lambda _: True)
+    if claim.perhaps_printed and messages:
+        sys.stderr.write(f"{PROGRAM}: these messages may have been shown before: the command that printed them was killed\n")
     return Shown(
-        _messages(messages) or "no messages", [described.message(each) for each in messages], taken=messages if given.ack else []
+        _messages(messages) or "no messages",
+        [described.message(each) for each in messages],
+        taken=messages if given.ack else [],
+        claim=claim,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -15,13 +17,15 @@ from claude_conductor.cli import commands, complaint, output, session
 from claude_conductor.cli.completion import agent_ids, any_message_ids, recipients
 from claude_conductor.cli.completion import topics as topic_names
 from claude_conductor.cli.output import Column, Format, FormatOption
-from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.clock import SystemClock, SystemMint
+from claude_conductor.errors import ControlPlaneUnavailableError, InvalidArgumentError
 from claude_conductor.telemetry.traces import open_tracer, span
 from claude_conductor.units import parse_duration
 from claude_conductor.v1 import event_pb2, message_pb2, message_service_pb2
 
 app = commands.app("Send and read messages.", group=True)
 
+_PAUSE = 0.5
 LAST = (1 << 63) - 1
 """The largest position there can be."""
 
@@ -61,7 +65,7 @@ def send(
     text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.")] = "",
     file: Annotated[Path | None, typer.Option("--file", help="Say what is in this file.")] = None,
     type_: Annotated[str, typer.Option("--type", help="What kind of message it is.")] = "status_update",
-    reply_to: Annotated[str, typer.Option("--reply-to", help="Id of the message this one answers.")] = "",
+    reply_to: Annotated[str, typer.Option("--reply-to", help="Id of the message this one answers; it is acknowledged.")] = "",
     content_type: Annotated[str, typer.Option("--content-type", help="Media type.")] = "text/plain; charset=utf-8",
     message_id: Annotated[str, typer.Option("--id", help="Idempotency key: the same id is accepted once.")] = "",
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Only if the recipient is there now.")] = False,  # noqa: FBT002
@@ -69,7 +73,7 @@ def send(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Send a message; returns once it is stored."""
-    data = _payload(text, file)
+    data = _payload(text, file, "send")
     seconds = parse_duration(ttl) if ttl else None
 
     async def run() -> None:
@@ -113,12 +117,25 @@ def ask(
     timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, 1h at most.")] = "30s",
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Send a message and show its answer; without one in time it is not delivered any more."""
-    data, seconds = _payload(text, file), parse_duration(timeout)
+    """Send a message and show its answer; without one in time it is not delivered any more.
+
+    It goes on waiting over a restart of the control plane.
+    """
+    data, seconds = _payload(text, file, "ask"), parse_duration(timeout)
 
     async def run() -> None:
         async with session.connect() as conductor:
-            reply = await conductor.messages.request(recipient, data, type=type_, timeout=seconds)
+            await conductor.admin.status()  # that nobody is there is told at once
+            message_id, end, left = SystemMint(SystemClock())("msg_"), time.monotonic() + seconds, seconds
+            while True:
+                try:
+                    reply = await conductor.messages.request(recipient, data, type=type_, timeout=left, message_id=message_id)
+                    break
+                except ControlPlaneUnavailableError:
+                    left = end - time.monotonic() - _PAUSE
+                    if left <= 0:
+                        raise
+                await asyncio.sleep(_PAUSE)
         if form is Format.TABLE:
             output.facts([("from", reply.sender), ("message", reply.envelope.id), ("text", _text(reply.envelope))])
         else:
@@ -263,7 +280,7 @@ def watch(
             async with aclosing(conductor.messages.receive(after=after, on_gap=_missed)) as stream:
                 async for message in stream:
                     _show_received(message, form)
-                    if ack:
+                    if ack and message.position:
                         await conductor.messages.acknowledge([message.position])
 
     session.run(run())
@@ -283,7 +300,7 @@ def _show_received(message: message_service_pb2.ReceivedMessage, form: Format) -
     elif form is Format.NAME:
         output.say(message.envelope.id)
     else:
-        about = f"{message.position}  {message.sender}  {message.envelope.type}"
+        about = f"{message.position or '-'}  {message.sender}  {message.envelope.type}"
         long = f"  {message.envelope.id}  attempt {message.attempt}" if form is Format.WIDE else ""
         output.say(output.printable(f"{about}{long}  {_text(message.envelope)}"))
     sys.stdout.flush()
@@ -304,9 +321,9 @@ def whole(text: str) -> str:
     return text
 
 
-def _payload(text: str, file: Path | None) -> bytes:
+def _payload(text: str, file: Path | None, verb: str) -> bytes:
     if bool(text) == (file is not None):
-        raise InvalidArgumentError("Either a text or --file is needed.", next_step='`conductor messages send AGENT "hello"`')
+        raise InvalidArgumentError("Either a text or --file is needed.", next_step=f'`conductor messages {verb} AGENT "hello"`')
     if file is None:
         return sys.stdin.buffer.read() if text == "-" else text.encode()
     try:

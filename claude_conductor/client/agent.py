@@ -172,7 +172,9 @@ class AgentClient:
         answer = await self._caller.unary(self._stub.ListSubscriptions, local_service_pb2.ListSubscriptionsRequest())
         return list(answer.topics)
 
-    async def fetch(self, *, limit: int = 100, wait: float = 0.0) -> list[message_service_pb2.ReceivedMessage]:
+    async def fetch(
+        self, *, limit: int = 100, wait: float = 0.0, request_id: str = ""
+    ) -> list[message_service_pb2.ReceivedMessage]:
         """Return messages this process has not fetched yet, in order; none twice.
 
         After a call that failed or was cancelled, the next one brings what its answer held.
@@ -180,8 +182,11 @@ class AgentClient:
         Args:
             limit: At most this many; more if an answer that was lost held more.
             wait: Seconds to wait for the first, at most 60.
+            request_id: Names the call: what was answered to this name before, and is not acknowledged, comes again. For who keeps
+                names beyond its process; else a new name is taken.
         """
-        request_id = self._unanswered.pop(0) if self._unanswered else uuid4().hex
+        if not request_id:
+            request_id = self._unanswered.pop(0) if self._unanswered else uuid4().hex
         request = local_service_pb2.FetchRequest(max_messages=limit, wait=duration(wait) if wait else None, request_id=request_id)
         try:
             answer = await self._caller.unary(self._stub.Fetch, request, timeout=wait + DEADLINE)

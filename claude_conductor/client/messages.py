@@ -144,7 +144,8 @@ class Messages:
     ) -> AsyncGenerator[message_service_pb2.ReceivedMessage, None]:
         """Yield messages of the caller's mailbox as they come, without end, each once, over restarts of the control plane.
 
-        Nothing is acknowledged by this. Leaving the iterator ends it.
+        Nothing is acknowledged by this. Ephemeral messages come too; their position is 0, and there is nothing to acknowledge.
+        Leaving the iterator ends it.
 
         Args:
             after: Begin behind this position; None: with the oldest message that is not acknowledged.
@@ -159,7 +160,8 @@ class Messages:
         while True:
             async with aclosing(self._caller.resume(self._stub.ReceiveMessages, lambda: cursor)) as answers:
                 async for answer in answers:
-                    cursor.after_position = answer.cursor
+                    if not answer.HasField("message") or answer.message.position:
+                        cursor.after_position = answer.cursor
                     match answer.WhichOneof("item"):
                         case "message":
                             yield answer.message

@@ -77,6 +77,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "message_seconds": parse_duration(limits.message_seconds),
             "kept_messages": limits.kept_messages,
             "kept_seconds": parse_duration(limits.kept_seconds),
+            "kept_bytes": parse_size(limits.kept_bytes),
             "prompt_bytes": parse_size(limits.prompt_bytes),
             "output_bytes": parse_size(limits.output_bytes),
         },

@@ -184,6 +184,8 @@ class Limits(Block):
     """Acknowledged, expired, bounced and dead messages that are kept to be shown."""
     kept_seconds: Seconds = "24h"
     """How long they are kept."""
+    kept_bytes: Size = "1g"
+    """Of what they say; acknowledged ones keep nothing of it."""
     prompt_bytes: Size = "256k"
     output_bytes: Size = "64m"
 

@@ -95,7 +95,9 @@ class SendRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """Agent id, `task/TASK_ID`, `topic/NAME`, `broadcast`, or `parent` for the mailbox of the task that submitted the present one."""
+    """Agent id (`agent/AGENT_ID` means the same), `task/TASK_ID`, `operator`, `topic/NAME`, `broadcast`, or `parent` for the mailbox of
+    the task that submitted the present one.
+    """
     quality: _message_pb2.Quality.ValueType
     """Quality of service."""
     @_builtins.property

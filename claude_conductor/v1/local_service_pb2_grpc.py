@@ -229,7 +229,7 @@ class LocalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteTask(self, request, context):
-        """For long-running agents: ends the present task. Reasons: STALE_LEASE (it was cancelled or given to somebody else).
+        """For long-running agents: ends the present task. Repeating it with the same words is harmless. Reasons: STALE_LEASE (it was cancelled or given to somebody else).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -82,7 +82,7 @@ class LocalServiceStub:
     NextTask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.NextTaskRequest, _local_service_pb2.NextTaskResponse]
     """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again)."""
     CompleteTask: _grpc.UnaryUnaryMultiCallable[_local_service_pb2.CompleteTaskRequest, _local_service_pb2.CompleteTaskResponse]
-    """For long-running agents: ends the present task. Reasons: STALE_LEASE (it was cancelled or given to somebody else)."""
+    """For long-running agents: ends the present task. Repeating it with the same words is harmless. Reasons: STALE_LEASE (it was cancelled or given to somebody else)."""
 
 @_typing.type_check_only
 class LocalServiceAsyncStub(LocalServiceStub):
@@ -138,7 +138,7 @@ class LocalServiceAsyncStub(LocalServiceStub):
     NextTask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.NextTaskRequest, _local_service_pb2.NextTaskResponse]  # type: ignore[assignment]
     """For long-running agents: waits for the next task. Reasons: DEADLINE_EXCEEDED (none came within `wait`; ask again)."""
     CompleteTask: _aio.UnaryUnaryMultiCallable[_local_service_pb2.CompleteTaskRequest, _local_service_pb2.CompleteTaskResponse]  # type: ignore[assignment]
-    """For long-running agents: ends the present task. Reasons: STALE_LEASE (it was cancelled or given to somebody else)."""
+    """For long-running agents: ends the present task. Repeating it with the same words is harmless. Reasons: STALE_LEASE (it was cancelled or given to somebody else)."""
 
 class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
     """An agent's only door: served by its sidecar on the Unix socket /run/conductor/agent.sock. The socket is the agent's identity, so
@@ -281,6 +281,6 @@ class LocalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _local_service_pb2.CompleteTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_local_service_pb2.CompleteTaskResponse, _abc.Awaitable[_local_service_pb2.CompleteTaskResponse]]:
-        """For long-running agents: ends the present task. Reasons: STALE_LEASE (it was cancelled or given to somebody else)."""
+        """For long-running agents: ends the present task. Repeating it with the same words is harmless. Reasons: STALE_LEASE (it was cancelled or given to somebody else)."""
 
 def add_LocalServiceServicer_to_server(servicer: LocalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -158,7 +158,7 @@ class FrameHeader(_message.Message):
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """Agent id, `task/TASK_ID`, `topic/NAME` or `broadcast`."""
+    """Agent id (`agent/AGENT_ID` means the same), `task/TASK_ID`, `operator`, `topic/NAME` or `broadcast`."""
     type: _builtins.str
     """Type of every envelope of this frame."""
     quality: Global___Quality.ValueType

@@ -33,7 +33,7 @@ class SendMessageRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """Agent id, `task/TASK_ID`, `topic/NAME` or `broadcast`."""
+    """Agent id (`agent/AGENT_ID` means the same), `task/TASK_ID`, `operator`, `topic/NAME` or `broadcast`."""
     quality: _message_pb2.Quality.ValueType
     """Quality of service."""
     @_builtins.property
@@ -223,7 +223,7 @@ class ReceivedMessage(_message.Message):
     sender: _builtins.str
     """The authenticated sender."""
     position: _builtins.int
-    """Position in the mailbox, for acknowledging."""
+    """Position in the mailbox, for acknowledging; 0: it is ephemeral, and there is nothing to acknowledge."""
     attempt: _builtins.int
     """Deliveries so far, this one included."""
     mailbox: _builtins.str
@@ -615,7 +615,7 @@ class ReceiveMessagesResponse(_message.Message):
     """Where to go on after this item."""
     @_builtins.property
     def message(self) -> Global___ReceivedMessage:
-        """What was said."""
+        """What was said. An ephemeral message has position 0 and leaves the cursor where it is."""
 
     @_builtins.property
     def gap(self) -> _event_pb2.Gap:

@@ -103,7 +103,8 @@ class MessageServiceServicer:
 
     def SendMessage(self, request, context):
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-        Of a message to a topic or to everyone the answer says how many it goes to.
+        Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+        (`correlation_id`) to its sender acknowledges that message.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
         POLICY_DENIED, RATE_LIMITED.
         """
@@ -178,7 +179,8 @@ class MessageServiceServicer:
 
     def ReceiveMessages(self, request, context):
         """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-        caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+        caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+        nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
         Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

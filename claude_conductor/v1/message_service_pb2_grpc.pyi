@@ -35,7 +35,8 @@ class MessageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     SendMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-    Of a message to a topic or to everyone the answer says how many it goes to.
+    Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+    (`correlation_id`) to its sender acknowledges that message.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
     POLICY_DENIED, RATE_LIMITED.
     """
@@ -71,7 +72,8 @@ class MessageServiceStub:
     """
     ReceiveMessages: _grpc.UnaryStreamMultiCallable[_message_service_pb2.ReceiveMessagesRequest, _message_service_pb2.ReceiveMessagesResponse]
     """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-    caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+    caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+    nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
     Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
     """
     RedriveMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RedriveMessagesRequest, _message_service_pb2.RedriveMessagesResponse]
@@ -92,7 +94,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-    Of a message to a topic or to everyone the answer says how many it goes to.
+    Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+    (`correlation_id`) to its sender acknowledges that message.
     Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
     POLICY_DENIED, RATE_LIMITED.
     """
@@ -128,7 +131,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     ReceiveMessages: _aio.UnaryStreamMultiCallable[_message_service_pb2.ReceiveMessagesRequest, _message_service_pb2.ReceiveMessagesResponse]  # type: ignore[assignment]
     """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-    caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+    caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+    nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
     Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
     """
     RedriveMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RedriveMessagesRequest, _message_service_pb2.RedriveMessagesResponse]  # type: ignore[assignment]
@@ -152,7 +156,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.SendMessageResponse, _abc.Awaitable[_message_service_pb2.SendMessageResponse]]:
         """Accepts one message; returns once it is stored (DURABLE) or handed over (EPHEMERAL). A repeated envelope id is accepted once.
-        Of a message to a topic or to everyone the answer says how many it goes to.
+        Of a message to a topic or to everyone the answer says how many it goes to. One that answers a message of the caller's mailbox
+        (`correlation_id`) to its sender acknowledges that message.
         Callers: operator. Reasons: AGENT_NOT_FOUND, AGENT_OFFLINE, MAILBOX_FULL, PAYLOAD_TOO_LARGE, HOP_LIMIT_REACHED, STORE_UNAVAILABLE,
         POLICY_DENIED, RATE_LIMITED.
         """
@@ -242,7 +247,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_message_service_pb2.ReceiveMessagesResponse], _abc.AsyncIterator[_message_service_pb2.ReceiveMessagesResponse]]:
         """Streams messages of the caller's mailbox that are not acknowledged, oldest first, and new ones as they come; ended only by the
-        caller, or by a move. A caller that does not read holds nothing up and costs a page of memory (256 KiB).
+        caller, or by a move. Ephemeral messages to the mailbox go to every stream that is open. A caller that does not read holds
+        nothing up and costs a page of memory (256 KiB), and as much again of ephemeral messages.
         Callers: operator. Reasons: INVALID_ARGUMENT, STORE_UNAVAILABLE.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
@@ -16,8 +17,10 @@ from claude_conductor.errors import (
     InvalidArgumentError,
     MessageNotFoundError,
     PayloadTooLargeError,
+    StoreUnavailableError,
 )
-from claude_conductor.ids import Mint
+from claude_conductor.hops import Hops
+from claude_conductor.ids import Mint, TenantId
 from claude_conductor.v1 import event_pb2, message_pb2, session_service_pb2
 from claude_conductor.v1 import message_service_pb2 as pb
 from claude_conductor.v1.message_service_pb2_grpc import MessageServiceServicer
@@ -34,14 +37,15 @@ from controlplane.api.convert.values import duration, span_of
 from controlplane.api.guard.caller import current_caller
 from controlplane.api.paging import after_token, after_token_text, page_size, token_for
 from controlplane.domain.message import Accepted, Duplicate
-from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox
+from controlplane.domain.routing import CONDUCTOR, OPERATOR, mailbox, mailbox_name, parse_recipient
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.interfaces.subscription_store import Subscription
 from controlplane.service.letters import Letters, Wish
-from controlplane.service.post import Gap, Moving, Post
+from controlplane.service.post import Gap, Moving, Post, Unstored
 from controlplane.service.relay import Offer, Relay
 from controlplane.service.subscribing import Subscribing
 
+_log = logging.getLogger(__name__)
 _LONGEST_WAIT = 60.0
 _MAX_POSITIONS = 1000
 _REQUEST_SECONDS = 30.0
@@ -74,6 +78,8 @@ class MailServicer(MessageServiceServicer):
         self._mint = mint
         self._clock = clock
         self._payload_bytes = payload_bytes
+        self._hops = Hops()
+        """Of what callers have read; forgotten with the process, as beside an agent."""
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
         """Accept one message."""
@@ -91,12 +97,15 @@ class MailServicer(MessageServiceServicer):
         envelope.CopyFrom(request.envelope)
         envelope.id = message_id
         time_to_live = span_of(request.time_to_live, "time_to_live") if request.HasField("time_to_live") else 0.0
+        if not time_to_live and request.HasField("time_to_live"):
+            raise InvalidArgumentError("A time to live is more than nothing.", field="time_to_live")
         header = message_pb2.FrameHeader(
             recipient=request.recipient,
             type=envelope.type,
             quality=request.quality,
             expire_time_ms=int((self._clock.now() + time_to_live) * 1000) if time_to_live else 0,
             message_ids=ids.message_bytes(envelope.id),
+            hop_count=self._hops.of_next(f"{mailbox(caller.tenant_id, OPERATOR)} {envelope.id}"),
         )
         frame = message_pb2.MessageFrame(header=header, envelopes=[envelope])
         shape = shape_of(frame, 0, 0)
@@ -104,7 +113,17 @@ class MailServicer(MessageServiceServicer):
         (verdict,) = await self._relay.accept([offer])
         if isinstance(verdict, ConductorError):
             raise verdict
+        await self._answered(caller.tenant_id, envelope.correlation_id, mailbox_name(request.recipient))
         return verdict
+
+    async def _answered(self, tenant_id: TenantId, question: str, recipient: str) -> None:
+        """Acknowledge the question; the answer is accepted, whatever becomes of that."""
+        try:
+            await self._post.answered(mailbox(tenant_id, OPERATOR), ids.message_bytes(question), recipient)
+        except InvalidArgumentError:
+            return  # it refers to something else, or to nothing
+        except StoreUnavailableError as error:
+            _log.warning("a question that was answered stays open", extra={"message": question, "cause": str(error)})
 
     async def Request(self, request: pb.MessageServiceRequestRequest, context: Context) -> pb.MessageServiceRequestResponse:
         """Accept one message and wait for its answer."""
@@ -128,7 +147,7 @@ class MailServicer(MessageServiceServicer):
             advice = "a late answer comes into the mailbox: `conductor messages fetch`"
             raise DeadlineExceededError("No answer came in time.", next_step=advice, message_id=message_id)
         frame, position = found
-        (reply, *_) = received(frame, position - 1)
+        (reply, *_) = received(frame, position - 1, self._hops)
         if frame.sender == CONDUCTOR:
             raise AgentNotFoundError(
                 f"The message came back: {reply.envelope.data.decode(errors='replace')}.", message_id=message_id
@@ -145,7 +164,7 @@ class MailServicer(MessageServiceServicer):
         key = mailbox(current_caller().tenant_id, OPERATOR)
         messages: list[pb.ReceivedMessage] = []
         for frame in await self._post.fetch(key, request.after_position, limit, wait):
-            messages += received(frame, request.after_position)
+            messages += received(frame, request.after_position, self._hops)
         return pb.FetchMessagesResponse(messages=messages[:limit])
 
     async def AcknowledgeMessages(
@@ -172,7 +191,7 @@ class MailServicer(MessageServiceServicer):
         del context
         tenant_id = current_caller().tenant_id
         size = page_size(request.page_size)
-        key = mailbox(tenant_id, request.recipient) if request.recipient else ""
+        key = mailbox(tenant_id, parse_recipient(request.recipient).name) if request.recipient else ""
         states = states_from_proto(list(request.states))
         records = await self._store.list(tenant_id, key, states, after_token(request.page_token), size + 1)
         more = token_for(records[size - 1].key) if len(records) > size else ""
@@ -202,7 +221,12 @@ class MailServicer(MessageServiceServicer):
         caller, size = current_caller(), page_size(request.page_size)
         topic, _, name = after_token_text(request.page_token).partition(" ")
         found = await self._subscribing.list(
-            caller.tenant_id, caller.agent_id, request.topic, request.mailbox, Subscription(topic, name), size + 1
+            caller.tenant_id,
+            caller.agent_id,
+            request.topic,
+            mailbox_name(request.mailbox),
+            Subscription(topic, name),
+            size + 1,
         )
         last = found[size - 1] if len(found) > size else None
         return pb.MessageServiceListSubscriptionsResponse(
@@ -225,10 +249,13 @@ class MailServicer(MessageServiceServicer):
                 case Gap(first=first, last=last):
                     cursor = last if first > cursor else 0
                     yield pb.ReceiveMessagesResponse(gap=event_pb2.Gap(**{"from": first, "to": last}), cursor=cursor)
+                case Unstored(frames=frames):
+                    for message in (each for frame in frames for each in received(frame, 0, self._hops)):
+                        yield pb.ReceiveMessagesResponse(message=message, cursor=cursor)
                 case Moving():
                     yield pb.ReceiveMessagesResponse(move=session_service_pb2.Move(), cursor=cursor)
                 case (position, frames):
-                    for message in (each for frame in frames for each in received(frame, position)):
+                    for message in (each for frame in frames for each in received(frame, position, self._hops)):
                         cursor = message.position
                         yield pb.ReceiveMessagesResponse(message=message, cursor=cursor)
 
@@ -250,5 +277,5 @@ def _wish(request_id: str, message_ids: Sequence[str], recipient: str) -> Wish:
         raise InvalidArgumentError(f"1 to {_MAX_LETTERS} messages are named at once.", field="message_ids")
     if len(request_id) > _MAX_REQUEST_ID:
         raise InvalidArgumentError(f"A request id has at most {_MAX_REQUEST_ID} characters.", field="request_id")
-    caller = current_caller()
-    return Wish(caller.tenant_id, [ids.message_bytes(each) for each in message_ids], recipient, caller.name, request_id)
+    caller, name = current_caller(), parse_recipient(recipient).name if recipient else ""
+    return Wish(caller.tenant_id, [ids.message_bytes(each) for each in message_ids], name, caller.name, request_id)

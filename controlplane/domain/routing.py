@@ -34,6 +34,7 @@ LONGEST_TYPE: Final = 256
 """Bytes of a message's type: it is kept and shown with every record."""
 LONGEST_LIFE_MS: Final = 30 * 86_400_000
 """No message waits longer, whatever it says."""
+_AGENT: Final = "agent/"
 _TASK: Final = "task/"
 _TOPIC: Final = "topic/"
 
@@ -70,7 +71,7 @@ class Recipient:
 
 @functools.lru_cache(maxsize=4096)
 def parse_recipient(text: str) -> Recipient:
-    """Return who `agent-1`, `task/task_...`, `operator`, `topic/...` or `broadcast` means.
+    """Return who `agent-1` (or `agent/agent-1`), `task/task_...`, `operator`, `topic/...` or `broadcast` means.
 
     Raises:
         InvalidArgumentError: It is none of these.
@@ -86,7 +87,7 @@ def parse_recipient(text: str) -> Recipient:
         return Recipient(Owner.TOPIC, _topic_to_write_to(text.removeprefix(_TOPIC)))
     if text == BROADCAST:
         return Recipient(Owner.EVERYONE, BROADCAST)
-    return Recipient(Owner.AGENT, check_name("recipient", text))
+    return Recipient(Owner.AGENT, check_name("recipient", text.removeprefix(_AGENT)))
 
 
 def _topic_to_write_to(name: str) -> str:
@@ -120,6 +121,11 @@ def mailbox(tenant_id: TenantId, name: str) -> str:
     return f"{tenant_id}/{name}"
 
 
+def mailbox_name(text: str) -> str:
+    """Return the mailbox somebody names: an agent's may be written as `agent/ID`, as it stands in `sender`."""
+    return text.removeprefix(_AGENT)
+
+
 def task_mailbox_name(task_id: str) -> str:
     """Return the mailbox of a task as senders write it."""
     return _TASK + task_id
@@ -132,7 +138,7 @@ def local_name(mailbox_key: str) -> str:
 
 def sender_of_agent(agent_id: str) -> str:
     """Return the sender name of a long-running agent."""
-    return f"agent/{agent_id}"
+    return _AGENT + agent_id
 
 
 def sender_of_task(task_id: str) -> str:
@@ -144,7 +150,7 @@ def reply_name(sender: str) -> str | None:
     """Return the mailbox that answers to this sender go to, or None if it has none."""
     if sender == CONDUCTOR:
         return None
-    return sender.removeprefix("agent/")
+    return sender.removeprefix(_AGENT)
 
 
 @dataclass(frozen=True, slots=True)

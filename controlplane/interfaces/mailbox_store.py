@@ -49,6 +49,9 @@ class MailboxLimits:
     """Final messages kept per tenant; the oldest beyond it are forgotten by `expire`."""
     kept_ms: int = KEPT_MS
     """How long final messages are kept; their ids for at least 24 h."""
+    kept_bytes: int = 1 << 30
+    """Of the frames of final messages, per tenant; a frame whose messages are all ACKED keeps none. The oldest beyond it are
+    forgotten by `expire`, and by `copy` when it makes dead ones."""
 
 
 class MailboxStore(PublicationStore, Protocol):
@@ -56,7 +59,7 @@ class MailboxStore(PublicationStore, Protocol):
 
     Order: positions are assigned in the order of `append` calls, and within a call in the order of the sequence. A method that
     returns has made its change durable. A method that raises StoreUnavailableError changed nothing.
-    Final messages are kept for a time and up to a number per tenant (MailboxLimits), for `find` and `list` only.
+    Final messages are kept for a time and up to a number and a size per tenant (MailboxLimits), for `find` and `list` only.
     """
 
     async def append(self, frames: Sequence[IncomingFrame]) -> Sequence[Outcome]:

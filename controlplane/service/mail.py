@@ -10,6 +10,7 @@ from claude_conductor.errors import StoreUnavailableError
 from controlplane.domain.message import IncomingFrame, StoredFrame
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.service.link import Link
+from controlplane.service.live import Live
 from controlplane.service.news import MessageNews
 from controlplane.service.pulse import Pulse, wait
 from controlplane.service.work import Work
@@ -59,6 +60,8 @@ class Mail:
         self._by_link: dict[int, set[_Feed]] = {}
         self.arrived = Pulse()
         """Beats with the mailbox's name when something was stored in it."""
+        self.live = Live()
+        """Who receives a mailbox that no sidecar owns."""
 
     async def follow(self, mailbox: str, position: int) -> None:
         """Let the mailbox go on behind what its owner has, whose journal may know more than a store that was lost.

@@ -72,16 +72,17 @@ class Passing:
         return Accepted(0, handed)
 
     def hand_over(self, frame: IncomingFrame) -> None:
-        """Give a checked frame to the live stream of its mailbox.
+        """Give a checked frame to the live stream of its mailbox, or to those of one that no sidecar owns.
 
         Raises:
             AgentOfflineError: There is none.
             MailboxFullError: It takes no more now.
         """
         link = self._mail.owner(frame.mailbox)
-        if link is None:
+        room = self._mail.live.room(frame.mailbox) if link is None else link.room
+        if room is None:
             raise AgentOfflineError(recipient=routing.local_name(frame.mailbox))
-        if link.room <= 0:
+        if room <= 0:
             raise MailboxFullError(
                 "The recipient reads more slowly than it is written to; an ephemeral message does not wait.",
                 recipient=routing.local_name(frame.mailbox),
@@ -97,4 +98,7 @@ class Passing:
             first_position=0,
             attempt=1,
         )
-        link.deliver(live, -1)
+        if link is None:
+            self._mail.live.hand(live)
+        else:
+            link.deliver(live, -1)

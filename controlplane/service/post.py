@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock
 from claude_conductor.errors import InvalidArgumentError
 from controlplane.domain.message import Receipt, State, StoredFrame
-from controlplane.interfaces.mailbox_store import MailboxStore
+from controlplane.domain.routing import reply_name
+from controlplane.interfaces.mailbox_store import MailboxStore, tenant_of
+from controlplane.service.live import Live
 from controlplane.service.pulse import Pulse, wait
 
 _READ_BYTES = 1 << 20
@@ -31,6 +33,13 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Unstored:
+    """What does not wait: ephemeral frames, which have no position."""
+
+    frames: Sequence[StoredFrame]
+
+
+@dataclass(frozen=True, slots=True)
 class Moving:
     """This control plane stops; receive goes on elsewhere, or here once it is back."""
 
@@ -38,9 +47,10 @@ class Moving:
 class Post:
     """Reads on request. People read the same messages often, so only the first reading counts as an attempt."""
 
-    def __init__(self, store: MailboxStore, arrived: Pulse, clock: Clock) -> None:
+    def __init__(self, store: MailboxStore, arrived: Pulse, clock: Clock, live: Live | None = None) -> None:
         self._store = store
         self._arrived = arrived
+        self._live = live or Live()
         self._clock = clock
         self._receivers: set[asyncio.Event] = set()
         self._draining = False
@@ -58,26 +68,31 @@ class Post:
 
     async def receive(
         self, mailbox: str, after_position: int | None
-    ) -> AsyncGenerator[tuple[int, Sequence[StoredFrame]] | Gap | Moving, None]:
+    ) -> AsyncGenerator[tuple[int, Sequence[StoredFrame]] | Unstored | Gap | Moving, None]:
         """Yield (position, frames with open messages behind it) as they come, without end; None begins with the oldest.
 
-        Nothing is read ahead: who takes slowly costs one page of memory here.
+        Nothing is read ahead: who takes slowly costs one page of memory here, and as much again of ephemeral messages, which come
+        in between in the order of their sender.
         """
         cursor = after_position or 0
         if after_position is not None and (gap := await self._gap(mailbox, after_position)) is not None:
             yield gap
             cursor = gap.last if gap.first > cursor else 0
-        with self._arrived.listen(mailbox) as news:
+        with self._arrived.listen(mailbox) as news, self._live.listen(mailbox, news) as live:
             self._receivers.add(news)
             try:
                 while not self._draining:
                     news.clear()
+                    if passing := self._fresh(live.take()):
+                        yield Unstored(passing)
                     found = await self._store.read(mailbox, cursor, _PAGE_BYTES)
                     if found:
                         yield cursor, await self._shown(mailbox, found)
                         cursor = found[-1].last_position
                     else:
                         await wait(news, _IDLE_WAIT)
+                if passing := self._fresh(live.take()):
+                    yield Unstored(passing)
                 yield Moving()
             finally:
                 self._receivers.discard(news)
@@ -104,12 +119,16 @@ class Post:
     async def _shown(self, mailbox: str, found: Sequence[StoredFrame], limit: int | None = None) -> Sequence[StoredFrame]:
         """Return those that may be shown, noted as seen."""
         now_ms = int(self._clock.now() * 1000)
-        frames = [frame for frame in found if not 0 < frame.expire_time_ms <= now_ms][:limit]
+        frames = self._fresh(found)[:limit]
         fresh = [frame for frame in frames if 1 in (frame.attempts or (frame.attempt,))]
         if fresh:
             receipts = [Receipt(frame.first_position, frame.last_position, State.SEEN) for frame in fresh]
             await self._store.record(mailbox, receipts, now_ms)
         return frames
+
+    def _fresh(self, frames: Iterable[StoredFrame]) -> list[StoredFrame]:
+        now_ms = int(self._clock.now() * 1000)
+        return [frame for frame in frames if not 0 < frame.expire_time_ms <= now_ms]
 
     async def answer(
         self, mailbox: str, answers: Callable[[StoredFrame], Iterable[int]], seconds: float
@@ -142,6 +161,21 @@ class Post:
     async def _take(self, frame: StoredFrame, position: int) -> None:
         now_ms = int(self._clock.now() * 1000)
         await self._store.record(frame.mailbox, [Receipt(position, position, State.ACKED)], now_ms)
+
+    async def answered(self, mailbox: str, message_id: bytes, recipient: str) -> None:
+        """Acknowledge a message that the mailbox's owner has answered to its sender; what was said to others is no answer.
+
+        Args:
+            mailbox: With its tenant.
+            message_id: Of what was answered; nothing happens if that is not open here.
+            recipient: The mailbox the answer went to, without its tenant.
+
+        Raises:
+            StoreUnavailableError: It may still be open.
+        """
+        for record, _ in await self._store.find(tenant_of(mailbox), message_id):
+            if record.mailbox == mailbox and not record.state.final and reply_name(record.sender) == recipient:
+                await self.acknowledge(mailbox, [record.position])
 
     async def acknowledge(self, mailbox: str, positions: Sequence[int]) -> None:
         """Acknowledge messages; repeating it is harmless.

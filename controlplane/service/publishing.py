@@ -15,7 +15,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import StoreUnavailableError
 from claude_conductor.ids import TenantId
 from controlplane.domain import routing
-from controlplane.domain.message import Copy, IncomingFrame, Outcome
+from controlplane.domain.message import Copy, Duplicate, IncomingFrame, Outcome
 from controlplane.domain.routing import BROADCAST, Owner, Recipient
 from controlplane.interfaces.mailbox_store import tenant_of
 from controlplane.interfaces.publication_store import PublicationStore
@@ -59,6 +59,8 @@ class Publishing:
         self._permissions = permissions
         self.under_way: dict[tuple[str, str], asyncio.Event] = {}
         """(tenant, sender) -> set when the last publication of this sender is in every mailbox."""
+        self._unsure = False
+        """The store failed while it was given a publication: it may have it, and nobody makes the copies."""
 
     async def recipients(self, tenant_id: TenantId, recipient: Recipient, sender: str, type: str) -> tuple[str, ...]:  # noqa: A002 - the domain's word
         """Return the mailboxes (with their tenant) that a message to a topic or to everyone goes to now, by policy."""
@@ -97,19 +99,59 @@ class Publishing:
         done = self.under_way[key] = asyncio.Event()
         try:
             outcome, number = await self._store.publish(frame)
+            if isinstance(outcome, Duplicate):
+                number, frame = await self._uncopied(frame)
             closed = await self._copy(number, frame) if number and frame.recipients else []
+        except StoreUnavailableError:
+            self._unsure = True
+            self._timetable.expect_message(self._clock.now() + _STORE_PAUSE)
+            raise
         finally:
             del self.under_way[key]
             done.set()
         return outcome, closed
 
+    async def _uncopied(self, repeat: IncomingFrame) -> tuple[int, IncomingFrame]:
+        """Return what a repeat repeats, if that has copies left: the store had it, although its answer was that it failed."""
+        found = await self._store.publication(tenant_of(repeat.mailbox), repeat.message_ids[:16])
+        if found is None or not found.left or found.frame.sender != repeat.sender:
+            return 0, repeat
+        return found.number, found.frame
+
     async def finish(self) -> Sequence[tuple[TenantId, str]]:
-        """Make the copies an earlier life has left; return (tenant, mailbox) of those that were closed meanwhile."""
+        """Make the copies that were left, by an earlier life or by a store that failed; what is under way is left alone.
+
+        Returns:
+            (tenant, mailbox) of the recipients that were closed meanwhile.
+
+        Raises:
+            StoreUnavailableError: Some are left.
+        """
         closed: list[tuple[TenantId, str]] = []
         for publication in await self._store.unfinished():
-            tenant_id = TenantId(tenant_of(publication.frame.mailbox))
-            closed += [(tenant_id, name) for name in await self._copy(publication.number, publication.frame)]
+            key = (tenant_of(publication.frame.mailbox), publication.frame.sender)
+            if key in self.under_way:
+                self._unsure = True
+                continue
+            done = self.under_way[key] = asyncio.Event()
+            try:
+                names = await self._copy(publication.number, publication.frame)
+            finally:
+                del self.under_way[key]
+                done.set()
+            closed += [(TenantId(key[0]), name) for name in names]
         return closed
+
+    async def catch_up(self) -> Sequence[tuple[TenantId, str]]:
+        """Do as `finish` if the store failed meanwhile in a way that may have left some."""
+        if not self._unsure:
+            return []
+        self._unsure = False
+        try:
+            return await self.finish()
+        except StoreUnavailableError:
+            self._unsure = True
+            raise
 
     async def end_subscriptions(self, tenant_id: TenantId, mailbox_name: str) -> None:
         """Copy nothing to a mailbox any more: it was closed."""
@@ -120,23 +162,34 @@ class Publishing:
         most = max(1, min(_COPIES_AT_ONCE, _BYTES_AT_ONCE // max(1, len(frame.frame))))
         self._timetable.expect_message(frame.expire_time_ms / 1000)
         closed: list[str] = []
-        left = 1
+        left, unsure = 1, False
         while left:
             try:
                 copies, left = await self._store.copy(number, most, int(self._clock.now() * 1000))
             except StoreUnavailableError as error:
                 _log.warning("copies of a message wait for the store", extra={"topic": frame.mailbox, "cause": str(error)})
+                unsure = True
                 await asyncio.sleep(_STORE_PAUSE)
                 continue
             for copy in copies:
                 closed += await self._made(frame, copy)
-        return closed
+        return await self._look_everywhere(frame) if unsure else closed
+
+    async def _look_everywhere(self, frame: IncomingFrame) -> list[str]:
+        """Deliver copies that were made although the store failed; return the recipients whose mailbox was closed meanwhile."""
+        for mailbox in frame.recipients or ():
+            self._mail.look(mailbox)
+        return [name for mailbox in frame.recipients or () for name in await self._late(mailbox)]
 
     async def _made(self, frame: IncomingFrame, copy: Copy) -> list[str]:
         if copy.dead:
             self._news.tell("message.dead", copy.dead)
         else:
             self._mail.stored(frame._replace(mailbox=copy.mailbox, recipients=None), copy.first_position)
-        name = routing.local_name(copy.mailbox)
-        late = name.startswith("task/") and not await self._directory.is_open(TenantId(tenant_of(copy.mailbox)), name)
+        return await self._late(copy.mailbox)
+
+    async def _late(self, mailbox: str) -> list[str]:
+        """Return the mailbox's name if it was closed before its copy came."""
+        name = routing.local_name(mailbox)
+        late = name.startswith("task/") and not await self._directory.is_open(TenantId(tenant_of(mailbox)), name)
         return [name] if late else []

@@ -127,7 +127,7 @@ class Relay:
                     frame, direct = await self._addressed(offer, frame), False
             except ConductorError as error:
                 again = isinstance(error, RateLimitedError)  # whoever comes too fast is sent away without a look at the store
-                verdicts.append(error if again or not await self._was_taken(offer) else Duplicate())
+                verdicts.append(error if again else await self._taken_before(offer) or error)
                 continue
             (passing if offer.header.quality is Quality.EPHEMERAL else durable).append((index, frame))
             verdicts.append(Accepted(0))
@@ -183,6 +183,10 @@ class Relay:
         for tenant_id, name in await self._publishing.finish():
             await self._bounce([name], tenant_id)
 
+    async def _catch_up(self) -> None:
+        for tenant_id, name in await self._publishing.catch_up():
+            await self._bounce([name], tenant_id)
+
     async def _bounce(self, closed: Sequence[str], tenant_id: TenantId) -> None:
         for name in closed:
             await self.close(tenant_id, name, "the task has ended")
@@ -206,14 +210,18 @@ class Relay:
             accept_time_ms=now_ms,
         )
 
-    async def _was_taken(self, offer: Offer) -> bool:
-        """Return whether a frame that is refused now is the repeat of one that was taken while it still could be."""
+    async def _taken_before(self, offer: Offer) -> Duplicate | None:
+        """Return the answer if a frame that is refused now is the repeat of one that was taken while it still could be."""
         ids = offer.header.message_ids if offer.header.quality is Quality.DURABLE else b""
+        if ids and routing.is_shared(offer.header.recipient):
+            first = await self._store.publication(offer.tenant_id, ids[:16])
+            taken = first is not None and first.frame.sender == offer.sender
+            return Duplicate(len(first.frame.recipients or ())) if first is not None and taken else None
         for start in range(0, len(ids), 16):
             found = await self._store.find(offer.tenant_id, ids[start : start + 16])
             if not any(record.sender == offer.sender for record, _ in found):
-                return False
-        return bool(ids)
+                return None
+        return Duplicate() if ids else None
 
     def _settle(self, frame: IncomingFrame, outcome: Outcome) -> Verdict:
         match outcome:
@@ -303,6 +311,7 @@ class Relay:
         """End messages whose time is over, and send the notices that are still owed."""
         now_ms = self._now_ms()
         self._news.tell("message.expired", await self._store.expire(now_ms))
+        await self._catch_up()
         await self._tell_owed()
         self._timetable.expect_message((now_ms + _NO_EXPIRY_YET) / 1000)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from claude_conductor.errors import PermissionDeniedError
+from claude_conductor.errors import InvalidArgumentError, PermissionDeniedError
 from claude_conductor.ids import AgentId, TenantId
 from controlplane.domain import routing
 from controlplane.domain.routing import OPERATOR, Owner
@@ -57,8 +57,8 @@ class Subscribing:
 
     async def _checked(self, tenant_id: TenantId, agent_id: AgentId, topic: str, mailbox: str) -> Subscription:
         recipient = routing.parse_recipient(mailbox or OPERATOR)
-        if recipient.owner in {Owner.TOPIC, Owner.EVERYONE} or (
-            agent_id and not await self._directory.owns(tenant_id, agent_id, recipient.name)
-        ):
+        if recipient.owner in {Owner.TOPIC, Owner.EVERYONE}:
+            raise InvalidArgumentError("A topic is no mailbox: agents, tasks and the operator have one.", mailbox=mailbox)
+        if agent_id and not await self._directory.owns(tenant_id, agent_id, recipient.name):
             raise PermissionDeniedError("An agent subscribes its own mailboxes only.", mailbox=mailbox)
         return Subscription(routing.check_topic(topic), recipient.name)

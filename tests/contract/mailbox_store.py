@@ -550,6 +550,46 @@ class KeptContract:
         await longer.expire(NOW + 2 * DAY_MS)
         assert await states(longer) == {}
 
+    async def test_beyond_the_bytes_the_oldest_final_messages_that_hold_any_are_forgotten_but_not_their_ids(
+        self, keeping: Callable[[MailboxLimits], LetterStore]
+    ) -> None:
+        small = keeping(MailboxLimits(kept_bytes=2500))
+        await accept(small, *(frame(number, frame=b"x" * 1000) for number in range(1, 6)))
+        await small.record(BOX, [acked(1, 1), acked(4, 4)], NOW)
+        for position in (3, 2, 5):
+            await small.record(BOX, [Receipt(position, position, State.DEAD, "no")], NOW + 10 - position)
+        await accept(small, frame(6, frame=b"x" * 9000))
+        await small.expire(NOW + 20)
+        assert await states(small) == {1: State.ACKED, 2: State.DEAD, 3: State.DEAD, 4: State.ACKED, 6: State.ACCEPTED}
+        assert list(await small.append([frame(5)])) == [Duplicate()]
+        await small.purge([Letter(message_id(3), BOX, 3)], NOW)
+        await small.close(BOX, "gone", NOW + 30)
+        await small.expire(NOW + 40)
+        assert await states(small) == {1: State.ACKED, 4: State.ACKED}
+
+    async def test_a_dead_letter_that_is_sent_again_or_removed_leaves_room_for_others(
+        self, keeping: Callable[[MailboxLimits], LetterStore]
+    ) -> None:
+        small = keeping(MailboxLimits(kept_bytes=2500))
+        await accept(small, *(frame(number, frame=b"x" * 1000) for number in range(1, 5)))
+        await small.record(BOX, [Receipt(3, 4, State.DEAD, "no")], NOW)
+        await small.record(BOX, [Receipt(1, 2, State.DEAD, "no")], NOW + 1)
+        await small.redrive([Redrive(Letter(message_id(1), BOX, 1), b"x" * 1000, START_MS + DAY_MS, "again")], NOW)
+        await small.purge([Letter(message_id(2), BOX, 2)], NOW)
+        await small.expire(NOW + 2)
+        assert await states(small) == {3: State.DEAD, 4: State.DEAD, 5: State.ACCEPTED}
+
+    async def test_copies_that_found_no_room_hold_no_more_bytes_than_are_kept(
+        self, keeping: Callable[[MailboxLimits], LetterStore]
+    ) -> None:
+        store, boxes = keeping(MailboxLimits(messages=0, kept_bytes=2500)), ("default/agent-1", "default/agent-2")
+        for number in range(1, 4):
+            publication = frame(number, mailbox="default/topic/news", recipients=boxes, frame=b"x" * 1000)
+            _, stored = await store.publish(publication)
+            await store.copy(stored, 10, NOW + number)
+        found = {number: len(await store.find("default", message_id(number))) for number in range(1, 4)}
+        assert found == {1: 0, 2: 0, 3: 2}
+
 
 class MailboxStoreContract(AppendContract, ReadContract, ReceiptContract, KeepingContract, LetterContract, KeptContract):
     """All of it."""

@@ -53,6 +53,8 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Lets a task end that is waited for."""
     waiting: list[message_service_pb2.ReceivedMessage] = field(default_factory=list)
+    answered: dict[str, list[message_service_pb2.ReceivedMessage]] = field(default_factory=dict)
+    """What was answered to each fetch, by the id of its request."""
     positions: itertools.count = field(default_factory=lambda: itertools.count(1))  # type: ignore[type-arg]
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -130,12 +132,17 @@ class Door(local_service_pb2_grpc.LocalServiceServicer):
     async def Fetch(self, request, context):
         self.fetches += 1
         await self._seen()
+        again = [each for each in self.answered.get(request.request_id, ()) if each.position not in self.acknowledged]
+        if again:
+            return local_service_pb2.FetchResponse(messages=again)
         wait = request.wait.ToMilliseconds() / 1000
         async with self.news:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self.news.wait_for(lambda: self.waiting)
             taken, self.waiting = self.waiting[: request.max_messages], self.waiting[request.max_messages :]
+        if taken:
+            self.answered[request.request_id] = taken
         return local_service_pb2.FetchResponse(messages=taken)
 
     async def Acknowledge(self, request, context):

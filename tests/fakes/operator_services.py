@@ -53,6 +53,8 @@ class World:
     artefacts: dict[str, bytes] = field(default_factory=dict)
     mailbox: list[message_service_pb2.ReceivedMessage] = field(default_factory=list)
     asked: list[message_service_pb2.MessageServiceRequestRequest] = field(default_factory=list)
+    breaking: int = 0
+    """How many requests find their connection cut."""
     subscriptions: list[message_service_pb2.Subscription] = field(default_factory=list)
     dead: list[message_pb2.MessageRecord] = field(default_factory=list)
     """Dead letters; sending one again or removing it takes it out."""
@@ -258,6 +260,9 @@ class Servicers(
     async def Request(self, request, context):  # noqa: N802
         await self._check(context)
         self.world.asked.append(request)
+        if self.world.breaking:
+            self.world.breaking -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         envelope = message_pb2.Envelope(id="msg_9", data=b"because", correlation_id=request.envelope.id)
         reply = message_service_pb2.ReceivedMessage(sender="agent/agent-1", position=9, envelope=envelope)
         return message_service_pb2.MessageServiceRequestResponse(reply=reply)

@@ -461,6 +461,17 @@ def test_a_question_shows_its_answer(conductor: CommandLine, world: World):
     assert conductor("messages", "ask", "agent-1", "why?", "-o", "name").stdout.strip() == "msg_9"
 
 
+def test_a_question_outlives_a_restart_of_the_control_plane_and_is_asked_once(conductor: CommandLine, world: World):
+    world.breaking = 2
+
+    assert "because" in conductor("messages", "ask", "agent-1", "why?", "--timeout", "20s").stdout
+    assert len(world.asked) == 3
+    (only,) = {asked.envelope.id for asked in world.asked}
+    assert only.startswith("msg_")
+    world.breaking = 100
+    assert "does not answer" in conductor("messages", "ask", "agent-1", "why?", "--timeout", "700ms", code=5).stderr
+
+
 def test_topics_are_subscribed_to_written_to_and_listed(conductor: CommandLine, world: World):
     world.page = 1
     for topic in ("news", "more"):

@@ -254,3 +254,78 @@ async def control_plane_sees_receipt(receiver: Sidecar) -> None:
         while receiver.positions.get("agent-2", 0) < 3000:
             await receive(receiver, 1)
     assert await receiver.committed(await receiver.receipt("agent-2", 1, 3000, ACKED)) is None
+
+
+async def test_the_operator_passes_a_message_on_with_the_way_it_made_and_no_farther_than_the_limit(
+    control_plane: ControlPlane, sidecar
+) -> None:
+    agent, operator = await sidecar("agent-1", long_running=True), control_plane.operator()
+    raw, spent, new = (uuid.uuid4().bytes for _ in range(3))
+    assert await agent.committed(await agent.say("operator", "round", ids=[raw], hop_count=3)) is None
+    assert await agent.committed(await agent.say("operator", "spent", ids=[spent], hop_count=16)) is None
+    fetching = message_service_pb2.FetchMessagesRequest()
+    fetched = (await operator.messages.FetchMessages(fetching, **operator.call)).messages
+    positions = [each.position for each in fetched]
+    acknowledging = message_service_pb2.AcknowledgeMessagesRequest(positions=positions)
+    await operator.messages.AcknowledgeMessages(acknowledging, **operator.call)
+
+    async def pass_on(message_id: bytes) -> None:
+        envelope = message_pb2.Envelope(id=ids.message_id(message_id))
+        request = message_service_pb2.SendMessageRequest(recipient="agent-1", envelope=envelope)
+        await operator.messages.SendMessage(request, **operator.call)
+
+    await pass_on(new)
+    await pass_on(raw)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await pass_on(spent)
+    assert from_call(caught.value).reason == "HOP_LIMIT_REACHED"
+    assert [frame.frame.header.hop_count for frame in await receive(agent, 2)] == [0, 4]
+
+
+async def test_what_the_operator_is_answered_counts_as_read(control_plane: ControlPlane, sidecar) -> None:
+    agent, operator = await sidecar("agent-1", long_running=True), control_plane.operator()
+    question, answer = uuid.uuid4().bytes, uuid.uuid4().bytes
+    request = message_service_pb2.MessageServiceRequestRequest(
+        recipient="agent-1", envelope=message_pb2.Envelope(id=ids.message_id(question))
+    )
+    asking = asyncio.ensure_future(operator.messages.Request(request, **operator.call))
+    await receive(agent, 1)
+    head = message_pb2.FrameHeader(recipient="operator", message_ids=answer, hop_count=16)
+    envelope = message_pb2.Envelope(id=ids.message_id(answer), correlation_id=ids.message_id(question))
+    await agent.committed(await agent.post(message_frame=message_pb2.MessageFrame(header=head, envelopes=[envelope])))
+    reply = (await asking).reply
+    passing = message_service_pb2.SendMessageRequest(recipient="agent-1", envelope=reply.envelope)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await operator.messages.SendMessage(passing, **operator.call)
+    assert from_call(caught.value).reason == "HOP_LIMIT_REACHED"
+
+
+async def test_an_ephemeral_message_to_the_operator_goes_to_every_open_stream_and_to_no_mailbox(
+    control_plane: ControlPlane, sidecar
+) -> None:
+    agent, operator = await sidecar("agent-1", long_running=True), control_plane.operator()
+    receiving = message_service_pb2.ReceiveMessagesRequest()
+    streams = [operator.messages.ReceiveMessages(receiving, **operator.call) for _ in range(2)]
+    for stream in streams:
+        await stream.initial_metadata()
+    await agent.say("operator", "stored")
+    for stream in streams:
+        stored = await stream.read()
+        assert (stored.message.envelope.data, stored.cursor) == (b"stored", stored.message.position)
+    await agent.say("operator", "one", "two", quality=EPHEMERAL)
+    assert await agent.committed(await agent.say("broadcast", "three", quality=EPHEMERAL)) is None
+    for stream in streams:
+        passing = [await stream.read() for _ in range(2)]
+        assert [each.message.envelope.data for each in passing] == [b"one", b"two"]
+        assert {(each.message.position, each.message.attempt, each.message.sender, each.cursor) for each in passing} == {
+            (0, 1, "agent/agent-1", stored.cursor)
+        }
+    listing = message_service_pb2.ListMessagesRequest(recipient="operator")
+    (record,) = (await operator.messages.ListMessages(listing, **operator.call)).records
+    assert record.position == stored.cursor
+    for stream in streams:
+        stream.cancel()
+    async with asyncio.timeout(10):
+        while (refused := await agent.committed(await agent.say("operator", "late", quality=EPHEMERAL))) is None:
+            pass
+    assert refused.reason == "AGENT_OFFLINE"

@@ -9,7 +9,7 @@ from controlplane.domain.message import Record
 
 @dataclass(frozen=True)
 class Letter:
-    """A message as its sender made it. `number` counts the letters of this (sender, recipient, quality)."""
+    """A message as its sender made it. `number` counts the letters of this (sender, quality) as they were begun."""
 
     id: bytes
     sender: str
@@ -17,6 +17,20 @@ class Letter:
     durable: bool
     number: int
     expire_time_ms: int = 0
+    to: tuple[str, ...] = ()
+    """Of a message to many: who gets it."""
+    asked: bool = False
+    """Its sender waits for the answer."""
+    answers: bytes = b""
+    """The question it answers."""
+
+    @property
+    def shared(self) -> bool:
+        return self.recipient == "broadcast" or self.recipient.startswith("topic/")
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        return self.to if self.shared else (self.recipient,)
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,8 @@ class Sent:
     id: bytes
     answer: str
     reason: str = ""
+    recipients: int = 1
+    """Of one that was accepted: how many mailboxes it goes to."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,33 @@ class Shown:
     claimed: str
     """Whom the sidecar named as the sender."""
     time_ms: int
+    reply_to: bytes = b""
+    """The question whose asker it was handed to, as its answer."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """An agent process begins to wait for the answer to a question, before it is sent."""
+
+    id: bytes
+    agent: str
+    process: int
+
+
+@dataclass(frozen=True)
+class Waited:
+    """It does not wait any more."""
+
+    id: bytes
+    agent: str
+    process: int
+
+
+@dataclass(frozen=True)
+class Redriving:
+    """Somebody asks for a dead letter to be sent again, wherever it is one."""
+
+    id: bytes
 
 
 @dataclass(frozen=True)
@@ -74,7 +117,7 @@ class JournalLost:
     agent: str
 
 
-Happening = Letter | Sending | Sent | Shown | Acking | Acked | JournalLost
+Happening = Letter | Sending | Sent | Shown | Asking | Waited | Redriving | Acking | Acked | JournalLost
 
 
 @dataclass
@@ -85,6 +128,8 @@ class History:
     records: list[Record] = field(default_factory=list)
     notices: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Stored notices of a bounce: (id of the notice, id of the message that bounced)."""
+    revived: set[tuple[bytes, str]] = field(default_factory=set)
+    """(id, mailbox) of the dead letters that were sent again when nothing failed any more."""
     small_mailboxes: bool = False
     """A mailbox may have been full, so that a notice found no room."""
     max_attempts: int = 5

@@ -25,6 +25,7 @@ from controlplane.service.directory import Directory
 from controlplane.service.expiry import Expiry
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
+from controlplane.service.letters import Letters
 from controlplane.service.mail import Mail
 from controlplane.service.news import MessageNews
 from controlplane.service.passing import Passing
@@ -53,13 +54,16 @@ class Disk:
     """What outlives the process."""
 
     mailboxes: Any
+    subscriptions: MemorySubscriptionStore
     tasks: Any
     agents: Any
     events: Any
 
     @classmethod
     def empty(cls, clock: Clock, mailboxes: Any) -> Disk:
-        return cls(mailboxes, MemoryTaskStore(clock), MemoryAgentStore(), MemoryEventLog())
+        return cls(
+            mailboxes, MemorySubscriptionStore(SubscriptionLimits()), MemoryTaskStore(clock), MemoryAgentStore(), MemoryEventLog()
+        )
 
 
 class Plane:
@@ -89,6 +93,7 @@ class Plane:
         self.failure: BaseException | None = None
         self.registry: Registry | None = None
         self.mail: Mail | None = None
+        self.letters: Letters | None = None
 
     def start(self) -> None:
         self.process.start(self._run(), "main")
@@ -125,8 +130,7 @@ class Plane:
         news = MessageNews(watch, clock)
         mail = Mail(mailboxes, clock, work, news)
         permissions = Permissions(Policy(), registry, leases, task_store, watch, clock)
-        subscriptions = MemorySubscriptionStore(SubscriptionLimits())
-        publishing = Publishing(mailboxes, subscriptions, directory, mail, news, timetable, clock, permissions)
+        publishing = Publishing(mailboxes, self._disk.subscriptions, directory, mail, news, timetable, clock, permissions)
         bounds = Bounds(PAYLOAD, 16, 86_400_000)
         rates = Rates(Rate(1000.0, 20_000.0), clock)
         passing = Passing(mail, directory, permissions, rates, clock, bounds)
@@ -148,6 +152,7 @@ class Plane:
         )
         expiry = Expiry(task_store, tasks, sessions, leases, relay, timetable, clock)
         self.registry, self.mail = registry, mail
+        self.letters = Letters(mailboxes, directory, Frames(), mail, news, timetable, clock, work)
         while True:
             try:
                 await recover(task_store, tasks, registry, relay, clock, Caps())

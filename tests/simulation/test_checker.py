@@ -11,9 +11,10 @@ from agent_sidecar.uplink.inbox import Inbox
 from agent_sidecar.uplink.outbox import Outbox
 from claude_conductor.v1 import session_service_pb2
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
-from controlplane.domain.message import Outcome, Receipt, Record, State
+from controlplane.domain.message import Accepted, Outcome, Receipt, Record, Redrive, State
+from controlplane.domain.message import Letter as DeadLetter
 from tests.simulation.checker import broken
-from tests.simulation.history import Acked, Acking, History, JournalLost, Letter, Sending, Sent, Shown
+from tests.simulation.history import Acked, Acking, Asking, History, JournalLost, Letter, Redriving, Sending, Sent, Shown, Waited
 from tests.simulation.slot import Slot
 from tests.simulation.world import play
 
@@ -112,6 +113,89 @@ def test_a_broken_promise_is_seen(change: Callable[[History], None], words: str)
     assert any(words in promise for promise in broken(history)), broken(history)
 
 
+def more() -> History:
+    """A message to a topic; a question with its answer; and a dead letter that was sent again."""
+    history = History(max_attempts=1)
+    history.add(Letter(message_id(1), "a", "topic/x", durable=True, number=1, to=("b", "c")))
+    history.add(Sending(message_id(1)))
+    history.add(Sent(message_id(1), "accepted", recipients=2))
+    history.add(Letter(message_id(2), "a", "b", durable=True, number=2, asked=True))
+    history.add(Asking(message_id(2), "a", 1))
+    history.add(Sending(message_id(2)))
+    for happening in (shown(1), replace(shown(1), agent="c", position=1), shown(2)):
+        history.add(happening)
+    history.add(Letter(message_id(3), "b", "a", durable=True, number=1, answers=message_id(2)))
+    history.add(Sending(message_id(3)))
+    history.add(Sent(message_id(3), "accepted"))
+    history.add(Waited(message_id(2), "a", 1))
+    history.add(replace(shown(3), agent="a", position=1, claimed="agent/b", reply_to=message_id(2)))
+    history.add(Sent(message_id(2), "accepted"))
+    history.add(Redriving(message_id(2)))
+    history.revived = {(message_id(2), "b")}
+    history.add(shown(2, 2))
+    for number, agent in ((1, "b"), (1, "c"), (2, "b"), (3, "a")):
+        history.add(Acking(message_id(number), agent))
+        history.add(Acked(message_id(number), agent))
+    history.records = [COPY, replace(COPY, mailbox="default/c"), AGAIN, replace(record(3, 1, State.ACKED), mailbox="default/a")]
+    return history
+
+
+COPY, AGAIN = record(1, 1, State.ACKED), replace(record(2, 3, State.DEAD, State.ACCEPTED, State.ACKED), attempts=1)
+OTHERS = [replace(COPY, mailbox="default/c"), replace(record(3, 1, State.ACKED), mailbox="default/a")]
+
+
+def test_a_good_history_with_more_in_it_keeps_every_promise() -> None:
+    assert broken(more()) == []
+
+
+def never_wanted(history: History) -> None:
+    history.happenings = [each for each in history.happenings if not isinstance(each, Redriving)]
+
+
+def replied(**changes: object) -> Callable[[History], None]:
+    """Change how the answer was handed over."""
+
+    def change(history: History) -> None:
+        history.happenings = [
+            replace(each, **changes) if isinstance(each, Shown) and each.reply_to else each for each in history.happenings
+        ]
+
+    return change
+
+
+def fetched_early(history: History) -> None:
+    """The answer is fetched before its asker stops to wait."""
+    place = next(index for index, each in enumerate(history.happenings) if isinstance(each, Waited))
+    answer = replace(shown(3), agent="a", position=1, claimed="agent/b")
+    history.happenings = [each for each in history.happenings if not (isinstance(each, Shown) and each.reply_to)]
+    history.happenings.insert(place, answer)
+
+
+MORE = [
+    (records(COPY, AGAIN, OTHERS[1]), "some of its readers have"),
+    (records(AGAIN, OTHERS[1]), "lost"),
+    (records(COPY, AGAIN, replace(COPY, mailbox="default/d"), *OTHERS), "who are no readers"),
+    (lambda history: history.happenings.append(Sent(message_id(1), "accepted", recipients=3)), "was told that"),
+    (adding(replace(shown(1), agent="d")), "shown to d"),
+    (never_wanted, "which was wanted 0 times"),
+    (records(COPY, replace(AGAIN, hops=(*AGAIN.hops[:1], *AGAIN.hops[2:])), *OTHERS), "positions of default/b"),
+    (
+        records(COPY, replace(AGAIN, state=State.DEAD, hops=(*AGAIN.hops[:-1], (State.DEAD, 9))), *OTHERS),
+        "nothing failed any more",
+    ),
+    (records(COPY, replace(AGAIN, hops=(*AGAIN.hops[:1], (State.BOUNCED, 1), *AGAIN.hops[2:])), *OTHERS), "final states"),
+    (replied(reply_to=message_id(1)), "was answered with"),
+    (fetched_early, "fetched while it was waited for"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), MORE, ids=[f"{number} {words}" for number, (_, words) in enumerate(MORE)])
+def test_a_broken_promise_about_many_answers_and_dead_letters_is_seen(change: Callable[[History], None], words: str) -> None:
+    history = more()
+    change(history)
+    assert any(words in promise for promise in broken(history)), broken(history)
+
+
 def test_a_refused_message_is_neither_stored_nor_shown() -> None:
     history = good()
     history.happenings = [
@@ -146,7 +230,7 @@ class ShowsTwice(Inbox):
     async def fetch(self, most, wait, request_id=""):
         received = await super().fetch(most, wait, request_id)
         for message in received[:1]:
-            item = self._boxes.get(message.mailbox, {}).get(message.position)
+            item = self._held._boxes.get(message.mailbox, {}).get(message.position)
             if item is not None and message.position % 3 == 0:
                 item.seen = False
         return received
@@ -233,7 +317,71 @@ class LosesFrames(MemoryMailboxStore):
         return outcome
 
 
+class CopiesToAllButOne(MemoryMailboxStore):
+    """Forgets the last recipient of a publication."""
+
+    async def publish(self, frame):
+        outcome, number = await super().publish(frame._replace(recipients=(frame.recipients or ())[:-1]))
+        return (Accepted(0, len(frame.recipients or ())) if number else outcome), number
+
+
+class CopiesToItsSender(MemoryMailboxStore):
+    """Gives publishers what they published."""
+
+    async def publish(self, frame):
+        own = "default/" + frame.sender.removeprefix("agent/")
+        outcome, number = await super().publish(frame._replace(recipients=(*(frame.recipients or ()), own)))
+        return (Accepted(0, len(frame.recipients or ())) if number else outcome), number
+
+
+class LosesWhatIsSentAgain(MemoryMailboxStore):
+    """Says that a dead letter is accepted and forgets it."""
+
+    def _redrive(self, again, found, now_ms):
+        if found is not None:
+            found[1].gone = True
+        return Accepted(99) if found is not None else super()._redrive(again, found, now_ms)
+
+
+class SendsAgainByItself(MemoryMailboxStore):
+    """Gives dead letters another chance nobody asked for."""
+
+    async def record(self, mailbox: str, receipts: Sequence[Receipt], now_ms: int) -> Sequence[Record]:
+        ended = await super().record(mailbox, receipts, now_ms)
+        for each in ended:
+            if each.state is State.DEAD:
+                ((_, content), *_) = await self.find("default", each.message_id)
+                letter = DeadLetter(each.message_id, each.mailbox, each.position)
+                await self.redrive([Redrive(letter, content, each.expire_time_ms, "by itself")], now_ms)
+        return ended
+
+
+class FetchesAnswers(Inbox):
+    """Lets a fetch have what somebody waits for."""
+
+    def _unseen(self, most):
+        self._expected.clear()
+        return super()._unseen(most)
+
+    def _answers(self, message_id, *, bounces):
+        return [pair for pair in super()._answers(message_id, bounces=bounces) if not pair[1].seen]
+
+
+class AnswersWithAnything(Inbox):
+    """Takes whatever comes for the answer."""
+
+    def _answers(self, message_id, *, bounces):
+        del message_id, bounces
+        return super()._unseen(1)
+
+
 MUTANTS = [
+    pytest.param(Slot, CopiesToAllButOne, "readers have", id="a copy is missing"),
+    pytest.param(Slot, CopiesToItsSender, "no readers", id="a copy too many"),
+    pytest.param(Slot, LosesWhatIsSentAgain, "lost", id="a dead letter is lost when it is sent again"),
+    pytest.param(Slot, SendsAgainByItself, "which was wanted", id="a dead letter is sent again by itself"),
+    pytest.param(a_slot(FetchesAnswers), MemoryMailboxStore, "while it was waited for", id="a fetch takes an answer"),
+    pytest.param(a_slot(AnswersWithAnything), MemoryMailboxStore, "was answered with", id="anything is an answer"),
     pytest.param(a_slot(Drops), MemoryMailboxStore, "", id="a message is dropped"),
     pytest.param(a_slot(ShowsTwice), MemoryMailboxStore, "shown twice to process", id="a message is shown twice"),
     pytest.param(a_slot(Swaps), MemoryMailboxStore, "out of order", id="messages are swapped"),
@@ -249,8 +397,8 @@ MUTANTS = [
 
 @pytest.mark.parametrize(("slot_type", "store_type", "words"), MUTANTS)
 def test_an_error_planted_in_the_code_is_found(slot_type: type[Slot], store_type: type[MemoryMailboxStore], words: str) -> None:
-    for seed in range(100):
+    for seed in range(500):
         _, problems = play(seed, slot_type, store_type)
         if any(words in problem for problem in problems):
             return
-    pytest.fail("100 schedules did not find it")
+    pytest.fail("500 schedules did not find it")

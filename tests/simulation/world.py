@@ -6,17 +6,20 @@ import asyncio
 import gc
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 
-from agent_sidecar.uplink.inbox import InboxLimits
 from claude_conductor import ids
+from claude_conductor.ids import DEFAULT_TENANT
 from claude_conductor.v1 import message_pb2
-from controlplane.api.session.writer import StreamBounds
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.domain.message import State
 from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.interfaces.subscription_store import Subscription
+from controlplane.service.letters import Wish
 from tests.simulation.agents import AgentProcess, Script
 from tests.simulation.checker import broken
-from tests.simulation.history import History, JournalLost, Letter
+from tests.simulation.history import History, JournalLost, Letter, Redriving
+from tests.simulation.plan import TOPIC, draw, draw_more
 from tests.simulation.plane import Disk, Plane
 from tests.simulation.processes import EPOCH, Fate, SeededMint, VirtualClock, task_factory
 from tests.simulation.slot import Slot, new_disk
@@ -31,73 +34,13 @@ NOTICED_LATE = 3
 TENANT = "default"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a seed draws before anything runs."""
-
-    agents: int
-    letters: int
-    width: int
-    cutting: float
-    """Probability that a frame is the last of its stream."""
-    store_failing: float
-    journal_failing: float
-    plane_kills: int
-    sidecar_kills: int
-    agent_kills: int
-    losing_journals: bool
-    ephemeral: float
-    """Share of the messages."""
-    hurried: float
-    """Share of the messages with a short life."""
-    inbox: InboxLimits
-    attempts: int
-    bounds: StreamBounds
-    mailbox_messages: int
-    seconds: float
-    """How long faults go on."""
-
-
-def draw(fate: Fate) -> Plan:
-    """Return a plan. Many are free of most faults, so that the rest is seen clearly."""
-    random = fate.random
-    calm = random.random() < 0.1
-    small = random.random() < 0.25
-    mailbox = 3 if random.random() < 0.1 else 10_000
-    journal_failing = 0.0 if calm else random.choice((0.0, 0.0, 0.0, 0.05))
-    # Who sends many at once and does not wait for the answer cannot know which one was refused, so order is not promised then.
-    one_by_one = mailbox == 3 or journal_failing > 0
-
-    def kills() -> int:
-        return 0 if calm else random.choice((0, 0, 0, 1, 1, 2))
-
-    return Plan(
-        agents=random.choice((2, 2, 3)),
-        letters=random.randint(2, 6),
-        width=1 if one_by_one else random.choice((1, 2, 4, 8)),
-        cutting=0.0 if calm else random.choice((0.0, 0.01, 0.03, 0.06)),
-        store_failing=0.0 if calm else random.choice((0.0, 0.0, 0.02, 0.1)),
-        journal_failing=journal_failing,
-        plane_kills=kills(),
-        sidecar_kills=kills(),
-        agent_kills=kills(),
-        losing_journals=random.random() < 0.15,
-        ephemeral=random.choice((0.0, 0.0, 0.3)),
-        hurried=random.choice((0.0, 0.0, 0.0, 0.3)),
-        inbox=InboxLimits(random.choice((1, 2, 4)), 400) if small else InboxLimits(),
-        attempts=random.choice((1, 2, 5)),
-        bounds=StreamBounds(ahead_messages=8, ahead_bytes=1000) if random.random() < 0.3 else StreamBounds(),
-        mailbox_messages=mailbox,
-        seconds=random.choice((0.1, 0.2, 0.5)),
-    )
-
-
 class World:
     """Everything of one schedule."""
 
     def __init__(self, seed: int, slot_type: type[Slot], store_type: type[MemoryMailboxStore]) -> None:
         self._fate = Fate(seed)
         self._plan = draw(self._fate)
+        self._more, self._aside = draw_more(seed)
         self._slot_type = slot_type
         self._clock = VirtualClock()
         self._mint = SeededMint(self._fate, self._clock)
@@ -110,6 +53,7 @@ class World:
         self._slots: dict[str, Slot] = {}
         self._agents: dict[str, AgentProcess] = {}
         self._scripts: dict[str, Script] = {}
+        self._readers: dict[str, set[str]] = {}
         self._plane: Plane = self._new_plane()
         self.history = History(small_mailboxes=self._plan.mailbox_messages < 10, max_attempts=self._plan.attempts)
 
@@ -157,19 +101,30 @@ class World:
 
     def _write_scripts(self) -> None:
         fate, plan = self._fate, self._plan
-        numbers: Counter[tuple[str, str, bool]] = Counter()
         for name in self._names:
             letters = []
             for _ in range(plan.letters):
                 recipient = fate.random.choice([other for other in self._names if other != name or fate.chance(0.1)] or [name])
                 durable = not fate.chance(plan.ephemeral)
-                numbers[name, recipient, durable] += 1
                 life = int(fate.random.random() * 3000) if durable and fate.chance(plan.hurried) else 0
                 expire = int((EPOCH + asyncio.get_running_loop().time()) * 1000) + life if life else 0
-                letters.append(
-                    Letter(self._mint.raw(), name, recipient, durable, numbers[name, recipient, durable], expire_time_ms=expire)
-                )
+                letter = Letter(self._mint.raw(), name, recipient, durable, 0, expire_time_ms=expire)
+                letters.append(self._perhaps_more(letter))
             self._scripts[name] = Script(name, letters, plan.width)
+
+    def _perhaps_more(self, letter: Letter) -> Letter:
+        """Return the letter, or what becomes of it where there are messages to many, and questions."""
+        if self._aside.random() < self._more.shared:
+            recipient = self._aside.choice((TOPIC, "broadcast"))
+            return replace(letter, recipient=recipient, to=tuple(sorted(self._readers[recipient] - {letter.sender})))
+        asked = letter.durable and letter.recipient != letter.sender and self._aside.random() < self._more.asked
+        return replace(letter, asked=asked)
+
+    async def _subscribe(self) -> None:
+        subscribed = {name for name in self._names if self._aside.random() < self._more.subscribing}
+        self._readers = {TOPIC: subscribed, "broadcast": set(self._names)}
+        for name in subscribed:
+            await self._disk.subscriptions.add(TENANT, Subscription(TOPIC.removeprefix("topic/"), name))
 
     # --- what happens
 
@@ -182,6 +137,7 @@ class World:
             self._scripts[name] = Script(name, [], 1)
             await self._begin_slot(name)
         await self._until(lambda: all(self._connected(name) for name in self._names), "everybody connects")
+        await self._subscribe()
         self._write_scripts()
         for name in self._names:
             self._agents[name].process.kill()
@@ -189,7 +145,11 @@ class World:
         fate.faults = True
         await self._faults()
         fate.faults = False
-        if await self._comes_to_rest():
+        rests = await self._comes_to_rest()
+        if rests and self._more.redrives:
+            await self._redrive(calm=True)
+            rests = await self._comes_to_rest()
+        if rests:
             self._check_credits()
         self._collect()
         self.history.records = list(await self._disk.mailboxes.list(TENANT, "", frozenset(), b"", 1_000_000))
@@ -212,9 +172,10 @@ class World:
         blows = [self._kill_plane] * plan.plane_kills
         blows += [self._kill_slot] * plan.sidecar_kills + [self._kill_agent] * plan.agent_kills
         random.shuffle(blows)
+        blows += [self._redrive] * self._more.redrives
         async with asyncio.TaskGroup() as group:
             for blow in blows:
-                at = random.random() * plan.seconds
+                at = (self._aside if blow == self._redrive else random).random() * plan.seconds
                 group.create_task(self._at(at, blow))
             await asyncio.sleep(plan.seconds)
 
@@ -253,6 +214,20 @@ class World:
         if self._slots[name].process.alive and not self._agents[name].process.alive:
             await self._begin_agent(name)
 
+    async def _redrive(self, *, calm: bool = False) -> None:
+        """Send every dead letter again, as the operator does."""
+        plane = self._plane
+        dead = await self._disk.mailboxes.list(TENANT, "", frozenset({State.DEAD}), b"", 1000)
+        if not dead or plane.letters is None or not plane.process.alive:
+            return
+        for key in dict.fromkeys(record.message_id for record in dead):
+            self.history.add(Redriving(key))
+        wish = Wish(DEFAULT_TENANT, list(dict.fromkeys(record.message_id for record in dead)))
+        redriving = plane.process.start(plane.letters.redrive(wish), "redrive")
+        await asyncio.wait({redriving})
+        if not redriving.cancelled() and redriving.exception() is None and calm:
+            self.history.revived = {(fate.message_id, fate.mailbox) for fate in redriving.result() if fate.error is None}
+
     def _end_agent(self, name: str) -> None:
         self._note_crash(self._agents[name].process.name, self._agents[name].failure)
         self._agents[name].process.kill()
@@ -288,7 +263,7 @@ class World:
                 waiting.append(f"{name} has {len(slot.outbox._entries)} frames to send")
             if agent.unacked:
                 waiting.append(f"{name} has {len(agent.unacked)} to acknowledge")
-            held = sum(len(box) for box in slot.inbox._boxes.values())
+            held = sum(len(box) for box in slot.inbox._held._boxes.values())
             if held:
                 waiting.append(f"{name} has {held} in its inbox")
         return ", ".join(waiting)

@@ -6,6 +6,7 @@ from typing import Final
 
 from claude_conductor import ids
 from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.hops import Hops
 from claude_conductor.v1 import message_pb2 as pb
 from claude_conductor.v1 import message_service_pb2 as service_pb
 from controlplane.api.convert.values import timestamp_ms
@@ -112,22 +113,25 @@ def _envelope_of(frame: bytes, message_id: bytes) -> pb.Envelope | None:
     return None
 
 
-def received(frame: StoredFrame, after_position: int) -> list[service_pb.ReceivedMessage]:
-    """Return the messages of a stored frame that are open and behind a position."""
+def received(frame: StoredFrame, after_position: int, hops: Hops) -> list[service_pb.ReceivedMessage]:
+    """Return the messages of a frame that are open and behind a position (or have none); note in `hops` that they are read."""
     parsed = pb.MessageFrame.FromString(frame.frame)
     addressed = parsed.header.recipient
-    return [
+    messages = [
         service_pb.ReceivedMessage(
             sender=frame.sender,
-            position=position,
+            position=position if frame.first_position else 0,
             attempt=frame.attempt_of(position),
             envelope=envelope,
             mailbox=local_name(frame.mailbox),
             addressed_to=addressed if is_shared(addressed) else "",
         )
         for position, envelope in enumerate(parsed.envelopes, frame.first_position)
-        if position > after_position and position not in frame.settled
+        if not frame.first_position or (position > after_position and position not in frame.settled)
     ]
+    for message in messages:
+        hops.fetched(f"{frame.mailbox} {message.envelope.id}", parsed.header.hop_count)
+    return messages
 
 
 def answers_in(frame: StoredFrame, message_id: str, *, bounces: bool) -> list[int]:

@@ -71,6 +71,15 @@ class _Frame:
     def end_ms(self) -> int:
         return max(message.hops[-1][1] for message in self.messages)
 
+    def empty(self) -> None:
+        """Forget what it said."""
+        self.origin = self.origin._replace(frame=b"")
+
+    def empty_if_settled(self) -> None:
+        """Forget what it said once nobody can ask for it: everything is acknowledged or gone."""
+        if all(message.gone or message.state is State.ACKED for message in self.messages):
+            self.empty()
+
     def record(self, message: _Message) -> Record:
         origin = self.origin
         return Record(
@@ -177,6 +186,8 @@ class MemoryMailboxStore(MemoryPublications):
         room = self._room(frame)
         put = self._put(frame, copy=True)
         dead = [] if room else [self._move(put, message, State.DEAD, FULL, now_ms) for message in put.messages]
+        if dead:
+            self._forget_heavy(self._frames[tenant_of(frame.mailbox)])
         return Copy(frame.mailbox, put.messages[0].position, tuple(dead))
 
     async def read(self, mailbox: str, after_position: int, max_bytes: int) -> Sequence[StoredFrame]:
@@ -231,6 +242,7 @@ class MemoryMailboxStore(MemoryPublications):
         ]
         expired = [self._move(frame, message, State.EXPIRED, "its time to live was over", now_ms) for frame, message in over]
         for frames in self._frames.values():
+            self._forget_heavy(frames)
             self._forget(frames, now_ms)
         self._forget_publications(now_ms)
         return expired
@@ -244,12 +256,24 @@ class MemoryMailboxStore(MemoryPublications):
         box = self._mailboxes.setdefault(mailbox, _Mailbox())
         box.next_position = max(box.next_position, position + 1)
 
+    def _forget_heavy(self, frames: dict[int, _Frame]) -> None:
+        """Forget the oldest final frames beyond the bytes that are kept, but not their ids."""
+        heavy = sorted((frame for frame in frames.values() if frame.ended and frame.origin.frame), key=lambda frame: frame.end_ms)
+        surplus = sum(len(frame.origin.frame) for frame in heavy) - self._limits.kept_bytes
+        for frame in heavy:
+            if surplus <= 0:
+                return
+            surplus -= len(frame.origin.frame)
+            frame.forgotten = True
+            frame.empty()
+
     def _forget(self, frames: dict[int, _Frame], now_ms: int) -> None:
         ended = sorted((frame for frame in frames.values() if frame.ended), key=lambda frame: frame.end_ms)
         surplus = sum(len(frame.messages) for frame in ended if not frame.forgotten) - self._limits.kept
         for frame in ended:
             if not frame.forgotten and (surplus > 0 or frame.end_ms <= now_ms - self._limits.kept_ms):
                 frame.forgotten = True
+                frame.empty()
                 surplus -= len(frame.messages)
             if frame.end_ms <= now_ms - max(KEPT_MS, self._limits.kept_ms):
                 del frames[id(frame)]
@@ -296,6 +320,7 @@ class MemoryMailboxStore(MemoryPublications):
         if not self._room(origin):
             return Full()
         old.gone = old.moved = True
+        frame.empty_if_settled()
         (new,) = self._put(origin, copy=frame.copy).messages
         new.hops, new.reason = [*old.hops, (State.ACCEPTED, now_ms)], again.reason
         return Accepted(new.position)
@@ -307,6 +332,7 @@ class MemoryMailboxStore(MemoryPublications):
         for frame, message in self._find_letters(set(letters)).values():
             removed.append(frame.record(message))
             message.gone = True
+            frame.empty_if_settled()
         return removed
 
     def _find_letters(self, letters: set[Letter]) -> dict[Letter, tuple[_Frame, _Message]]:
@@ -342,4 +368,5 @@ class MemoryMailboxStore(MemoryPublications):
             if frame.ended:
                 mailbox.bytes -= len(frame.origin.frame)
                 mailbox.open.remove(frame)
+                frame.empty_if_settled()
         return frame.record(message)

@@ -152,7 +152,7 @@ class Accepting:
             mailbox.bytes += len(frame.frame)
             return Copy(frame.mailbox, first)
         spans = (fresh(len(ids), frame.accept_time_ms)[0].moved(State.DEAD, FULL, now_ms),)
-        sql = "UPDATE frames SET spans = ?, open = 0, end_ms = ? WHERE number = ?"
+        sql = "UPDATE frames SET spans = ?, open = 0, end_ms = ?, remains = size WHERE number = ?"
         self._db.execute(sql, (to_text(spans), now_ms, number))
         sql = f"SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES} WHERE frames.number = ?"  # noqa: S608 - constants
         row = FrameRow(*self._db.execute(sql, (number,)).fetchone())
@@ -284,6 +284,8 @@ def move(db: sqlite3.Connection, frame: FrameRow, first: int, last: int, update:
     )
     if not left and all(span.state is State.ACKED for span in spans):
         db.execute("UPDATE contents SET frame = x'' WHERE number = ?", (frame.number,))
+    elif not left:
+        db.execute("UPDATE frames SET remains = size WHERE number = ?", (frame.number,))
     final = [span for span in changed if span.state.final and span.state is not State.ACKED]
     if not final:
         return []

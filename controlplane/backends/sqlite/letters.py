@@ -127,3 +127,4 @@ def _retire(db: sqlite3.Connection, frame: FrameRow, span: Span) -> None:
         db.execute("UPDATE frames SET kept = 0 WHERE number = ?", (frame.number,))
     if all(each.gone or each.state is State.ACKED for each in spans):
         db.execute("UPDATE contents SET frame = x'' WHERE number = ?", (frame.number,))
+        db.execute("UPDATE frames SET remains = 0 WHERE number = ?", (frame.number,))

@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 
 from controlplane.backends.spans import ended, given_up, letters_of, received
-from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames, split_ids
+from controlplane.backends.sqlite.forgetting import FORGOTTEN_AT_ONCE, forget_early, forget_heavy, forget_old, forget_surplus
+from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames
 from controlplane.backends.sqlite.letters import SqliteLetters
 from controlplane.backends.sqlite.publications import SqlitePublications, forget_publications
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
@@ -14,8 +15,6 @@ from controlplane.interfaces.mailbox_store import KEPT_MS
 
 LAST = (1 << 62) - 1
 """A position after every other."""
-FORGOTTEN_AT_ONCE = 5000
-"""Frames one call of `expire` forgets; the rest waits for the next, so that it never holds up the writer for long."""
 
 
 class SqliteMailboxStore(SqlitePublications, SqliteLetters):
@@ -92,10 +91,11 @@ class SqliteMailboxStore(SqlitePublications, SqliteLetters):
                       WHERE frames.open > 0 AND frames.expire_ms > 0 AND frames.expire_ms <= ?"""  # noqa: S608 - constants
             over = [FrameRow(*row) for row in db.execute(sql, (now_ms,)).fetchall()]
             expired = [record for frame in over for record in move(db, frame, 0, LAST, update)]
-            _forget_surplus(db, self._limits.kept)
+            forget_heavy(db, self._limits.kept_bytes)
+            forget_surplus(db, self._limits.kept)
             if self._limits.kept_ms < KEPT_MS:
-                _forget_early(db, now_ms - self._limits.kept_ms)
-            _forget_old(db, now_ms - max(KEPT_MS, self._limits.kept_ms))
+                forget_early(db, now_ms - self._limits.kept_ms)
+            forget_old(db, now_ms - max(KEPT_MS, self._limits.kept_ms))
             forget_publications(db, now_ms - max(KEPT_MS, self._limits.kept_ms), FORGOTTEN_AT_ONCE)
             return expired
 
@@ -190,43 +190,3 @@ def _stored(db: sqlite3.Connection, frame: FrameRow) -> StoredFrame:
         ),
         attempts=attempts if len(open_ones) > 1 else (),
     )
-
-
-def _forget_surplus(db: sqlite3.Connection, kept: int) -> None:
-    """Forget the oldest final frames of tenants with more than `kept` final messages, but not their ids."""
-    sql = "SELECT tenant, SUM(last - first + 1) FROM frames INDEXED BY frames_kept WHERE open = 0 AND kept = 1 GROUP BY tenant"
-    for tenant, total in db.execute(sql).fetchall():
-        surplus = total - kept
-        numbers: list[tuple[int]] = []
-        oldest = """SELECT number, last - first + 1 FROM frames WHERE open = 0 AND kept = 1 AND tenant = ?
-                    ORDER BY end_ms, number LIMIT ?"""
-        for number, count in db.execute(oldest, (tenant, FORGOTTEN_AT_ONCE if surplus > 0 else 0)):
-            if surplus <= 0:
-                break
-            surplus -= count
-            numbers.append((number,))
-        db.executemany("UPDATE frames SET kept = 0 WHERE number = ?", numbers)
-        db.executemany("UPDATE contents SET frame = x'' WHERE number = ?", numbers)
-
-
-def _forget_early(db: sqlite3.Connection, horizon_ms: int) -> None:
-    """Forget frames that ended at or before the horizon, but not their ids."""
-    numbers = db.execute(
-        "SELECT number FROM frames WHERE open = 0 AND kept = 1 AND end_ms <= ? ORDER BY end_ms LIMIT ?",
-        (horizon_ms, FORGOTTEN_AT_ONCE),
-    ).fetchall()
-    db.executemany("UPDATE frames SET kept = 0 WHERE number = ?", numbers)
-    db.executemany("UPDATE contents SET frame = x'' WHERE number = ?", numbers)
-
-
-def _forget_old(db: sqlite3.Connection, horizon_ms: int) -> None:
-    """Forget frames that ended at or before the horizon, and their ids."""
-    sql = """SELECT frames.number, frames.sender, contents.ids FROM frames JOIN contents USING (number)
-             WHERE open = 0 AND end_ms <= ? ORDER BY end_ms LIMIT ?"""
-    for number, sender, ids in db.execute(sql, (horizon_ms, FORGOTTEN_AT_ONCE)).fetchall():
-        keys = split_ids(ids)
-        db.executemany("DELETE FROM seen WHERE id = ? AND sender = ? AND frame = ?", [(key, sender, number) for key in keys])
-        db.executemany("DELETE FROM copied WHERE id = ? AND frame = ?", [(key, number) for key in keys])
-        db.execute("DELETE FROM frames WHERE number = ?", (number,))
-        db.execute("DELETE FROM contents WHERE number = ?", (number,))
-    db.execute("DELETE FROM owed WHERE frame NOT IN (SELECT number FROM frames)")

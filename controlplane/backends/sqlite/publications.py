@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controlplane.backends.sqlite.database import Database
+from controlplane.backends.sqlite.forgetting import forget_heavy
 from controlplane.backends.sqlite.frames import Accepting, split_ids
 from controlplane.domain.message import Accepted, Copy, IncomingFrame, Outcome, Publication
 from controlplane.interfaces.mailbox_store import MailboxLimits, tenant_of
@@ -54,6 +55,8 @@ class SqlitePublications:
             accepting = Accepting(db, self._limits)
             copies = [accepting.copy(frame._replace(mailbox=name, recipients=None), now_ms) for name in names]
             accepting.finish()
+            if any(each.dead for each in copies):
+                forget_heavy(db, self._limits.kept_bytes)
             left = publication.left - len(names)
             db.execute("UPDATE publications SET made = made + ? WHERE number = ?", (len(names), number))
             if not left:

@@ -79,7 +79,15 @@ _LANES = (
     "DROP INDEX tasks_ready",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _LANES)
+_KEPT_BYTES = (
+    # Bytes of a final frame whose content is still there.
+    "ALTER TABLE frames ADD COLUMN remains INTEGER NOT NULL DEFAULT 0",
+    """UPDATE frames SET remains = (SELECT length(contents.frame) FROM contents WHERE contents.number = frames.number)
+       WHERE open = 0 AND kept = 1""",
+    "CREATE INDEX frames_remaining ON frames (tenant, end_ms, number, remains) WHERE remains > 0",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES)
 """Statements that lead from version n to n + 1."""
 
 

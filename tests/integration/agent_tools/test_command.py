@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +16,9 @@ from claude_conductor import errors
 from claude_conductor.v1.local_service_pb2 import AskHumanResponse
 from claude_conductor.v1.task_pb2 import QUESTION_KIND_APPROVAL
 from tests.fakes.local_service import Door
+from tests.fakes.waiting import eventually
 
-from .conftest import COMMAND, Run
+from .conftest import COMMAND, Done, Run
 
 
 async def test_a_message_is_sent_and_its_id_printed(run: Run, door: Door):
@@ -80,6 +84,54 @@ async def test_the_inbox_waits_for_the_first_message(run: Run, door: Door):
         await door.deliver("at last")
 
     assert [said["text"] for said in json.loads(reading.result().out)] == ["at last"]
+
+
+async def test_what_a_killed_inbox_did_not_print_is_shown_by_the_next_one_and_once(
+    run: Run, environment: dict[str, str], door: Door, tmp_path: Path
+):
+    await door.deliver("first")
+    await door.deliver("second")
+    reader, writer = os.pipe()
+    os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))  # nobody reads it: the command cannot print
+    words = (sys.executable, *COMMAND, "inbox", "--ack")
+    process = await asyncio.create_subprocess_exec(*words, env=environment, stdout=writer)
+    await eventually(lambda: [each for each in tmp_path.iterdir() if each.read_bytes().endswith(b"!")])
+    process.kill()
+    await process.wait()
+    os.close(reader)
+    os.close(writer)
+
+    again = await run("inbox", "--limit", "1", "--json")
+
+    assert [said["text"] for said in json.loads(again.out)] == ["first", "second"]
+    assert "may have been shown before" in again.err
+    assert await run("inbox") == Done(0, "no messages\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_inbox_that_was_killed_while_it_waited_leaves_nothing_that_seems_old(
+    run: Run, environment: dict[str, str], door: Door
+):
+    process = await asyncio.create_subprocess_exec(sys.executable, *COMMAND, "inbox", "--wait", "30s", env=environment)
+    await door.until(lambda: door.fetches, 30)
+    process.kill()
+    await process.wait()
+    await door.deliver("new")
+
+    done = await run("inbox", "--wait", "30s", "--json")
+
+    assert ([said["text"] for said in json.loads(done.out)], done.err) == (["new"], "")
+
+
+async def test_an_inbox_beside_one_that_waits_takes_nothing_of_it(run: Run, door: Door):
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(run("inbox", "--wait", "30s", "--json"))
+        await door.until(lambda: door.fetches)
+        assert (await run("inbox")) == Done(0, "no messages\n", "")
+        await door.deliver("for who waits")
+
+    assert [said["text"] for said in json.loads(waiting.result().out)] == ["for who waits"]
+    assert waiting.result().err == ""
 
 
 async def test_an_agent_that_gets_no_processor_for_a_while_keeps_its_call(environment: dict[str, str], door: Door):

@@ -67,7 +67,7 @@ async def test_a_message_is_accepted_once_it_is_committed_and_carries_who_and_wh
     assert to_parent.header.expire_time_ms > 0
     assert to_parent.envelopes[0].traceparent == TRACE
     assert to_parent.envelopes[0].source == "agent-1"
-    assert to_peer.header.recipient == "agent-2"
+    assert to_peer.header.recipient == "agent/agent-2"
 
 
 async def test_what_cannot_be_sent_is_an_answer_with_a_reason(plane: FakeControlPlane, sidecar: SidecarProcess):

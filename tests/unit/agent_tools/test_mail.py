@@ -22,7 +22,7 @@ class Agent:
         self._random = random.Random(seed)
         self.failures = 0
 
-    async def fetch(self, *, limit: int = 100, wait: float = 0.0) -> list[ReceivedMessage]:
+    async def fetch(self, *, limit: int = 100, wait: float = 0.0, request_id: str = "") -> list[ReceivedMessage]:
         for _ in range(self._random.randrange(4)):
             await asyncio.sleep(0)
         if self.failures:

@@ -186,6 +186,7 @@ def test_a_key_changes_what_a_sidecar_gets(text: str, field: str, value: object)
         ("limits: {message_seconds: 1h}", "limits.message_seconds", 3600.0),
         ("limits: {kept_messages: 7}", "limits.kept_messages", 7),
         ("limits: {kept_seconds: 1h}", "limits.kept_seconds", 3600.0),
+        ("limits: {kept_bytes: 2k}", "limits.kept_bytes", 2048),
         ("limits: {messages_a_second: 7}", "limits.messages_a_second", 7.0),
         ("limits: {messages_at_once: 7}", "limits.messages_at_once", 7),
         ("streams: {queue_bytes: 2k}", "streams.queue_bytes", 2048),

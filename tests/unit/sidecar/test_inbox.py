@@ -434,6 +434,25 @@ async def test_a_call_that_is_given_up_while_its_answer_is_journalled_does_not_l
     assert [message.position for message in (*await following, *await boxes.inbox.fetch(1, 0))] == [1, 2]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_call_that_is_given_up_while_its_answer_is_journalled_is_no_attempt_whatever_restarts(
+    boxes: Boxes, restarts: bool
+):
+    await boxes.inbox.deliver(delivery("agent-1", 1, "a"))
+    given_up = asyncio.create_task(boxes.inbox.fetch(1, 0))
+    await asyncio.sleep(0)  # it has chosen, and waits for the journal
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    used = await boxes.restart() if restarts else boxes
+    for attempt in (1, 2):
+        await used.inbox.new_process("agent-1")
+        (message,) = await used.inbox.fetch(1, 0)
+        assert message.attempt == attempt
+    if restarts:
+        await used.close()
+
+
 class HandClock:
     time = 1000.0
 
@@ -462,7 +481,7 @@ async def test_what_expired_beside_the_agent_is_not_shown(boxes: Boxes):
     await inbox.new_process("agent-1")
     assert [message.position for message in await inbox.fetch(10, 0)] == [2], "the first was seen and has expired since"
     inbox.begin_session(lambda *_: None)
-    assert inbox._held[0] == 1
+    assert inbox._held.size[0] == 1
 
 
 async def test_expiry_is_remembered_across_a_restart(boxes: Boxes):
@@ -485,7 +504,7 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path):
     old.close()
     boxes = Boxes(path)
     boxes.inbox.load(boxes.journal.open())
-    assert list(boxes.inbox._boxes["agent-1"]) == [1]
+    assert boxes.inbox._held.holds("agent-1", 1)
 
 
 async def test_a_call_that_a_dead_process_left_behind_takes_nothing_from_the_next(boxes: Boxes):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent_sidecar.uplink.hops import Hops
 from agent_sidecar.uplink.notes import Notes
+from claude_conductor.hops import Hops
 from claude_conductor.v1 import message_pb2
 from claude_conductor.v1.session_service_pb2 import ConnectRequest, Credit, Heartbeat
 from tests.fakes.boxes import Boxes, delivery

@@ -49,3 +49,16 @@ def test_there_is_no_way_back(file: sqlite3.Connection) -> None:
 def test_the_real_steps_lead_to_the_newest_version(file: sqlite3.Connection) -> None:
     bring_up_to_date(file, "x")
     assert version(file) == len(MIGRATIONS)
+
+
+def test_what_was_final_before_is_counted_with_the_bytes_that_are_left(file: sqlite3.Connection) -> None:
+    bring_up_to_date(file, "x", MIGRATIONS[:3])
+    for number, opened, content in ((1, 0, b"dead"), (2, 0, b""), (3, 1, b"waits")):
+        file.execute(
+            """INSERT INTO frames (number, mailbox, tenant, sender, type, first, last, open, size, accept_ms, expire_ms,
+                                   oldest_id, newest_id) VALUES (?, 1, 'a', 1, 'note', 1, 1, ?, 99, 0, 0, x'', x'')""",
+            (number, opened),
+        )
+        file.execute("INSERT INTO contents VALUES (?, x'', ?)", (number, content))
+    bring_up_to_date(file, "x")
+    assert file.execute("SELECT number, remains FROM frames ORDER BY number").fetchall() == [(1, 4), (2, 0), (3, 0)]

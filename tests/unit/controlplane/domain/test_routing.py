@@ -37,11 +37,21 @@ def test_a_recipient_is_an_agent_a_task_the_operator_a_topic_or_everyone(text: s
     assert recipient.name == text
 
 
+def test_an_agent_may_be_written_as_it_stands_in_sender_and_only_an_agent() -> None:
+    assert routing.parse_recipient("agent/agent-1") == Recipient(Owner.AGENT, "agent-1")
+    assert routing.parse_recipient("agent/operator") == Recipient(Owner.AGENT, "operator")
+    assert routing.mailbox_name("agent/agent-1") == routing.mailbox_name("agent-1") == "agent-1"
+    assert routing.mailbox_name(f"task/{TASK}") == f"task/{TASK}"
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
         "Agent",
+        "agent/",
+        "agent/agent/a",
+        "agent/task/task_" + "0" * 32,
         "a/b",
         "task/",
         "task/task_12",

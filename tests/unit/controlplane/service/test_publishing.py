@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from claude_conductor.clock import SystemClock
-from claude_conductor.errors import AgentNotFoundError, ConductorError, PermissionDeniedError, StoreUnavailableError
+from claude_conductor.errors import (
+    AgentNotFoundError,
+    ConductorError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+    StoreUnavailableError,
+)
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
 from claude_conductor.telemetry.traces import PassingTracer
 from claude_conductor.v1 import message_pb2
@@ -22,7 +28,18 @@ from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
-from controlplane.domain.message import Accepted, Copy, Duplicate, Header, Quality, Record, State, StoredFrame
+from controlplane.domain.message import (
+    Accepted,
+    Copy,
+    Duplicate,
+    Header,
+    IncomingFrame,
+    Outcome,
+    Quality,
+    Record,
+    State,
+    StoredFrame,
+)
 from controlplane.domain.routing import Shape
 from controlplane.domain.task import FailureKind, Lease, Result, Spec, Task
 from controlplane.domain.task import State as TaskState
@@ -65,6 +82,8 @@ class Mailboxes(Noting, MemoryMailboxStore):
         self.gate, self.reached = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.away = 0
+        self.unsure: set[str] = set()
+        """Methods that do what is asked and then fail, once each."""
         self.sizes: list[int] = []
 
     async def copy(self, number: int, most: int, now_ms: int) -> tuple[Sequence[Copy], int]:
@@ -74,8 +93,19 @@ class Mailboxes(Noting, MemoryMailboxStore):
             self.away -= 1
             raise StoreUnavailableError
         made = await super().copy(number, most, now_ms)
+        self._perhaps_fail("copy")
         self.sizes.append(len(made[0]))
         return made
+
+    async def publish(self, frame: IncomingFrame) -> tuple[Outcome, int]:
+        published = await super().publish(frame)
+        self._perhaps_fail("publish")
+        return published
+
+    def _perhaps_fail(self, method: str) -> None:
+        if method in self.unsure:
+            self.unsure.remove(method)
+            raise StoreUnavailableError
 
 
 @dataclass(eq=False)
@@ -224,10 +254,53 @@ async def test_a_publication_is_not_overtaken_by_what_its_sender_says_afterwards
     assert not plane.parts.relay._publishing.under_way
 
 
+async def test_a_repeat_that_comes_too_late_is_told_how_many_got_the_first(plane: Plane) -> None:
+    await plane.connect("agent-1")
+    await plane.connect("agent-2")
+    await plane.subscribe("news", "agent-1", "agent-2")
+    assert await plane.send((1, "topic/news"), (2, "topic/empty")) == [Accepted(0, 2), Accepted(0, 0)]
+    for number, topic, count in ((1, "topic/news", 2), (2, "topic/empty", 0)):
+        given = offer(number, topic)
+        late = given._replace(header=given.header._replace(expire_time_ms=1))
+        assert await plane.parts.relay.accept([late]) == [Duplicate(count)]
+
+
 async def test_copies_wait_for_a_store_that_is_away_and_the_message_is_accepted(plane: Plane) -> None:
     link = await plane.connect("agent-1")
     await plane.subscribe("news", "agent-1")
     plane.mailboxes.away = 1
+    assert await plane.send((1, "topic/news")) == [Accepted(0)]
+    await eventually(lambda: link.numbers == [1])
+
+
+async def test_a_publication_that_was_stored_although_the_store_failed_is_copied_before_its_repeat_is_answered(
+    plane: Plane,
+) -> None:
+    link = await plane.connect("agent-1")
+    await plane.subscribe("news", "agent-1")
+    plane.mailboxes.unsure = {"publish"}
+    with pytest.raises(StoreUnavailableError):
+        await plane.send((1, "topic/news"))
+    assert await plane.send((1, "topic/news"), (2, "agent-1")) == [Duplicate(1), Accepted(2)]
+    await eventually(lambda: link.numbers == [1, 2])
+
+
+async def test_a_publication_that_was_stored_although_the_store_failed_is_copied_when_nobody_repeats_it(plane: Plane) -> None:
+    link = await plane.connect("agent-1")
+    await plane.subscribe("news", "agent-1")
+    plane.mailboxes.unsure = {"publish"}
+    with pytest.raises(StoreUnavailableError):
+        await plane.send((1, "topic/news"))
+    await plane.parts.relay.expire()
+    await eventually(lambda: link.numbers == [1])
+    await plane.parts.relay.expire()
+    assert link.numbers == [1]
+
+
+async def test_copies_that_were_made_although_the_store_failed_are_delivered(plane: Plane) -> None:
+    link = await plane.connect("agent-1")
+    await plane.subscribe("news", "agent-1")
+    plane.mailboxes.unsure = {"copy"}
     assert await plane.send((1, "topic/news")) == [Accepted(0)]
     await eventually(lambda: link.numbers == [1])
 
@@ -360,8 +433,8 @@ async def test_a_copy_made_while_its_task_ended_bounces_and_its_sender_is_told(p
     [
         ("agent-1", "news", "agent-2", PermissionDeniedError),
         ("agent-1", "news", "", PermissionDeniedError),
-        ("agent-1", "news", "topic/x", PermissionDeniedError),
-        ("agent-1", "news", "broadcast", PermissionDeniedError),
+        ("agent-1", "news", "topic/x", InvalidArgumentError),
+        ("agent-1", "news", "broadcast", InvalidArgumentError),
         ("", "news", "agent-1", PermissionDeniedError),
         ("agent-3", "news", "agent-3", AgentNotFoundError),
         ("agent-1", "No", "agent-1", ConductorError),

@@ -1,4 +1,4 @@
-"""How often was a message passed on before this agent passes it on?"""
+"""How often was a message passed on before its reader passes it on?"""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _MOST: Final = 4096
 
 
 class Hops:
-    """Counts what no agent is relied on to count: a message that is sent with the id of one that was fetched is passed on."""
+    """Counts what no reader is relied on to count: a message that is sent with the id of one that was fetched is passed on."""
 
     def __init__(self) -> None:
         self._of: dict[str, int] = {}
 
     def fetched(self, message_id: str, hops: int) -> None:
-        """Note a message the agent has now, and how often it was passed on until here."""
+        """Note a message its reader has now, and how often it was passed on until here."""
         self._of.pop(message_id, None)
         while len(self._of) >= _MOST:
             del self._of[next(iter(self._of))]
