@@ -67,7 +67,8 @@ def _ours(store: str) -> Start:
     @contextlib.contextmanager
     def start(place: Path, pairs: int) -> Iterator[Broker]:
         agents = [f"{side}{number}" for side in "sr" for number in range(pairs)]
-        with control_plane(place, agents, store) as process:
+        # A stream of JetStream has no bound either; how a full mailbox slows its senders is what `slow-consumer` measures.
+        with control_plane(place, agents, store, mailbox_messages=1 << 20, mailbox_bytes=1 << 30) as process:
             yield Broker(process.pid, f"unix:{place / 'run/control.sock'}")
 
     return start
