@@ -154,17 +154,10 @@ class SessionServicer:
 
     async def _run(self, session: Session, decoder: Decoder, writer: Writer, context: Context) -> None:
         inbox = _Inbox(2 * self._terms.bounds.ahead_bytes)  # messages, and as much again for reports and receipts
-
-        async def write(frame: bytes) -> None:
-            try:
-                await context.write(frame)
-            except grpc.aio.InternalError as cause:  # the sidecar went away while we wrote
-                raise ControlPlaneUnavailableError("The stream ended.") from cause
-
         try:
             async with asyncio.TaskGroup() as group:
                 name = f"session {session.agent_id}"
-                writing = group.create_task(writer.run(write), name=f"{name} writer")
+                writing = group.create_task(_written(writer.run(context.write)), name=f"{name} writer")
                 committing = group.create_task(self._commit(session, inbox, writer), name=f"{name} commit")
                 await self._read(session, decoder, writer, inbox, context.read)
                 inbox.finish()
@@ -173,7 +166,7 @@ class SessionServicer:
         except ExceptionGroup as failed:
             error = sole(failed, ConductorError)
             raise error from error.__cause__
-        await writer.drain(write)
+        await _written(writer.drain(context.write))
 
     async def _read(
         self, session: Session, decoder: Decoder, writer: Writer, inbox: _Inbox, read: Callable[[], Awaitable[bytes]]
@@ -184,6 +177,7 @@ class SessionServicer:
                 case Numbered() as frame:
                     if inbox.idle and self._sessions.passed(session, frame):
                         writer.committed(session.committed, (), frame.messages, frame.bytes)
+                        await asyncio.sleep(0)  # so that its recipient's writer goes before the next read is asked for
                     else:
                         await inbox.put(frame, len(raw))
                 case Beat() as beat:
@@ -217,7 +211,16 @@ class SessionServicer:
 
 async def _begin(context: Context) -> None:
     """Send the headers by themselves. With the first write they are lost track of if that is cancelled, and no status follows."""
+    await _written(context.send_initial_metadata(()))
+
+
+async def _written(writing: Awaitable[None]) -> None:
+    """Wait for something that writes.
+
+    Raises:
+        ControlPlaneUnavailableError: The sidecar went away meanwhile.
+    """
     try:
-        await context.send_initial_metadata(())
-    except grpc.aio.InternalError as cause:  # the sidecar went away
+        await writing
+    except grpc.aio.InternalError as cause:
         raise ControlPlaneUnavailableError("The stream ended.") from cause
