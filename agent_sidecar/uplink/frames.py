@@ -85,7 +85,10 @@ def content_size(size: int) -> int:
 
     Credit is counted in these, on both sides of the stream.
     """
-    return next((size - 1 - digits for digits in range(1, 5) if size - 1 - digits < 1 << 7 * digits), size)
+    for digits in range(1, 5):
+        if size - 1 - digits < 1 << 7 * digits:
+            return size - 1 - digits
+    return size
 
 
 def number_size(value: int) -> int:

@@ -61,9 +61,9 @@ class Session:
         frame = session_service_pb2.ConnectResponse.FromString(raw)
         kind = frame.WhichOneof("frame")
         if kind == "delivery":
-            if frame.delivery.committed_sequence:
-                self._commit(session_service_pb2.Committed(sequence=frame.delivery.committed_sequence))
-            return frame.delivery.frames
+            delivery = frame.delivery
+            self._forget(delivery.committed_sequence)
+            return delivery.frames
         if kind == "committed":
             self._commit(frame.committed)
         elif kind in {"welcome", "credit"}:
@@ -77,9 +77,12 @@ class Session:
             if refused.reason != "MAILBOX_FULL":
                 raise ConnectionError(f"refused: {refused}")
             self._refused.append(self._under_way[refused.sequence])
-        for sequence in range(self._committed + 1, committed.sequence + 1):
-            self._under_way.pop(sequence, None)
-        self._committed = committed.sequence
+        self._forget(committed.sequence)
+
+    def _forget(self, taken: int) -> None:
+        for sequence in range(self._committed + 1, taken + 1):
+            self._under_way.pop(sequence, None)  # a receipt is not kept
+        self._committed = max(self._committed, taken)
 
     def _frame(self, payload: bytes, count: int) -> _Frame:
         """Return a ConnectRequest without its number, as a sidecar journals it."""
