@@ -52,7 +52,7 @@ def chart(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
         f'<text x="12" y="36">{escape(up)}</text>',
     ]
     parts += [
-        f'<text x="{x(value):.0f}" y="{_HEIGHT - 32}" text-anchor="middle">{value:g}</text>'
+        f'<text x="{x(value):.0f}" y="{_HEIGHT - 32}" text-anchor="middle">{_across(value)}</text>'
         for value in sorted({point[0] for point in points})
     ]
     for power in range(math.floor(math.log10(min(p[1] for p in points))), math.ceil(math.log10(max(p[1] for p in points))) + 1):
@@ -66,6 +66,13 @@ def chart(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
         parts += [f'<circle cx="{x(across):.1f}" cy="{y(height):.1f}" r="3" fill="{colour}"/>' for across, height in line]
         parts.append(f'<text x="{_WIDTH - _LEGEND + 14}" y="{row}" fill="{colour}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _across(value: float) -> str:
+    """Return a number of pairs or bytes as people write it."""
+    return next(
+        (f"{value / unit:g} {name}" for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")) if value >= unit), f"{value:g}"
+    )
 
 
 class _Axis:
