@@ -29,8 +29,8 @@ def draw(found: Path, folder: Path) -> list[Path]:
         if pairs == 1:
             by_size.setdefault(system, []).append((size, figure["median"] * size / 1e6))
     pictures = {
-        "pairs.svg": chart(f"Messages a second, {smallest} B", "pairs", "msg/s", by_pairs),
-        "sizes.svg": chart("Megabytes a second, one pair", "bytes of a message", "MB/s", by_size),
+        "pairs.svg": chart(f"Messages a second, {smallest} B", "pairs", by_pairs),
+        "sizes.svg": chart("Megabytes a second, one pair", "bytes of a message", by_size),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pictures.items():
@@ -38,7 +38,7 @@ def draw(found: Path, folder: Path) -> list[Path]:
     return [folder / name for name in pictures]
 
 
-def chart(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
+def chart(title: str, across: str, lines: Mapping[str, Line]) -> str:
     """Return a picture of lines, both axes logarithmic."""
     points = [point for line in lines.values() for point in line]
     if not points:
@@ -49,7 +49,6 @@ def chart(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
         f'{_SVG} width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" font-size="12">',
         f'<rect width="100%" height="100%" fill="white"/><text x="{_LEFT}" y="22" font-size="15">{escape(title)}</text>',
         f'<text x="{(_LEFT + _WIDTH - _LEGEND) / 2}" y="{_HEIGHT - 12}">{escape(across)}</text>',
-        f'<text x="12" y="36">{escape(up)}</text>',
     ]
     parts += [
         f'<text x="{x(value):.0f}" y="{_HEIGHT - 32}" text-anchor="middle">{_across(value)}</text>'
@@ -58,7 +57,7 @@ def chart(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
     for power in range(math.floor(math.log10(min(p[1] for p in points))), math.ceil(math.log10(max(p[1] for p in points))) + 1):
         place = y(10.0**power)
         parts.append(f'<path d="M{_LEFT} {place:.0f}H{_WIDTH - _LEGEND}" stroke="#ddd"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{place + 4:.0f}" text-anchor="end">{10.0**power:,g}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{place + 4:.0f}" text-anchor="end">{_up(power)}</text>')
     for number, (name, line) in enumerate(sorted(lines.items())):
         colour, row = _COLOURS[number % len(_COLOURS)], 50 + 18 * number
         path = " ".join(f"{x(across):.1f},{y(height):.1f}" for across, height in sorted(line))
@@ -66,6 +65,10 @@ def chart(title: str, across: str, up: str, lines: Mapping[str, Line]) -> str:
         parts += [f'<circle cx="{x(across):.1f}" cy="{y(height):.1f}" r="3" fill="{colour}"/>' for across, height in line]
         parts.append(f'<text x="{_WIDTH - _LEGEND + 14}" y="{row}" fill="{colour}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _up(power: int) -> str:
+    return f"{10**power:,}" if power >= 0 else f"{10.0**power:g}"
 
 
 def _across(value: float) -> str:
