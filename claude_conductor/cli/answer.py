@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Annotated
 
 import typer
@@ -48,8 +49,9 @@ async def _answer(task_id: str, text: str, option: int, question_id: str, form: 
         if not task.HasField("question"):
             raise IllegalTransitionError("This task has not asked anything.", next_step="`conductor tasks list` shows who asks")
         if not text and not option:
+            now = time.time()
             output.show_one(
-                form, task.question, lambda: [("task", task_view.line(task, 0.0)), *question_view.lines(task)], task.task_id
+                form, task.question, lambda: [("task", task_view.line(task, now)), *question_view.lines(task)], task.task_id
             )
             return
         if approval and task.question.kind != task_pb2.QUESTION_KIND_APPROVAL:

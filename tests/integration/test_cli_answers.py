@@ -105,6 +105,8 @@ async def test_a_command_is_approved_as_it_is_shown_and_with_an_option_only(hous
     await house.ask(kind=task_pb2.QUESTION_KIND_APPROVAL, raw=raw)
     shown, _ = await house.run("tasks", "answer", house.task_id)
     assert "| rm -rf build �[1A\n" in shown
+    assert "on agent-1 for " in shown
+    assert " for 0 ms" not in shown  # it was started a while ago
     assert "| rm -rf /\n" in shown
     assert f"conductor tasks answer {house.task_id} --approve|--deny" in shown
     _, complaint = await house.run("tasks", "answer", house.task_id, "yes", code=2)
