@@ -12,7 +12,7 @@ from claude_conductor.v1 import local_service_pb2, task_pb2
 
 pb = local_service_pb2
 QUESTIONS_A_SECOND: Final = 0.5
-QUESTIONS_AT_ONCE: Final = 10
+QUESTIONS_AT_ONCE: Final = 30
 """Each question is a change of the task in the store, and something a human reads."""
 _DEFAULT_SECONDS: Final = 3600.0
 _LONGEST_SECONDS: Final = 24 * 3600.0
