@@ -99,8 +99,8 @@ class Fleet:
     async def _restart_agent(self, agent_id: str) -> None:
         process = self.sidecars[agent_id].process
         assert process is not None
+        await eventually(lambda: bool(_sleepers(process.pid)), 15)  # the case before may have ended it: it is started anew
         before = _sleepers(process.pid)
-        assert before, "the agent's process was not found"
         for child in before:
             child.kill()
         await eventually(lambda: set(_sleepers(process.pid)) - set(before), 15)
