@@ -83,6 +83,20 @@ class IncomingFrame(NamedTuple):
         """How many messages it carries."""
         return len(self.message_ids) // 16
 
+    def first_shown(self, first_position: int) -> StoredFrame:
+        """Return it as it is delivered for the first time; position 0: it has no place in a mailbox."""
+        return StoredFrame(
+            mailbox=self.mailbox,
+            sender=self.sender,
+            type=self.type,
+            message_ids=self.message_ids,
+            expire_time_ms=self.expire_time_ms,
+            frame=self.frame,
+            accept_time_ms=self.accept_time_ms,
+            first_position=first_position,
+            attempt=1,
+        )
+
 
 class StoredFrame(NamedTuple):
     """A frame in a mailbox."""

@@ -119,7 +119,7 @@ class Mail:
         if feed.behind or feed.cursor != first_position - 1 or feed.link.room <= 0:
             feed.behind = True
         else:
-            self._hand(feed, _first_delivery(frame, first_position))
+            self._hand(feed, frame.first_shown(first_position))
         feed.news.set()
 
     def look(self, mailbox: str) -> None:
@@ -185,17 +185,3 @@ class Mail:
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
-
-
-def _first_delivery(frame: IncomingFrame, first_position: int) -> StoredFrame:
-    return StoredFrame(
-        mailbox=frame.mailbox,
-        sender=frame.sender,
-        type=frame.type,
-        message_ids=frame.message_ids,
-        expire_time_ms=frame.expire_time_ms,
-        frame=frame.frame,
-        accept_time_ms=frame.accept_time_ms,
-        first_position=first_position,
-        attempt=1,
-    )

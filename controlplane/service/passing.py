@@ -87,17 +87,7 @@ class Passing:
                 "The recipient reads more slowly than it is written to; an ephemeral message does not wait.",
                 recipient=routing.local_name(frame.mailbox),
             )
-        live = StoredFrame(
-            mailbox=frame.mailbox,
-            sender=frame.sender,
-            type=frame.type,
-            message_ids=frame.message_ids,
-            expire_time_ms=frame.expire_time_ms,
-            frame=frame.frame,
-            accept_time_ms=frame.accept_time_ms,
-            first_position=0,
-            attempt=1,
-        )
+        live = frame.first_shown(0)
         if link is None:
             self._mail.live.hand(live)
         else:
