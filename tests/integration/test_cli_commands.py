@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from claude_conductor import errors
 from claude_conductor.v1 import agent_pb2, event_pb2, message_pb2, message_service_pb2, task_pb2
 from tests.fakes.operator_services import TOKEN, World, fail, serving_in_a_thread, succeed
+from tests.fakes.repository import git as git_in
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(180)
@@ -263,11 +265,7 @@ def test_a_reader_that_goes_away_is_no_error_worth_a_traceback(conductor: Comman
 def test_a_patch_is_printed_and_put_on_a_branch(conductor: CommandLine, world: World, place: Path):
     repo = place / "repo"
     repo.mkdir()
-    who = ("-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *who, *arguments], cwd=repo, check=True, capture_output=True, text=True).stdout.strip()
-
+    git = partial(git_in, repo)
     git("init", "-q", "-b", "main")
     (repo / "a").write_text("1\n")
     git("add", ".")

@@ -10,6 +10,7 @@ import os
 
 import pytest
 
+from tests.simulation.playing import failures
 from tests.simulation.seeds import PAST_BUGS
 from tests.simulation.world import play
 
@@ -17,17 +18,6 @@ SCHEDULES = int(os.environ.get("CONDUCTOR_SCHEDULES", "10000"))
 FIRST = int(os.environ.get("CONDUCTOR_SEED", "0"))
 CHUNKS = 20
 """So that a run shows where it is, and two cores can share it."""
-
-
-def failures(seeds: range) -> list[str]:
-    found: list[str] = []
-    for seed in seeds:
-        _, problems = play(seed)
-        if problems:
-            found.append("\n  ".join((f"python -m tests.simulation {seed}", *problems[:5])))
-        if len(found) == 3:
-            break
-    return found
 
 
 @pytest.mark.parametrize("seed", PAST_BUGS, ids=lambda seed: f"{seed}: {PAST_BUGS[seed]}")
@@ -39,7 +29,7 @@ def test_a_schedule_that_found_a_bug_once_finds_it_no_more(seed: int) -> None:
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_every_promise_is_kept_on_every_schedule(chunk: int) -> None:
     first, end = (FIRST + SCHEDULES * edge // CHUNKS for edge in (chunk, chunk + 1))
-    assert "\n".join(failures(range(first, end))) == ""
+    assert "\n".join(failures(play, range(first, end), "tests.simulation")) == ""
 
 
 def test_a_seed_is_a_schedule() -> None:

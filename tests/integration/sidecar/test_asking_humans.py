@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from agent_sidecar.local.humans import QUESTIONS_AT_ONCE
 from claude_conductor.errors import DeadlineExceededError
 from claude_conductor.rpc.status import from_call
 from claude_conductor.settings.secret import Secret
@@ -116,7 +117,7 @@ async def test_what_cannot_be_asked_is_refused_with_a_reason(plane: FakeControlP
             ["AskHuman", {"text": "well?", "waits": "90000s"}],
             ["AskHuman", {"text": "well?", "options": ["x" * 2000] * 3}],
             ["AskHuman", {"text": "other words than before"}],
-            *(["AskHuman", {"text": "well?"}] for _ in range(12)),
+            *(["AskHuman", {"text": "well?"}] for _ in range(2 * QUESTIONS_AT_ONCE)),
         ),
     )
     refused = [each["error"] for each in await answers(plane)]

@@ -10,11 +10,7 @@ import pytest
 
 from claude_conductor.cli import repository, snapshot
 from claude_conductor.errors import WorkspaceError
-
-
-def git(path: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false")
-    return subprocess.run(["git", *who, "-C", str(path), *arguments], check=True, capture_output=True, text=True).stdout.strip()
+from tests.fakes.repository import git
 
 
 @pytest.fixture

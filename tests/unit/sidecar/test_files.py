@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,7 @@ from agent_sidecar.run.files.git import Git
 from agent_sidecar.run.files.source import Filled, fill
 from agent_sidecar.run.task import EmptySource, FolderSource, GitSource
 from claude_conductor.errors import WorkspaceError
-
-
-def run(folder: Path, *words: str) -> str:
-    who = ["-c", "user.name=T", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"]
-    return subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+from tests.fakes.repository import git as run
 
 
 @pytest.fixture
