@@ -18,7 +18,7 @@ from agent_sidecar.drivers.catalog import DriverSettings
 from agent_sidecar.drivers.driver import AgentDriver
 from agent_sidecar.drivers.finder import HostFinder
 from agent_sidecar.drivers.toolchain import python_toolchain, running_interpreter
-from agent_sidecar.gateway.door import Door, Owner, open_gateway
+from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.provider import provider_at
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
 from agent_sidecar.local import agent_tools
@@ -38,6 +38,7 @@ from agent_sidecar.run.keeper import Program
 from agent_sidecar.run.long_running import LongRunningSlot
 from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
 from agent_sidecar.settings import Settings
+from agent_sidecar.untrusted.doorway import Owner
 from agent_sidecar.uplink import convert
 from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal

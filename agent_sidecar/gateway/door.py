@@ -9,6 +9,7 @@ from typing import Protocol
 
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.untrusted.doorway import Owner
 from claude_conductor.clock import Clock
 
 
@@ -17,14 +18,6 @@ class OpenGateway(Protocol):
 
     async def close(self, grace: float = 2.0) -> None:
         """End every exchange and remove the socket. Idempotent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who may connect to the socket besides root."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +46,8 @@ async def open_gateway(door: Door) -> OpenGateway:
     """
     # Loaded here: h11 and what uses it cost a sidecar without a model agent some MiB and 15 ms.
     from agent_sidecar.gateway.exchange import Observers  # noqa: PLC0415
-    from agent_sidecar.gateway.gateway import Gateway  # noqa: PLC0415
+    from agent_sidecar.gateway.gateway import gateway  # noqa: PLC0415
 
-    gateway = Gateway(door.provider, Observers(door.on_usage, door.on_rate_limit), door.limits, door.clock)
-    await gateway.open(door.path, door.owner)
-    return gateway
+    opened = gateway(door.provider, Observers(door.on_usage, door.on_rate_limit), door.limits, door.clock)
+    await opened.open(door.path, door.owner)
+    return opened

@@ -17,7 +17,7 @@ from agent_sidecar.gateway.provider import Provider
 from agent_sidecar.gateway.rate_limit import reset_seconds
 from agent_sidecar.gateway.refusal import Refusal, refusal_for
 from agent_sidecar.gateway.usage import UsageReader
-from agent_sidecar.gateway.wire import Wire
+from agent_sidecar.untrusted.wire import Wire
 from claude_conductor.clock import Clock
 from claude_conductor.errors import (
     AgentHungUpError,
