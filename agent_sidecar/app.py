@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,8 @@ from agent_sidecar.drivers.catalog import DriverSettings
 from agent_sidecar.drivers.driver import AgentDriver
 from agent_sidecar.drivers.finder import HostFinder
 from agent_sidecar.drivers.toolchain import python_toolchain, running_interpreter
+from agent_sidecar.egress.door import SOCKET, Decision, EgressDoor, OpenProxy, open_proxy
+from agent_sidecar.egress.tally import Tally
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.provider import provider_at
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
@@ -28,6 +30,7 @@ from agent_sidecar.local.server import LocalServer
 from agent_sidecar.run.files.git import Git
 from agent_sidecar.run.folders import Folders, check
 from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway
+from agent_sidecar.run.hooks.egress import EgressHook
 from agent_sidecar.run.hooks.environment import EnvironmentHook
 from agent_sidecar.run.hooks.isolation import IsolationHook
 from agent_sidecar.run.hooks.output import OutputHook
@@ -119,6 +122,10 @@ class Sidecar:
             door = self._door(slot, parts)
             await door.start()
             stack.push_async_callback(door.stop)
+            if settings.agent_command and settings.allow and settings.level is not Level.MINIMAL:
+                tally = Tally()  # of the agent's whole life: what it asks for belongs to no task, and is in the log
+                proxy = await self._open_proxy(settings.allow, tally.note)
+                stack.push_async_callback(proxy.close)
             await self._serve(slot, parts)
 
     async def _serve(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> None:
@@ -167,6 +174,7 @@ class Sidecar:
                 sockets=folders.sockets,
                 toolchains=(*settings.agent_toolchains, *self._tools.shown),
                 environment=settings.agent_environment,
+                allow=settings.allow if settings.level is not Level.MINIMAL else (),
             )
             return LongRunningSlot(bounds, program, self._workspace_hook(git, surroundings), surroundings, random.random)
 
@@ -180,6 +188,7 @@ class Sidecar:
             self._workspace_hook(git, surroundings),
             CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports),
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
+            EgressHook(self._open_proxy, settings.allow, surroundings.reports),
             self._isolation_hook(surroundings),
             OutputHook(surroundings.reports, self._clock),
             WatchdogHook(self._clock, settings.health_check_interval),
@@ -234,6 +243,11 @@ class Sidecar:
             return await open_gateway(Door(path, provider, on_usage, on_rate_limit, self._clock, owner=owner))
 
         return opener
+
+    async def _open_proxy(self, allow: Sequence[str], on_decision: Callable[[Decision], None], /) -> OpenProxy:
+        uid = self._isolation.agent_uid
+        owner = Owner(uid, uid) if uid != os.geteuid() else None
+        return await open_proxy(EgressDoor(self._folders.sockets / SOCKET, allow, on_decision, owner=owner))
 
     def _door(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> LocalServer:
         token = self._settings.token.reveal()

@@ -40,8 +40,8 @@ class Settings:
     """False: every task starts with an empty scratch folder, whatever source it names."""
     agent_isolation: bool = True
     """False shares one workspace parent between agents; refused unless the level is minimal."""
-    networking: bool = False
-    """The network of the level: the host's with minimal; refused with every other, which have none."""
+    allow: tuple[str, ...] = ()
+    """Hosts that agents may reach through the proxy when their task names none; at minimal they have the host's network."""
     drivers: tuple[str, ...] = ("command", "claude_code", "scripted")
     """Kinds of agent this slot runs, a process per task."""
     agent_command: tuple[str, ...] = ()

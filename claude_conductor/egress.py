@@ -76,8 +76,8 @@ def canonical(host: str) -> str:
     """Return a host's name in its only form: lower case, without the last dot; an address as the `ipaddress` module writes it.
 
     Raises:
-        InvalidArgumentError: It is neither a name as RFC 1123 has them nor an address in its plain form. What could be read in two
-            ways - control characters, spaces, other alphabets, numbers that `inet_aton` takes for an address - is refused.
+        InvalidArgumentError: It is neither a name as RFC 1123 has them nor an address in its plain form. What could be read in
+            two ways - control characters, spaces, other alphabets, numbers that `inet_aton` takes for an address - is refused.
     """
     name = host.lower()
     if _is_address(inner := name[1:-1] if name[:1] + name[-1:] == "[]" else name):
@@ -119,13 +119,16 @@ def _rule(entry: str) -> Rule:
         host, port = split(text, HTTPS)
         below = host.startswith("*.")
         name = canonical(host.removeprefix("*."))
-        if below and ("." not in name or _is_address(name)):
-            raise InvalidArgumentError("A wildcard stands for the hosts below a name of at least two parts.")
     except InvalidArgumentError as error:
         raise InvalidArgumentError(
             f"`{ascii(entry)[1:-1][:300]}` is nothing an agent could be allowed to reach: {error.message}",
-            next_step=f"write a host as `example.com`, `example.com:8080`, `*.example.com`, or one of {', '.join(sorted(PRESETS))}",
+            next_step=f"write it as `example.com`, `example.com:8080`, `*.example.com`, or one of {', '.join(sorted(PRESETS))}",
         ) from error
+    if below and ("." not in name or _is_address(name)):
+        raise InvalidArgumentError(
+            f"`{ascii(entry)[1:-1][:300]}` is too wide: a wildcard stands for the hosts below a name of at least two parts.",
+            next_step=f"name the hosts, or one of {', '.join(sorted(PRESETS))}",
+        )
     return Rule(name, port, below, internal)
 
 
@@ -171,7 +174,9 @@ def reachable(address: str, *, internal: bool) -> bool:
         found = found.ipv4_mapped or found.sixtofour or found
     if found.is_link_local or found.is_multicast or found.is_unspecified or found == _BROADCAST:
         return False
-    return internal or not (found.is_loopback or any(found in network for network in _PRIVATE if network.version == found.version))
+    return internal or not (
+        found.is_loopback or any(found in network for network in _PRIVATE if network.version == found.version)
+    )
 
 
 def _is_address(name: str) -> bool:
@@ -184,6 +189,15 @@ def _is_address(name: str) -> bool:
 _BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
 _PRIVATE: Final = tuple(
     ipaddress.ip_network(each)
-    for each in ("0.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fec0::/10", "64:ff9b::/96")
+    for each in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "fc00::/7",
+        "fec0::/10",
+        "64:ff9b::/96",
+    )
 )
 """RFC 1918, 6598, 4193, 3879, 6052; `is_private` of the library also holds ranges for documentation, which lead nowhere."""

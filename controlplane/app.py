@@ -146,7 +146,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
     blobs = BlobDirectory(settings.home / "blobs")
-    results = Results(stores.tasks, tasks, leases, registry, output, clock, random.random)
+    results = Results(stores.tasks, tasks, leases, registry, output, watch, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, passing, directory, clock, tracer, ready.set)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),

@@ -64,7 +64,9 @@ class Dialer:
                 found = await self._look_up(host, port)
                 usable = [each for each in found if reachable(each, internal=rule.internal)]
                 if not usable:
-                    where = f"{host} leads to {', '.join(found[:_TRIED])}: this machine, a private network or a link-local address"
+                    where = (
+                        f"{host} leads to {', '.join(found[:_TRIED])}: this machine, a private network or a link-local address"
+                    )
                     return Unreached(_FORBIDDEN, f"{where}; where that is meant, it is allowed as `internal:{host}:{port}`")
                 return await self._first(usable[:_TRIED], port)
         except TimeoutError:

@@ -8,7 +8,16 @@ from typing import Final
 Headers = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP: Final = frozenset(
-    (b"connection", b"proxy-connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"proxy-authorization", b"proxy-authenticate")
+    (
+        b"connection",
+        b"proxy-connection",
+        b"keep-alive",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+    )
 )
 """RFC 9110, 7.6.1, without Transfer-Encoding, which h11 needs and writes itself."""
 _ONE_EXCHANGE: Final = (b"connection", b"close")

@@ -144,7 +144,9 @@ class Visit:
 
     async def _connect(self, host: Connection) -> None:
         await self._agent.receive(self._limits.request_seconds)  # the end of the request; what follows is the tunnel's
-        await self._agent.send(h11.Response(status_code=_OK, headers=[], reason=b"Connection established"), self._limits.request_seconds)
+        await self._agent.send(
+            h11.Response(status_code=_OK, headers=[], reason=b"Connection established"), self._limits.request_seconds
+        )
         reader, writer, ahead = self._agent.bare()
         await tunnel((reader, writer), host, ahead, self._limits.idle_seconds)
 
@@ -163,9 +165,9 @@ class Visit:
             answer = await there.receive(limits.answer_seconds)
             while isinstance(answer, h11.InformationalResponse):
                 answer = await there.receive(limits.answer_seconds)
-            if not isinstance(answer, h11.Response):
-                raise ProviderUnavailableError
         except ProviderUnavailableError:
+            answer = h11.ConnectionClosed()
+        if not isinstance(answer, h11.Response):
             await self._answer(_BAD_GATEWAY, f"{target.authority} broke off before it answered, or does not speak HTTP")
             return
         response = h11.Response(status_code=answer.status_code, reason=answer.reason, headers=downward(answer.headers))

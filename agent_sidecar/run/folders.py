@@ -21,12 +21,6 @@ def check(settings: Settings) -> None:
         InvalidArgumentError: The agent id cannot be one.
     """
     check_name("agent", settings.agent_id)
-    if settings.networking and settings.level is not Level.MINIMAL:
-        raise SettingsError(
-            "`enable_networking` needs the egress proxy, which this version does not have, at every isolation level but minimal.",
-            next_step="leave it off, or choose `workspace_isolation: minimal` explicitly: it has the host's own network",
-            level=settings.level.value,
-        )
     if not settings.agent_isolation and settings.level is not Level.MINIMAL:
         raise SettingsError(
             "`agent_isolation: false` is only possible with `workspace_isolation: minimal`.",

@@ -32,6 +32,8 @@ class Run:
     workspace: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     bridges: dict[int, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    """Hosts the proxy beside the agent lets it reach; empty where there is none."""
     task_traceparent: str = ""
     """Of the span around the whole run."""
     traceparent: str = ""

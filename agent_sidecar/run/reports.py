@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from agent_sidecar.egress.tally import Counted
 from agent_sidecar.run.task import InForce, Lease, Result, Usage
 
 
@@ -21,6 +23,9 @@ class Reports(Protocol):
 
     async def rate_limit_ended(self, lease: Lease) -> None:
         """Say that it takes them again."""
+
+    async def reached(self, lease: Lease, decisions: Sequence[Counted]) -> None:
+        """Say what the agent's proxy decided; at most 200 at a time."""
 
     async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
         """Hand over live output, waiting while the control plane is slower than the agent.

@@ -85,6 +85,8 @@ class Assignment:
     level: Level | None = None
     """None: the slot's."""
     limits: LimitsAsked = field(default_factory=LimitsAsked)
+    allow: tuple[str, ...] = ()
+    """Hosts the agent may reach; empty: those of the slot's settings."""
     timeout: float = 3600.0
     parent_task_id: str = ""
     spec: bytes = b""

@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf import duration_pb2
 
+from agent_sidecar.egress.tally import Counted
 from agent_sidecar.isolation.interface import Level, Limits
 from agent_sidecar.run.question import Answer, Closed, Outcome
 from agent_sidecar.run.task import (
@@ -79,9 +80,18 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         source=_source(spec.workspace),
         level=_FROM_LEVEL.get(spec.isolation.level),
         limits=LimitsAsked(limits.memory_bytes, limits.cpus, limits.pids, limits.workspace_bytes),
+        allow=tuple(spec.isolation.allow),
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
         spec=spec.SerializeToString(),
+    )
+
+
+def decision_to(counted: Counted) -> session_service_pb2.EgressDecision:
+    """Return what was decided on connections to one target."""
+    decision = counted.decision
+    return session_service_pb2.EgressDecision(
+        host=decision.host, port=decision.port, rule=decision.rule, reason=decision.reason, connections=counted.connections
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 
 from claude_conductor.client.tasks import duration
+from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import words
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
@@ -40,6 +41,8 @@ class Request:
     cpus: str = ""
     disk: str = ""
     level: str = ""
+    allow: tuple[str, ...] = ()
+    """Hosts the agent may reach."""
     model: str = ""
     on: str = ""
     """The one agent that shall do it."""
@@ -138,12 +141,23 @@ def _isolation(request: Request) -> agent_pb2.IsolationSpec | None:
         cpus=from_flag("--cpus", request.cpus, parse_cpus) or 0.0,
         workspace_bytes=from_flag("--disk", request.disk, parse_size) or 0,
     )
-    if not level and limits == agent_pb2.ResourceLimits():
+    allow = _hosts(request.allow)
+    if not level and not allow and limits == agent_pb2.ResourceLimits():
         return None
     number = (
         agent_pb2.IsolationLevel.Value(f"ISOLATION_LEVEL_{level.upper()}") if level else agent_pb2.ISOLATION_LEVEL_UNSPECIFIED
     )
-    return agent_pb2.IsolationSpec(level=number, limits=limits)
+    return agent_pb2.IsolationSpec(level=number, limits=limits, allow=allow)
+
+
+def _hosts(written: tuple[str, ...]) -> list[str]:
+    """Return the entries of flags that may hold several, separated by commas."""
+    found = [entry.strip() for text in written for entry in text.split(",") if entry.strip()]
+    try:
+        rules(found)
+    except InvalidArgumentError as problem:
+        raise InvalidArgumentError(problem.message, next_step=problem.next_step, **{"--allow": ",".join(written)}) from problem
+    return found
 
 
 def _seconds(flag: str, text: str) -> Duration | None:

@@ -81,6 +81,9 @@ def run(
     cpus: Annotated[str, Flag("--cpus", help="Processor limit, such as 0.5.")] = "",
     disk: Annotated[str, Flag("--disk", help="Size of the workspace, such as 10g.")] = "",
     level: Annotated[str, Flag("--level", help="Isolation: strict, moderate or minimal. Never lowered by itself.")] = "",
+    allow: Annotated[
+        list[str] | None, Flag("--allow", metavar="HOST[:PORT]", help="Hosts the agent may reach, or pypi, npm, github, ...")
+    ] = None,
     model: Annotated[str, Flag("--model", help="Model, for agents that use one.")] = "",
     on: Annotated[str, Flag("--on", metavar="AGENT", help="The one agent that shall do it.")] = "",
     prompt_by: Annotated[str, Flag("--prompt-by", help="How the prompt reaches a command: argument, stdin or file.")] = "",
@@ -109,6 +112,7 @@ def run(
         cpus=cpus,
         disk=disk,
         level=level,
+        allow=tuple(allow or []),
         model=model,
         on=on,
         prompt_by=prompt_by,

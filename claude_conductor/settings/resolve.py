@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from claude_conductor.errors import SettingsError
+from claude_conductor.egress import rules
+from claude_conductor.errors import InvalidArgumentError, SettingsError
 from claude_conductor.settings.home import Home, expand, expand_path
 from claude_conductor.settings.load import Loaded
 from claude_conductor.settings.origin import Rank
@@ -113,7 +114,7 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         },
         "workspace_mount": container.workspace_mount,
         "agent_isolation": storage.agent_isolation,
-        "networking": container.enable_networking,
+        "allow": list(container.allowed_hosts) if container.enable_networking else [],
         "drivers": list(agent.drivers),
         "agent_toolchains": _folders(document.toolchains, home, environment, "toolchains"),
         "labels": dict(agent.labels),
@@ -184,17 +185,18 @@ def _check_combinations(loaded: Loaded) -> None:
     document = loaded.document
     levels = {document.agent.workspace_isolation} if document.num_agents else set()
     levels |= {agent.level or document.agent.workspace_isolation for agent in document.agents}
-    if document.container_config.enable_networking and (without := levels - {"minimal"}):
+    container = document.container_config
+    if container.enable_networking and "strict" in levels:
         where = f"`container_config.enable_networking` ({loaded.origin('container_config.enable_networking')})"
-        why = (
-            "is refused with isolation level strict, which has no network at all"
-            if "strict" in without
-            else "is refused with isolation level moderate: it needs the egress proxy, which comes with a later release"
-        )
         raise SettingsError(
-            f"{where} {why}.",
-            next_step="set it to false, or choose `agent.workspace_isolation: minimal` explicitly: it has the host's own network",
+            f"{where} is refused with isolation level strict, whose agents reach nothing unless their task asks for it.",
+            next_step="set it to false and use `conductor run --allow HOST`, or choose `agent.workspace_isolation: moderate`",
         )
+    try:
+        rules(container.allowed_hosts)
+    except InvalidArgumentError as error:
+        where = f"`container_config.allowed_hosts` ({loaded.origin('container_config.allowed_hosts')})"
+        raise SettingsError(f"{where}: {error.message}", next_step=error.next_step) from error
     if not document.storage.agent_isolation and levels != {"minimal"}:
         raise SettingsError(
             f"`storage.agent_isolation: false` ({loaded.origin('storage.agent_isolation')}) shares workspaces between agents, "

@@ -109,7 +109,10 @@ class ContainerConfig(Block):
     memory_limit: Size = "1g"
     cpu_limit: Cpus = "0.5"
     enable_networking: bool = False
-    """The host's network, as the level minimal has it; refused with every other level until there is an egress proxy."""
+    """Agents reach `allowed_hosts` through the proxy beside them (moderate), or have the host's network (minimal); refused with
+    strict, where a task asks for hosts by itself."""
+    allowed_hosts: tuple[str, ...] = ("pypi", "npm", "github")
+    """Hosts and presets, as `conductor run --allow` takes them; counts with `enable_networking`."""
     workspace_mount: bool = True
     """False: an empty sized scratch folder instead of the task's files."""
 

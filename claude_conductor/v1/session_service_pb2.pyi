@@ -697,6 +697,7 @@ class TaskReport(_message.Message):
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_ENDED_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> _task_pb2.Lease:
         """Fencing token: a report with a stale lease is refused with STALE_LEASE and changes nothing."""
@@ -733,6 +734,10 @@ class TaskReport(_message.Message):
     def rate_limit_ended(self) -> Global___TaskRateLimitEnded:
         """That while is over."""
 
+    @_builtins.property
+    def egress(self) -> Global___TaskEgress:
+        """What the agent's proxy decided."""
+
     def __init__(
         self,
         *,
@@ -745,12 +750,13 @@ class TaskReport(_message.Message):
         withdrawn: Global___QuestionWithdrawn | None = ...,
         rate_limited: Global___TaskRateLimited | None = ...,
         rate_limit_ended: Global___TaskRateLimitEnded | None = ...,
+        egress: Global___TaskEgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "egress"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -912,6 +918,70 @@ class TaskRateLimitEnded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskRateLimitEnded: _TypeAlias = TaskRateLimitEnded  # noqa: Y015
+
+@_typing.final
+class TaskEgress(_message.Message):
+    """What the proxy beside an agent decided on connections of the agent. Each target is told of once when it is first asked for, and
+    again at the end of the attempt if it was asked for more than once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EgressDecision]:
+        """At most 100."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___EgressDecision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskEgress: _TypeAlias = TaskEgress  # noqa: Y015
+
+@_typing.final
+class EgressDecision(_message.Message):
+    """What was decided on connections to one target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Lower case, without a last dot; what is no host is shown as ASCII. At most 300 characters."""
+    port: _builtins.int
+    """0 if none was named."""
+    rule: _builtins.str
+    """What allowed it, as it is written in a list; empty: refused."""
+    reason: _builtins.str
+    """Why it was refused, or why an allowed one could not be made; empty for a connection that was made."""
+    connections: _builtins.int
+    """How many connections so far."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+        rule: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        connections: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "host", b"host", "port", b"port", "reason", b"reason", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EgressDecision: _TypeAlias = EgressDecision  # noqa: Y015
 
 @_typing.final
 class TaskStarted(_message.Message):

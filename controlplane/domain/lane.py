@@ -28,6 +28,7 @@ def lane_of(task: Task, caps: Caps) -> str:
         spec.agent_id,
         sorted(spec.required_labels.items()),
         spec.isolation_level.value if spec.isolation_level is not None else "",
+        bool(spec.allow),
         [spec.limits.memory_bytes, spec.limits.cpus, spec.limits.pids, spec.limits.workspace_bytes],
     ]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]

@@ -30,6 +30,10 @@ def _needs(task: Task) -> list[_Need]:
         needs.append(_label(name, value))
     if spec.isolation_level is not None:
         needs.append(_level(spec.isolation_level))
+    if spec.allow:
+        words = "a list of hosts of its own to a task"
+        # A long-running agent has been in its sandbox before the task came, with the hosts of its settings.
+        needs.append(_Need(f"can give {words}", f"cannot give {words}", lambda agent: not agent.long_running))
     asked = spec.limits
     if asked.memory_bytes:
         words = f"{format_size(asked.memory_bytes)} of memory"

@@ -152,6 +152,8 @@ class Spec:
     isolation_level: IsolationLevel | None = None
     """None: the agent's configured level."""
     limits: ResourceLimits = ResourceLimits()
+    allow: tuple[str, ...] = ()
+    """Hosts the agent may reach, as `claude_conductor.egress` reads them; empty: what the agent's settings allow."""
     required_labels: Mapping[str, str] = field(default_factory=dict)
     agent_id: str = ""
     depends_on: tuple[TaskId, ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
+from claude_conductor.egress import beyond, rules
 from claude_conductor.errors import (
     IdempotencyConflictError,
     IllegalTransitionError,
@@ -205,6 +206,12 @@ def confined(spec: Spec, parent: Task) -> Spec:
             "An agent names no folder or repository but that of its own task.",
             next_step="give the parent task this workspace, or submit the subtask with an empty one",
             field="spec.workspace",
+        )
+    if further := beyond(rules(spec.allow), rules(parent.spec.allow)):
+        raise PermissionDeniedError(
+            f"A subtask reaches no host that its parent may not reach: {', '.join(map(str, further[:5]))}.",
+            next_step="allow it to the parent task, or leave the list of hosts open",
+            field="spec.isolation.allow",
         )
     if asked is None:
         asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level

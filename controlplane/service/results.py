@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import StaleLeaseError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TenantId
+from controlplane.domain.events import Event
 from controlplane.domain.pauses import Asked, LimitEnded, RateLimited, Withdrawn
 from controlplane.domain.question import Question, QuestionKind
 from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task
@@ -18,6 +19,7 @@ from controlplane.service.leases import Leases
 from controlplane.service.output import Output
 from controlplane.service.registry import Registry
 from controlplane.service.tasks import Tasks
+from controlplane.service.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,28 @@ class LimitHasEnded:
     lease: Lease
 
 
-Report = HasStarted | HasProgressed | HasPrinted | HasEnded | HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the agent's proxy decided on connections to one target."""
+
+    host: str
+    port: int
+    rule: str
+    """What allowed it; empty: refused."""
+    reason: str
+    connections: int
+    """So far in this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class HasReached:
+    """The agent asked for hosts."""
+
+    lease: Lease
+    decisions: tuple[Decision, ...]
+
+
+Report = HasStarted | HasProgressed | HasPrinted | HasEnded | HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded | HasReached
 
 
 class Results:
@@ -104,6 +127,7 @@ class Results:
         leases: Leases,
         registry: Registry,
         output: Output,
+        watch: Watch,
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
@@ -112,6 +136,7 @@ class Results:
         self._leases = leases
         self._registry = registry
         self._output = output
+        self._watch = watch
         self._clock = clock
         self._jitter = jitter
 
@@ -159,8 +184,19 @@ class Results:
                 self._tell_asker(task, lease)
             case IsRateLimited(seconds=seconds, why=why):
                 await self._tasks.change(tenant_id, lease.task_id, RateLimited(lease, now + seconds, why, now))
+            case HasReached(decisions=decisions):
+                self._publish(tenant_id, agent_id, lease, decisions)
             case LimitHasEnded():
                 await self._tasks.change(tenant_id, lease.task_id, LimitEnded(lease, now))
+
+    def _publish(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            where = f"{decision.host}:{decision.port}" + (f": {decision.reason}" if decision.reason else "")
+            kind, verb = ("task.egress_allowed", "may") if decision.rule else ("task.egress_refused", "may not")
+            facts = {"host": decision.host, "port": str(decision.port), "rule": decision.rule, "reason": decision.reason}
+            details = {**facts, "connections": str(decision.connections), "attempt": str(lease.attempt)}
+            summary = f"{agent_id} {verb} reach {where}"
+            self._watch.publish(Event(kind, self._clock.now(), summary, tenant_id, lease.task_id, agent_id, details))
 
     def _tell_asker(self, task: Task, lease: Lease) -> None:
         """Say what became of a question that is closed; the sidecar may have missed it, or asked again."""

@@ -328,7 +328,7 @@ async def test_a_control_plane_that_moves_is_followed(plane: FakeControlPlane, s
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"networking": True}, "enable_networking"), ({"agent_id": "No Name"}, "agent is named")],
+    [({"agent_isolation": False}, "agent_isolation"), ({"agent_id": "No Name"}, "agent is named")],
 )
 async def test_settings_that_cannot_be_used_end_it_with_one_clear_line(tmp_path: Path, changes: dict[str, object], says: str):
     sidecar = SidecarProcess(settings(tmp_path, **changes), module="agent_sidecar")

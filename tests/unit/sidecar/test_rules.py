@@ -180,8 +180,6 @@ def settings(tmp_path: Path, **changes: object) -> Settings:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"networking": True}, "enable_networking"),
-        ({"networking": True, "level": Level.MODERATE}, "egress proxy"),
         ({"agent_isolation": False}, "agent_isolation"),
         ({"agent_isolation": False, "level": Level.MODERATE}, "agent_isolation"),
     ],
@@ -198,7 +196,6 @@ def test_an_agent_id_that_could_name_another_folder_is_refused(tmp_path: Path):
 
 def test_settings_that_fit_are_taken(tmp_path: Path):
     check(settings(tmp_path))
-    check(settings(tmp_path, networking=True, level=Level.MINIMAL))
     check(settings(tmp_path, agent_isolation=False, level=Level.MINIMAL, temp_path=tmp_path / "temp"))
     assert (tmp_path / "temp").stat().st_mode & 0o777 == 0o700
 
