@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
-from claude_conductor.ids import TaskId, TenantId
+from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
 from controlplane.domain.events import Event
 from controlplane.domain.routing import mailbox, task_mailbox_name
-from controlplane.domain.task import FailureKind, State, Task
+from controlplane.domain.task import FailureKind, Lease, State, Task
 from controlplane.domain.task_machine import (
+    AgentLost,
     CancelChildren,
     CancelRequested,
     CloseMailbox,
@@ -116,7 +117,7 @@ class Tasks:
                 return before
             after = replace(step.task, version=before.version + 1)
             if await self._store.save(after):
-                self._keep_books(before, after)
+                self._keep_books(before, after, taken=isinstance(event, AgentLost))
                 await self._carry_out(after, step.effects)
                 return after
 
@@ -128,13 +129,13 @@ class Tasks:
         """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
         return {state.value: count for state, count in self._counts.items() if count}
 
-    def _keep_books(self, before: Task | None, after: Task) -> None:
+    def _keep_books(self, before: Task | None, after: Task, *, taken: bool = False) -> None:
         books = self._books
         self._counts[after.state] = self._counts.get(after.state, 0) + 1
         if before is not None:
             self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
         if before is not None and before.lease is not None and before.lease != after.lease:
-            books.leases.release(after.id)
+            books.leases.release(after.id, taken=taken)
             books.in_hand.released(after.id)
             books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
             books.mail.close(mailbox(after.tenant_id, task_mailbox_name(after.id)))
@@ -189,6 +190,18 @@ class Tasks:
     def _publish(self, task: Task, kind: str, summary: str) -> None:
         details = {"state": task.state.value, "attempt": str(len(task.attempts))}
         self._watch.publish(Event(kind, self._clock.now(), summary, task.tenant_id, task.id, task.agent_id, details))
+
+    def result_refused(self, task: Task, agent_id: AgentId, lease: Lease) -> None:
+        """Tell watchers that a result came under a lease that is not in force, and changed nothing."""
+        summary = f"{agent_id} ended attempt {lease.attempt} when it was not its own any more; the result was refused"
+        details = {"state": task.state.value, "attempt": str(lease.attempt), "reason": StaleLeaseError.reason}
+        self._watch.publish(Event("task.result_refused", self._clock.now(), summary, task.tenant_id, task.id, agent_id, details))
+
+    def lease_revoked(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> None:
+        """Tell watchers that an agent went on with a task that had been taken from it."""
+        summary = f"{agent_id} still had attempt {lease.attempt}, which was taken from it; it was told to stop"
+        details = {"attempt": str(lease.attempt)}
+        self._watch.publish(Event("task.lease_revoked", self._clock.now(), summary, tenant_id, lease.task_id, agent_id, details))
 
     def _send_cancellation(self, task: Task, effect: SendCancellation) -> None:
         connected = self._books.registry.connected(task.tenant_id, effect.agent_id)
