@@ -43,4 +43,5 @@ async def test_every_task_ends_once_whatever_is_killed_or_frozen(home: Path, see
     print(f"\ntasks, seed {seed}\n{fleet.observations()}")  # noqa: T201 - shown with -s and when the test fails
     again = f"CONDUCTOR_FAULT_SEEDS={seed} python -m pytest tests/faults/test_task_faults.py"
     assert not found, f"{len(found)} violations; repeat with `{again}`\n" + "\n".join(map(str, found[:20]))
-    assert tracebacks(programs.logs()) == []
+    crashes = tracebacks(programs.logs())
+    assert not crashes, "\n".join(crashes)
