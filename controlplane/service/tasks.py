@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
@@ -30,6 +31,7 @@ from controlplane.domain.task_machine import (
 )
 from controlplane.domain.task_machine import Event as TaskEvent
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
+from controlplane.service import certain
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
@@ -80,6 +82,7 @@ class Tasks:
         self._work = work
         self._queued_spans: dict[TaskId, Span] = {}
         self._counts: dict[State, int] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def insert(self, step: Step) -> Task:
         """Store a new task, or return the one its request id stands for; effects follow only a new one.
@@ -89,7 +92,7 @@ class Tasks:
         return await self._work.whole(self._insert(step), name=f"insert {step.task.id}")
 
     async def _insert(self, step: Step) -> Task:
-        stored = await self._store.insert(step.task)
+        stored = await certain.insert(self._store, step.task)
         if stored.id == step.task.id:
             self._keep_books(None, stored)
             await self._carry_out(stored, step.effects)
@@ -110,16 +113,22 @@ class Tasks:
         return await self._work.whole(self._change(tenant_id, task_id, event), name=f"change {task_id}")
 
     async def _change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
+        async with self._turns.setdefault(task_id, asyncio.Lock()):
+            after, effects = await self._apply(tenant_id, task_id, event)
+        await self._carry_out(after, effects)
+        return after
+
+    async def _apply(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> tuple[Task, tuple[Effect, ...]]:
+        """Save what the event makes of the task, and keep the books; for one task this is done by one at a time."""
         while True:
             before = await self._store.get(tenant_id, task_id)
             step = apply(before, event)
             if step.task is before:
-                return before
+                return before, ()
             after = replace(step.task, version=before.version + 1)
-            if await self._store.save(after):
+            if await certain.save(self._store, after):
                 self._keep_books(before, after, taken=isinstance(event, AgentLost))
-                await self._carry_out(after, step.effects)
-                return after
+                return after, step.effects
 
     def recall(self, task: Task) -> None:
         """Take a task as the store had it at start into the books."""
