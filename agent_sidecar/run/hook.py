@@ -79,7 +79,7 @@ class Run:
         """Cut the run short. The first reason counts, but for a lost lease: nothing may be reported any more."""
         if self.ending is None or isinstance(ending, Revoked):
             self.ending = ending
-        if self.scope is not None:
+        if self.scope is not None and not self.scope.expired():  # a second wish, or its time is just over: it ends already
             self.scope.reschedule(asyncio.get_running_loop().time())
 
 

@@ -141,7 +141,7 @@ class Results:
         self._jitter = jitter
 
     async def take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
-        """Act on a report of this agent.
+        """Act on a report of this agent. A result that is refused is told to watchers: somebody did that work.
 
         Raises:
             StaleLeaseError: The lease is not in force, or not this agent's, and the report is not a repeat.
@@ -149,6 +149,14 @@ class Results:
             InvalidArgumentError, IllegalTransitionError, IdempotencyConflictError: A question cannot be asked, or not now.
             StoreUnavailableError: Nothing was changed.
         """
+        try:
+            await self._take(tenant_id, agent_id, report)
+        except StaleLeaseError:
+            if isinstance(report, HasEnded):
+                await self._tell_refused(tenant_id, agent_id, report.lease)
+            raise
+
+    async def _take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
         lease = report.lease
         held = self._leases.get(lease.task_id)
         if held is None or held.lease != lease or held.agent_id != agent_id or held.tenant_id != tenant_id:
@@ -203,6 +211,13 @@ class Results:
         connected = self._registry.connected(task.tenant_id, task.agent_id)
         if connected is not None and task.question is not None and not task.question.open:
             connected.link.close_question(lease, task.question)
+
+    async def _tell_refused(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> None:
+        try:
+            task = await self._store.get(tenant_id, lease.task_id)
+        except TaskNotFoundError:
+            return  # nobody could look it up
+        self._tasks.result_refused(task, agent_id, lease)
 
     async def _is_repeat(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> bool:
         """Return whether this attempt was this agent's and ended by its own report: then everything it says was taken before."""

@@ -188,9 +188,7 @@ class Sessions:
         Called once the welcome is queued.
         """
         link = session.connected.link
-        stale = [lease for lease in hello.active_leases if not self._leases.renew(lease, session.agent_id)]
-        if stale:
-            link.revoke(stale)
+        self._renew(session, hello.active_leases)
         if hello.long_running:
             self._open_mailbox(session, session.agent_id, hello)
         for held in self._leases.of_agent(session.tenant_id, session.agent_id):
@@ -256,11 +254,18 @@ class Sessions:
 
     def heartbeat(self, session: Session, beat: Beat) -> None:
         """Note a sign of life. Leases that are not in force are revoked."""
-        stale = [lease for lease in beat.leases if not self._leases.renew(lease, session.agent_id)]
-        if stale:
-            session.connected.link.revoke(stale)
+        self._renew(session, beat.leases)
         if self._registry.said(session.connected, beat.state, beat.reason, beat.use):
             self._ready()
+
+    def _renew(self, session: Session, leases: Sequence[Lease]) -> None:
+        """Start the time of these leases anew; those that are not in force are revoked, as a completed one may be, too."""
+        stale = [lease for lease in leases if not self._leases.renew(lease, session.agent_id)]
+        if stale:
+            session.connected.link.revoke(stale)
+        for lease in stale:
+            if self._leases.missed(lease):
+                self._tasks.lease_revoked(session.tenant_id, session.agent_id, lease)
 
     def passed(self, session: Session, frame: Numbered) -> bool:
         """Take the next frame of the journal if that needs neither the store nor an answer; else change nothing.

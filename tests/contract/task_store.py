@@ -85,6 +85,19 @@ class TaskStoreContract:
         for other in (task(2, request_id="key", tenant_id=OTHER_TENANT), task(3, request_id="key", submitter="task/x")):
             assert await tasks.insert(other) == other
 
+    async def test_the_request_ids_of_agents_belong_to_the_task_they_work_on(self, tasks: TaskStore) -> None:
+        """A parent that is tried again by another agent gets the child it has; another parent of that agent gets its own."""
+        spec = Spec(prompt="child", parent_task_id=task_id(100))
+        first = await tasks.insert(task(1, request_id="child-1", submitter="agent/a", spec=spec))
+        assert await tasks.insert(task(2, request_id="child-1", submitter="agent/b", spec=spec)) == first
+        other = task(3, request_id="child-1", submitter="agent/a", spec=replace(spec, parent_task_id=task_id(200)))
+        assert await tasks.insert(other) == other
+        operators = task(4, request_id="child-1", spec=spec)
+        assert await tasks.insert(operators) == operators
+        await tasks.remove([first.id])
+        again = task(5, request_id="child-1", submitter="agent/b", spec=spec)
+        assert await tasks.insert(again) == again
+
     async def test_an_empty_request_key_never_matches(self, tasks: TaskStore) -> None:
         assert await tasks.insert(task(1)) == task(1)
         assert await tasks.insert(task(2)) == task(2)

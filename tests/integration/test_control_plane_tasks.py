@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from claude_conductor.rpc.status import from_call
-from claude_conductor.v1 import agent_pb2, agent_service_pb2, task_pb2, task_service_pb2
+from claude_conductor.v1 import agent_pb2, agent_service_pb2, event_pb2, event_service_pb2, task_pb2, task_service_pb2
 from claude_conductor.v1 import session_service_pb2 as session_pb
 from tests.fakes.control_plane import ControlPlane, Operator, sidecar_token
 from tests.fakes.sidecar import Sidecar
@@ -314,6 +314,24 @@ async def test_a_running_task_stays_with_its_agent_across_a_restart(control_plan
     assert len((await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)).attempts) == 1
 
 
+async def events(operator: Operator, kind: str) -> list[event_pb2.Event]:
+    """Return what the log has of a kind; a task that is submitted now shows that all before it was written."""
+    last = (await operator.submit()).task_id
+    found: list[event_pb2.Event] = []
+    async for answer in operator.events.WatchEvents(event_service_pb2.WatchEventsRequest(after_cursor=0), **operator.call):
+        if answer.event.task_id == last:
+            break
+        found += [answer.event] if answer.event.type == kind else []
+    return found
+
+
+async def first_event(operator: Operator, kind: str) -> event_pb2.Event:
+    request = event_service_pb2.WatchEventsRequest(after_cursor=0, type_prefixes=[kind])
+    async for answer in operator.events.WatchEvents(request, **operator.call):
+        return answer.event
+    raise AssertionError("the stream ended")
+
+
 async def test_a_new_life_of_a_sidecar_loses_its_task_at_once_and_a_stale_report_changes_nothing(
     control_plane: ControlPlane, sidecar
 ) -> None:
@@ -328,6 +346,9 @@ async def test_a_new_life_of_a_sidecar_loses_its_task_at_once_and_a_stale_report
     refused = await agent.committed(stale)
     assert refused is not None
     assert refused.reason == "STALE_LEASE"
+    told = await first_event(operator, "task.result_refused")
+    assert (told.task_id, told.agent_id, told.details["attempt"]) == (task.task_id, "agent-1", "1")
+    assert told.details["reason"] == "STALE_LEASE"
     await agent.completed(second, "fresh")
     done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
     assert done.result.summary == "fresh"
@@ -349,10 +370,16 @@ async def test_a_lease_that_is_not_renewed_ends_and_its_holder_is_told(tmp_path:
         await first.beat(agent_pb2.AGENT_STATE_WORKING)
         async with asyncio.timeout(10):
             assert await first.revoked.get() == lost.lease
+        told = await first_event(operator, "task.lease_revoked")
+        assert (told.task_id, told.agent_id, told.details["attempt"]) == (task.task_id, "agent-1", "1")
         beating = asyncio.create_task(beat_for(second, 2.0), name="beats")
         await beating  # twice as long as a lease, but with signs of life
         assert await second.committed(await second.completed(found)) is None
         await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+        second.leases[task.task_id] = found.lease
+        await second.beat(agent_pb2.AGENT_STATE_IDLE)  # written before it knew that its result was taken
+        assert await second.revoked.get() == found.lease
+        assert [event.agent_id for event in await events(operator, "task.lease_revoked")] == ["agent-1"]
     finally:
         await first.disconnect()
         await second.disconnect()
