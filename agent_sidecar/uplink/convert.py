@@ -81,6 +81,7 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         limits=LimitsAsked(limits.memory_bytes, limits.cpus, limits.pids, limits.workspace_bytes),
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
+        writes=tuple(spec.writes),
         spec=spec.SerializeToString(),
     )
 
