@@ -533,7 +533,7 @@ class TaskSpec(_message.Message):
     def writes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the task's repository that it may change, from its top: a file, a folder (`src/`), or a pattern (`src/**/*.py`,
         `docs/*.md`; `.` is all of it). At most 100 paths and 4096 characters. Tasks of one tenant on one repository whose sets
-        overlap never run together. What a task changes outside of its set is told as a warning, and the merge queue refuses it.
+        overlap never run together. What a task changes outside of its set is told as a warning of its result.
         Empty: nothing is declared. Needs a git workspace.
         """
 
