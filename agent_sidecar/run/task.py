@@ -89,6 +89,8 @@ class Assignment:
     """Hosts the agent may reach; empty: those of the slot's settings."""
     timeout: float = 3600.0
     parent_task_id: str = ""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository that it may change; empty: whatever it likes."""
     spec: bytes = b""
     """The whole TaskSpec as it came, for a long-running agent that wants to read it."""
 

@@ -83,6 +83,7 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         allow=tuple(spec.isolation.allow),
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
+        writes=tuple(spec.writes),
         spec=spec.SerializeToString(),
     )
 

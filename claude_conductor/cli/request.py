@@ -15,6 +15,7 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import words
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
 from claude_conductor.v1 import agent_pb2, task_pb2
+from claude_conductor.write_set import problem
 
 SHELL: Final = "/bin/sh"
 
@@ -52,6 +53,8 @@ class Request:
     labels: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     """Labels an agent must have."""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository it may change."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -82,6 +85,7 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         agent_id=request.on,
         model=request.model,
         labels=request.labels,
+        writes=_writes(request),
     )
 
 
@@ -116,6 +120,17 @@ def _command(line: str) -> list[str]:
     if "{prompt}" in line:
         return [SHELL, "-c", line.replace("{prompt}", '"$1"'), "sh", "{prompt}"]
     return [SHELL, "-c", line]
+
+
+def _writes(request: Request) -> tuple[str, ...]:
+    if request.writes and not request.repo:
+        raise InvalidArgumentError(
+            "--writes names paths of a repository.", next_step="add --repo PATH", **{"--writes": ",".join(request.writes)}
+        )
+    for pattern in request.writes:
+        if why := problem(pattern):
+            raise InvalidArgumentError(why, next_step="correct --writes", **{"--writes": repr(pattern)})
+    return request.writes
 
 
 def _workspace(request: Request) -> task_pb2.WorkspaceSource | None:

@@ -90,6 +90,9 @@ def run(
     env: Annotated[list[str] | None, Flag("--env", metavar="NAME=VALUE", help="Variable of the agent; never a secret.")] = None,
     label: Annotated[list[str] | None, Flag("--label", metavar="NAME=VALUE", help="Label to find the task by.")] = None,
     needs: Annotated[list[str] | None, Flag("--needs", metavar="NAME=VALUE", help="Label the agent must have.")] = None,
+    writes: Annotated[
+        list[str] | None, Flag("--writes", metavar="PATHS", help="What it may change, such as src/,docs/*.md; no two at once.")
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
@@ -119,6 +122,7 @@ def run(
         env=pairs("--env", env or []),
         labels=pairs("--label", label or []),
         needs=pairs("--needs", needs or []),
+        writes=tuple(path for paths in writes or [] for path in paths.split(",")),
     )
     entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
     if len(entries) * count > MOST:

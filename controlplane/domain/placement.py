@@ -7,11 +7,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from claude_conductor.ids import AgentId, TenantId
+from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.units import format_size
 from controlplane.domain.agent import Agent, State
 from controlplane.domain.caps import Caps, Group, capped, full
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Task, queue_order
+from controlplane.domain.write_set import Claim, Writers
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +133,27 @@ class _Queue:
 
 
 def plan(
-    ready: Iterable[Task], free: Iterable[Agent], counts: Mapping[Group, int] | None = None, caps: Caps | None = None
+    ready: Iterable[Task],
+    free: Iterable[Agent],
+    counts: Mapping[Group, int] | None = None,
+    caps: Caps | None = None,
+    claims: Mapping[TaskId, Claim] | None = None,
 ) -> list[tuple[Task, Agent]]:
     """Return who gets what, each agent once, in the order in which it was decided.
 
     Tenants take turns: the one that has the fewest tasks with agents now goes next, so that a long queue of one delays no other;
     what counts is what runs at the moment, so nobody saves up turns and a restart forgets nothing. Within a tenant, and between
     tenants that have as many, the order of the queue holds. A task that no free agent can do, or that is capped, holds up no
-    other.
+    other. One that could go but for its write set holds up those that would write the same files, so that it has its turn.
 
     Args:
         ready: Queued tasks; those of one lane in the order of the queue.
         free: Agents without work.
         counts: How many tasks of each group are with agents.
         caps: How many of a group may be.
+        claims: What the tasks that are with agents may write.
     """
-    caps = caps or Caps()
+    caps, writers = caps or Caps(), Writers(claims)
     held = Counter(counts or {})
     left = {(agent.tenant_id, agent.id): agent for agent in free}
     queues: dict[TenantId, _Queue] = {}
@@ -158,7 +164,11 @@ def plan(
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
         agent = None if full(task, caps, held) else place(task, left.values())
+        if agent is not None and writers.before(task) is not None:
+            writers.waits(task)
+            agent = None
         if agent is not None:
+            writers.took(task)
             del left[agent.tenant_id, agent.id]
             placed.append((task, agent))
             held.update({Group(tenant), *capped(task, caps)})
@@ -174,7 +184,7 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         task: The task.
         agents: Every connected agent of its tenant.
         known: Whether the agent that it names has ever been here.
-        full: The cap that keeps it waiting, if one does.
+        full: The cap, or the task that writes the same files, that keeps it waiting, if one does.
     """
     wanted = task.spec.agent_id
     named = [agent for agent in agents if not wanted or agent.id == wanted]

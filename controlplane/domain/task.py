@@ -164,6 +164,8 @@ class Spec:
     labels: Mapping[str, str] = field(default_factory=dict)
     instructions: str = ""
     """What the agent is told instead of the prompt alone; empty where its type adds nothing."""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository it may change, in their normal form (`write_set.declared`); empty: nothing is declared."""
 
 
 @dataclass(frozen=True, slots=True)

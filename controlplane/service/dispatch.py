@@ -82,7 +82,7 @@ class Dispatch:
         while free := self._registry.free():
             ready = await self._store.ready(max(1, min(len(free), _LOOK // self._lanes)))
             self._lanes = max(1, len({task.lane for task in ready}))
-            placed = plan(ready, free, self._in_hand.counts, self._in_hand.caps)
+            placed = plan(ready, free, self._in_hand.counts, self._in_hand.caps, self._in_hand.claims)
             if not placed:
                 return
             await self._hand_out_all(placed)

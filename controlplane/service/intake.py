@@ -25,6 +25,7 @@ from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
+from controlplane.domain.write_set import declared, fault
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
@@ -106,6 +107,7 @@ class Intake:
         """Return what may be done, and the tasks it depends on."""
         spec = submission.spec
         check(spec, submission.request_id, self._prompt_bytes)
+        spec = replace(spec, writes=declared(spec.writes))
         dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
         if spec.parent_task_id:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
@@ -234,7 +236,9 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
     Raises:
         InvalidArgumentError: The message says what is allowed, the details name the field.
     """
+    wrong_set = fault(spec.writes, spec.workspace)
     faults: Sequence[tuple[bool, str, str]] = (
+        (bool(wrong_set), "spec.writes", wrong_set),
         (len(request_id) > MAX_REQUEST_ID, "request_id", f"A request id has at most {MAX_REQUEST_ID} characters."),
         (len(spec.prompt.encode()) > prompt_bytes, "spec.prompt", f"A prompt has at most {prompt_bytes} bytes."),
         (not 1 <= spec.priority <= 10, "spec.priority", "A priority is 1 (last) to 10 (first)."),

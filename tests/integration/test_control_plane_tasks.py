@@ -197,6 +197,41 @@ async def test_other_caps_than_before_the_restart_hold_for_what_was_queued(tmp_p
         await plane.close()
 
 
+async def test_tasks_that_write_the_same_files_never_run_together_also_after_a_restart(tmp_path: Path, sidecar_of) -> None:
+    plane = ControlPlane(tmp_path / "home")
+    await plane.start()
+    try:
+        operator = plane.operator()
+
+        async def writes(*paths: str, repository: str = "/r") -> str:
+            return (await operator.submit(workspace={"git": {"repository": repository}}, writes=paths)).task_id
+
+        first = await writes("./src//", "README.md")
+        second, docs, elsewhere = await writes("src/**/*.py"), await writes("docs/"), await writes("src/", repository="/other")
+        assert list((await operator.task(first)).spec.writes) == ["README.md", "src/"]
+        agents = [await sidecar_of(plane, f"agent-{number}") for number in (1, 2, 3)]
+        for task_id in (first, docs, elsewhere):
+            await operator.until(task_id, task_pb2.TASK_STATE_LEASED)
+        plane.kill()
+        await plane.start()
+        for agent in agents:
+            await agent.connect()
+        operator = plane.operator()
+        late = await writes("src/new.py")
+        for task_id in (second, late):
+            waiting = await operator.task(task_id)
+            assert waiting.state == task_pb2.TASK_STATE_QUEUED
+            assert waiting.reason == f"waits for {first}, which writes src/ too"
+        holder = next(agent for agent in agents if first in agent.leases)
+        await do(holder)
+        await operator.until(second, task_pb2.TASK_STATE_LEASED)
+        assert (await operator.task(late)).reason == f"waits for {second}, which writes src/**/*.py too"
+        await do(next(agent for agent in agents if second in agent.leases))
+        await operator.until(late, task_pb2.TASK_STATE_LEASED)
+    finally:
+        await plane.close()
+
+
 async def test_cancelling_a_running_task_reaches_its_agent_and_its_children(control_plane: ControlPlane, sidecar) -> None:
     operator, agent = control_plane.operator(), await sidecar("agent-1")
     task = await operator.submit(agent_id="agent-1")
@@ -256,6 +291,8 @@ async def test_the_same_request_id_is_the_same_task_also_after_a_restart(control
         ({"driver": "command"}, "spec.command"),
         ({"timeout": {"seconds": -1}}, "spec.timeout"),
         ({"not_before_time": {"seconds": 1 << 62}}, "spec.not_before_time"),
+        ({"writes": ["src/"]}, "spec.writes"),
+        ({"writes": ["../x"], "workspace": {"git": {"repository": "/r"}}}, "spec.writes"),
         ({"environment": {"BIG": "x" * (2 << 20)}}, "spec"),
     ],
 )

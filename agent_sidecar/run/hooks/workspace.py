@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agent_sidecar.run.files import beneath, source, tree
 from agent_sidecar.run.files.changes import collect
@@ -16,6 +17,10 @@ from agent_sidecar.run.task import EmptySource
 from claude_conductor.errors import WorkspaceError
 from claude_conductor.telemetry.traces import Tracer, span
 from claude_conductor.units import format_duration
+from claude_conductor.write_set import normal, outside, problem
+
+_NAMED: Final = 10
+"""Files outside of a write set that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,9 @@ class WorkspaceHook:
             raise WorkspaceError(f"Its changes could not be read within {format_duration(self._collect_seconds)}.") from cause
         run.patch = collected.patch
         run.warnings += collected.warnings
+        declared = [normal(pattern) for pattern in run.assignment.writes if not problem(pattern)]
+        if declared and (strays := outside(declared, collected.paths)):
+            run.warnings.append(_strays(strays))
 
     async def _remove(self, run: Run, workspace: Path, *, kept: bool) -> None:
         store = self._places.stores / run.assignment.lease.task_id
@@ -156,3 +164,9 @@ class WorkspaceHook:
         finally:
             os.close(root)
         tree.give(target, self._agent_uid)
+
+
+def _strays(paths: list[str]) -> str:
+    named = ", ".join(map(repr, paths[:_NAMED]))
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"it changed {len(paths)} file{'s' if len(paths) > 1 else ''} outside of its write set: {named}{more}"

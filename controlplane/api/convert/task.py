@@ -59,6 +59,7 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         max_turns=spec.max_turns,
         labels=dict(spec.labels),
         instructions=instructions(kind, spec.prompt, spec.files),
+        writes=tuple(spec.writes),
     )
 
 
@@ -116,6 +117,7 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         max_turns=spec.max_turns,
         labels=spec.labels,
         instructions=spec.instructions,
+        writes=spec.writes,
     )
 
 

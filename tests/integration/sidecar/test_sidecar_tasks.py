@@ -81,6 +81,21 @@ async def test_a_patch_is_stored_before_the_result_that_names_it(
     assert (await plane.result(2)).patch.files == 1
 
 
+async def test_what_a_task_changes_outside_of_its_write_set_is_a_warning(
+    plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path
+):
+    make_repository(tmp_path / "repository")
+    source = task_pb2.WorkspaceSource(git=task_pb2.GitWorkspace(repository=str(tmp_path / "repository")))
+    change = "mkdir -p src; echo 1 > src/a; rm a.txt; echo 1 > new"
+    for number, writes in enumerate((["src/"], [".", "docs/"], []), start=1):
+        plane.assign(f"task_{number}", shell(change, workspace=source, writes=writes))
+        result = await plane.result(number)
+        assert not result.HasField("failure"), sidecar.log()
+        strays = ["it changed 2 files outside of its write set: 'a.txt', 'new'"] if number == 1 else []
+        assert list(result.warnings) == strays
+        assert result.patch.files == 3
+
+
 async def test_a_result_whose_patch_is_refused_for_good_arrives_without_it(
     plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path
 ):

@@ -18,7 +18,8 @@ from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
 from controlplane.domain.caps import Caps
-from controlplane.domain.task import IsolationLevel, RetryPolicy, Spec, State, Task
+from controlplane.domain.task import IsolationLevel, RetryPolicy, Spec, State, Task, Workspace
+from controlplane.domain.write_set import declared
 from controlplane.service.intake import Intake, Submission
 from tests.simulation.processes import Fate, SeededMint, VirtualClock, task_factory
 from tests.simulation.tasks.checker import broken
@@ -30,6 +31,7 @@ from tests.simulation.virtual_loop import Stuck, VirtualLoop
 
 CALM_SECONDS = 600.0
 """How long everything may take to end once nothing fails any more; retries pause for at most 5 s here."""
+WRITES = (("src/",), ("src/*.py",), ("src/a.py", "docs/"), ("docs/",), (".",), ())
 TENANTS = (TenantId("default"), TenantId("other"))
 
 
@@ -127,6 +129,7 @@ class World:
 
     def __init__(self, seed: int, store_type: type[Noting], kinds: Kinds) -> None:
         self._fate = Fate(seed)
+        self._writing = Random(f"writes {seed}") if seed % 4 == 2 else None
         self._plan = plan = draw(self._fate, seed)
         self._kinds = kinds
         self._clock = VirtualClock()
@@ -212,6 +215,8 @@ class World:
             depends_on=tuple(TaskId(other) for other in random.sample(earlier, min(len(earlier), random.choice((0, 0, 1, 2))))),
             not_before=self._clock.now() + random.random() * 5 if random.random() < 0.1 else 0.0,
             labels={"repo": random.choice("xy")} if random.random() < 0.5 else {},
+            workspace=Workspace("git", "/repo") if self._writing else Workspace(),
+            writes=declared(self._writing.choice(WRITES)) if self._writing else (),
         )
 
     async def _ask(self, call: Callable[[Intake], Awaitable[Any]]) -> Any:

@@ -44,6 +44,9 @@ def test_limits_and_level_are_set_only_where_they_were_said():
         (Request(prompt="x", priority=11), ["--priority"]),
         (Request(prompt="x", ref="main"), ["--ref", "--repo"]),
         (Request(prompt="x", repo="/a", folder="/b"), ["exclude"]),
+        (Request(prompt="x", writes=("src/",)), ["--writes", "--repo"]),
+        (Request(prompt="x", repo="/a", writes=("src/", "/a/src/")), ["--writes", "/a/src/", "from its top"]),
+        (Request(prompt="x", repo="/a", writes=("",)), ["--writes", "not empty"]),
     ],
 )
 def test_what_cannot_be_is_said_with_its_flag(request_: Request, words: list[str]):

@@ -69,6 +69,8 @@ tasks:
         ("tasks:\n- prompt: x\n  name: build\n- prompt: y\n  after:\n  - build\n  - biuld\n", ["`biuld`", "`build`", "line=7"]),
         ("tasks:\n- prompt: x\n  after: {a: 1}\n", ["list of names", "line=3"]),
         ("tasks:\n- prompt: x\n  name: a\n  after: a\n", ["a -> a", "line=4"]),
+        ("tasks:\n- prompt: x\n  repo: .\n  writes: src/\n", ["`writes` is a list", "line=4"]),
+        ("tasks:\n- prompt: x\n  repo: .\n  writes: [src/, ../x]\n", ["leads out", "line=4"]),
         (
             "tasks:\n- {prompt: x, name: a, after: c}\n- {prompt: x, name: b, after: a}\n- {prompt: x, name: c, after: b}\n",
             ["a -> c -> b -> a", "line=2"],
