@@ -66,6 +66,18 @@ class LimitsAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupOrder:
+    """A command that makes the workspace ready. Timeout in seconds; paths are relative to the workspace."""
+
+    command: tuple[str, ...]
+    timeout: float = 600.0
+    cache_files: tuple[str, ...] = ()
+    """Files that decide what it makes; empty: never skipped."""
+    keep: tuple[str, ...] = ()
+    """What it makes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """A task for this sidecar. Times in seconds."""
 
@@ -87,6 +99,7 @@ class Assignment:
     limits: LimitsAsked = field(default_factory=LimitsAsked)
     timeout: float = 3600.0
     parent_task_id: str = ""
+    setup: SetupOrder | None = None
     spec: bytes = b""
     """The whole TaskSpec as it came, for a long-running agent that wants to read it."""
 
@@ -107,6 +120,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    SETUP = "setup"
 
 
 RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT, FailureKind.AGENT_LOST})

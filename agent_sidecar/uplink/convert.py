@@ -23,6 +23,7 @@ from agent_sidecar.run.task import (
     Lease,
     LimitsAsked,
     Result,
+    SetupOrder,
     Source,
     Usage,
 )
@@ -81,8 +82,16 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         limits=LimitsAsked(limits.memory_bytes, limits.cpus, limits.pids, limits.workspace_bytes),
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
+        setup=_setup(spec.setup),
         spec=spec.SerializeToString(),
     )
+
+
+def _setup(setup: task_pb2.Setup) -> SetupOrder | None:
+    if not setup.command:
+        return None
+    timeout = setup.timeout.ToMicroseconds() / 1e6 if setup.HasField("timeout") else 600.0
+    return SetupOrder(tuple(setup.command), timeout, tuple(setup.cache_files), tuple(setup.keep))
 
 
 def _source(source: task_pb2.WorkspaceSource) -> Source:

@@ -49,6 +49,13 @@ class Request:
     labels: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     """Labels an agent must have."""
+    setup: str = ""
+    """A shell line that makes the workspace ready."""
+    setup_timeout: str = ""
+    setup_cache: tuple[str, ...] = ()
+    """Files that decide what it makes."""
+    setup_keep: tuple[str, ...] = ()
+    """What it makes."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -79,6 +86,21 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         agent_id=request.on,
         model=request.model,
         labels=request.labels,
+        setup=_setup(request),
+    )
+
+
+def _setup(request: Request) -> task_pb2.Setup | None:
+    more = {"--setup-timeout": request.setup_timeout, "--setup-cache": request.setup_cache, "--setup-keep": request.setup_keep}
+    if not request.setup:
+        if given := next((flag for flag, value in more.items() if value), ""):
+            raise InvalidArgumentError(f"{given} needs a set-up command.", next_step="add --setup 'make deps', for example")
+        return None
+    return task_pb2.Setup(
+        command=[SHELL, "-c", request.setup],
+        timeout=_seconds("--setup-timeout", request.setup_timeout),
+        cache_files=request.setup_cache,
+        keep=request.setup_keep,
     )
 
 

@@ -87,6 +87,16 @@ def run(
     env: Annotated[list[str] | None, Flag("--env", metavar="NAME=VALUE", help="Variable of the agent; never a secret.")] = None,
     label: Annotated[list[str] | None, Flag("--label", metavar="NAME=VALUE", help="Label to find the task by.")] = None,
     needs: Annotated[list[str] | None, Flag("--needs", metavar="NAME=VALUE", help="Label the agent must have.")] = None,
+    setup: Annotated[str, Flag("--setup", help="Shell line that makes the workspace ready before the agent starts.")] = "",
+    setup_timeout: Annotated[str, Flag("--setup-timeout", help="How long it may run.", show_default="10m")] = "",
+    setup_cache: Annotated[
+        list[str] | None,
+        Flag("--setup-cache", metavar="FILE", help="Skip it while this file of the workspace, such as a lock file, is the same."),
+    ] = None,
+    setup_keep: Annotated[
+        list[str] | None,
+        Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
@@ -115,6 +125,10 @@ def run(
         env=pairs("--env", env or []),
         labels=pairs("--label", label or []),
         needs=pairs("--needs", needs or []),
+        setup=setup,
+        setup_timeout=setup_timeout,
+        setup_cache=tuple(setup_cache or ()),
+        setup_keep=tuple(setup_keep or ()),
     )
     entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
     if len(entries) * count > MOST:

@@ -153,6 +153,7 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("told", output.printable_lines(spec.instructions.strip())),
         ("command", output.printable(" ".join(spec.command))),
         ("workspace", f"{where} {spec.workspace.git.ref}".strip()),
+        ("set-up", output.printable(" ".join(spec.setup.command))),
         ("priority", str(spec.priority)),
         ("depends on", ", ".join(spec.depends_on)),
         ("parent", spec.parent_task_id),

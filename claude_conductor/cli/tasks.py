@@ -170,7 +170,7 @@ async def print_output(task_id: str, *, follow: bool, attempt: int = 0) -> None:
                 if piece.HasField("gap"):
                     complaint.warn("earlier output is no longer kept")
                     continue
-                stream = sys.stderr if piece.stream == "stderr" else sys.stdout
+                stream = sys.stdout if piece.stream == "stdout" else sys.stderr
                 if stream.isatty():
                     stream.write(output.printable_lines(piece.data.decode("utf-8", "replace")))
                 else:

@@ -122,6 +122,8 @@ class Storage(Block):
     """Parent of private temporary folders; empty: the sidecar's own."""
     agent_isolation: bool = True
     """False shares workspaces between agents; refused unless the level is minimal."""
+    setup_cache_size: AnySize = "5g"
+    """What set-up commands of tasks made and what is kept for the next, in all; the oldest goes first. 0: nothing is kept."""
 
 
 class AgentBlock(Block):

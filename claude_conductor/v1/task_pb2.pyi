@@ -116,6 +116,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The task itself cannot be run as it was submitted. Not retryable."""
     FAILURE_KIND_DEPENDENCY: _FailureKind.ValueType  # 13
     """A task it depends on did not succeed. Not retryable."""
+    FAILURE_KIND_SETUP: _FailureKind.ValueType  # 16
+    """The set-up command of its workspace failed or ran too long. Not retryable."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """What kind of failure ended an attempt."""
@@ -148,6 +150,8 @@ FAILURE_KIND_INVALID_TASK: FailureKind.ValueType  # 12
 """The task itself cannot be run as it was submitted. Not retryable."""
 FAILURE_KIND_DEPENDENCY: FailureKind.ValueType  # 13
 """A task it depends on did not succeed. Not retryable."""
+FAILURE_KIND_SETUP: FailureKind.ValueType  # 16
+"""The set-up command of its workspace failed or ran too long. Not retryable."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 class _QuestionKind:
@@ -340,6 +344,56 @@ class FolderWorkspace(_message.Message):
 Global___FolderWorkspace: _TypeAlias = FolderWorkspace  # noqa: Y015
 
 @_typing.final
+class Setup(_message.Message):
+    """A command that makes a workspace ready, such as the installation of what the project depends on. The sidecar runs it in the
+    workspace before the agent, in a sandbox of the same level and limits, but without the agent's socket and its way to a model. As
+    there is no network in sandboxes at strict and moderate, it has what the workspace, the system and `toolchains` have.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    CACHE_FILES_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The argument vector."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it may run, within the time-out of the task; unset means 10 min."""
+
+    @_builtins.property
+    def cache_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files in the workspace, such as `requirements.lock`, that decide what the command makes; at most 20. While they, the command,
+        the environment, the source, the level and the platform are the same, what it made is taken from a cache beside the sidecar,
+        and the command is skipped. Empty: it is never skipped. Name all files of the project that the command reads.
+        """
+
+    @_builtins.property
+    def keep(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths in the workspace that the command makes, at most 20: what the cache keeps, and what is not part of the patch unless the
+        repository has it. Empty means `.venv` and `node_modules`.
+        """
+
+    def __init__(
+        self,
+        *,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        cache_files: _abc.Iterable[_builtins.str] | None = ...,
+        keep: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_files", b"cache_files", "command", b"command", "keep", b"keep", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Setup: _TypeAlias = Setup  # noqa: Y015
+
+@_typing.final
 class RetryPolicy(_message.Message):
     """How often and how quickly a failed task is tried again."""
 
@@ -460,6 +514,7 @@ class TaskSpec(_message.Message):
     MAX_TURNS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    SETUP_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
     Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
@@ -528,6 +583,10 @@ class TaskSpec(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels to find it by."""
 
+    @_builtins.property
+    def setup(self) -> Global___Setup:
+        """Runs in the workspace before the agent does; unset means that nothing has to be made ready. Not for `grpc_agent`."""
+
     def __init__(
         self,
         *,
@@ -552,10 +611,11 @@ class TaskSpec(_message.Message):
         max_turns: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
+        setup: Global___Setup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

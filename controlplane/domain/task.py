@@ -62,6 +62,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    SETUP = "setup"
 
 
 RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT})
@@ -126,6 +127,18 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """A command that makes a workspace ready before the agent starts; without a command there is none. Timeout in seconds."""
+
+    command: tuple[str, ...] = ()
+    timeout: float = 600.0
+    cache_files: tuple[str, ...] = ()
+    """Files that decide what it makes; empty: it is never skipped."""
+    keep: tuple[str, ...] = ()
+    """What it makes."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how quickly a failed task is tried again. Delays in seconds."""
 
@@ -162,6 +175,7 @@ class Spec:
     labels: Mapping[str, str] = field(default_factory=dict)
     instructions: str = ""
     """What the agent is told instead of the prompt alone; empty where its type adds nothing."""
+    setup: Setup = Setup()
 
 
 @dataclass(frozen=True, slots=True)

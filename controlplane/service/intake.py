@@ -17,6 +17,7 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
+from controlplane.domain import setup
 from controlplane.domain.caps import Caps
 from controlplane.domain.lane import lane_of
 from controlplane.domain.pauses import Answered
@@ -256,3 +257,5 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
     for wrong, field, message in faults:
         if wrong:
             raise InvalidArgumentError(message, field=field)
+    if (found := setup.fault(spec)) is not None:
+        raise InvalidArgumentError(found[1], field=found[0])

@@ -120,9 +120,10 @@ class WorkspaceHook:
 
     async def _collect(self, run: Run, workspace: Path, base: Base) -> None:
         excluded = run.command.files if run.command is not None else {}
+        made = run.assignment.setup.keep if run.assignment.setup is not None else ()
         try:
             async with asyncio.timeout(self._collect_seconds):
-                collected = await collect(workspace, base, self._places.patches, self._git, excluded)
+                collected = await collect(workspace, base, self._places.patches, self._git, excluded, made)
         except TimeoutError as cause:
             raise WorkspaceError(f"Its changes could not be read within {format_duration(self._collect_seconds)}.") from cause
         run.patch = collected.patch
