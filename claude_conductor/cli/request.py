@@ -31,6 +31,8 @@ class Request:
     ref: str = ""
     dirty: bool = False
     """Take changes along that are not committed yet."""
+    copy: tuple[str, ...] = ()
+    """Files and folders of the repository that git does not have, to be copied along."""
     folder: str = ""
     type: str = ""
     priority: int = 0

@@ -68,6 +68,10 @@ def run(
     repo: Annotated[str, Flag("--repo", help="Git repository to work on; every task gets its own clone.")] = "",
     ref: Annotated[str, Flag("--ref", help="Branch, tag or commit of the repository.")] = "",
     dirty: Annotated[bool, Flag("--dirty", help="Take along what is not committed in it; your files stay as they are.")] = False,  # noqa: FBT002
+    copy: Annotated[
+        list[str] | None,
+        Flag("--copy", metavar="PATH", help="File or folder of it that git does not have, such as a fixture, to take along."),
+    ] = None,
     folder: Annotated[str, Flag("--folder", help="Folder to work on a copy of, instead of --repo.")] = "",
     count: Annotated[int, Flag("-n", "--count", min=1, max=MOST, help="How many attempts at the same thing, side by side.")] = 1,
     file: Annotated[Path | None, Flag("-f", "--file", help="Several tasks from a file; the flags are their defaults.")] = None,
@@ -110,6 +114,7 @@ def run(
         repo=repo,
         ref=ref,
         dirty=dirty,
+        copy=tuple(copy or ()),
         folder=folder,
         type=type_,
         priority=priority,
