@@ -35,7 +35,7 @@ from agent_sidecar.run.hooks.output import OutputHook
 from agent_sidecar.run.hooks.setup import Room, SetupHook
 from agent_sidecar.run.hooks.usage import UsageHook
 from agent_sidecar.run.hooks.watchdog import WatchdogHook
-from agent_sidecar.run.hooks.workspace import WorkspaceHook
+from agent_sidecar.run.hooks.workspace import Kept, WorkspaceHook
 from agent_sidecar.run.keeper import Program
 from agent_sidecar.run.long_running import LongRunningSlot
 from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
@@ -197,7 +197,8 @@ class Sidecar:
             agent_id=self._settings.agent_id,
             agent_uid=self._isolation.agent_uid,
             mount=self._settings.workspace_mount,
-            keep_failed=self._settings.keep_workspaces,
+            kept=Kept(self._settings.keep_workspaces, self._settings.keep_workspaces_for),
+            now=self._clock.now,
         )
 
     def _setup_hook(self, surroundings: Surroundings) -> SetupHook:

@@ -76,7 +76,12 @@ class Folders:
             no_sockets=settings.home / "run/agents" / settings.agent_id / "setup",
             setups=settings.home / "setups",
             home=parent / own / ("home" if settings.agent_isolation else f"home-{settings.agent_id}"),
-            places=Places(workspaces=parent / own, stores=temporary, patches=state / "attachments"),
+            places=Places(
+                workspaces=parent / own,
+                stores=temporary,
+                kept=parent / ".kept" / settings.agent_id,
+                patches=state / "attachments",
+            ),
         )
 
     def prepare(self) -> None:

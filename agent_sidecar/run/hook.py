@@ -46,6 +46,8 @@ class Run:
     stats: Stats = field(default_factory=Stats)
     patch: Patch | None = None
     base_commit: str = ""
+    kept: Path | None = None
+    """Where its files are kept."""
     warnings: list[str] = field(default_factory=list)
     life: Life = field(default_factory=Life)
     stalled: bool = False

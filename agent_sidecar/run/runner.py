@@ -352,4 +352,5 @@ class TaskRunner:
             base_commit=run.base_commit,
             in_force=run.in_force,
             warnings=tuple(run.warnings),
+            workspace=str(run.kept or ""),
         )

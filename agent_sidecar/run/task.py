@@ -100,6 +100,7 @@ class Assignment:
     timeout: float = 3600.0
     parent_task_id: str = ""
     setup: SetupOrder | None = None
+    keep_workspace: bool = False
     spec: bytes = b""
     """The whole TaskSpec as it came, for a long-running agent that wants to read it."""
 
@@ -206,6 +207,8 @@ class Result:
     base_commit: str = ""
     in_force: InForce | None = None
     warnings: tuple[str, ...] = ()
+    workspace: str = ""
+    """Where its files are kept; empty where they were removed."""
 
 
 class Activity(enum.Enum):

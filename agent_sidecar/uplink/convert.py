@@ -83,6 +83,7 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
         setup=_setup(spec.setup),
+        keep_workspace=spec.keep_workspace,
         spec=spec.SerializeToString(),
     )
 
@@ -167,7 +168,11 @@ def failure_to(failure: Failure) -> task_pb2.TaskFailure:
 def result_to(result: Result) -> task_pb2.TaskResult:
     """Return the result; its patch is named, not contained."""
     made = task_pb2.TaskResult(
-        summary=result.summary, usage=usage_to(result.usage), base_commit=result.base_commit, warnings=result.warnings
+        summary=result.summary,
+        usage=usage_to(result.usage),
+        base_commit=result.base_commit,
+        warnings=result.warnings,
+        workspace=result.workspace,
     )
     if result.exit_code is not None:
         made.exit_code = result.exit_code

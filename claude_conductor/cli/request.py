@@ -58,6 +58,8 @@ class Request:
     """Files that decide what it makes."""
     setup_keep: tuple[str, ...] = ()
     """What it makes."""
+    keep_workspace: bool = False
+    """Leave its files after the end."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -89,6 +91,7 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         model=request.model,
         labels=request.labels,
         setup=_setup(request),
+        keep_workspace=request.keep_workspace,
     )
 
 

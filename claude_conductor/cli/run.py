@@ -101,6 +101,7 @@ def run(
         list[str] | None,
         Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
     ] = None,
+    keep_workspace: Annotated[bool, Flag("--keep-workspace", help="Leave its files: see `tasks workspace`.")] = False,  # noqa: FBT002
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
@@ -134,6 +135,7 @@ def run(
         setup_timeout=setup_timeout,
         setup_cache=tuple(setup_cache or ()),
         setup_keep=tuple(setup_keep or ()),
+        keep_workspace=keep_workspace,
     )
     entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
     if len(entries) * count > MOST:

@@ -129,6 +129,7 @@ def outcome(task: task_pb2.Task) -> list[tuple[str, str]]:
         ("failed", output.printable_lines(failure(task))),
         ("patch", patched),
         ("warnings", "\n".join(output.printable(warning) for warning in result.warnings)),
+        ("kept", output.printable(result.workspace)),
         ("used", usage(task)),
         ("output", f"conductor tasks output {task.task_id}"),
     ]

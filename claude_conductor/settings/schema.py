@@ -144,6 +144,8 @@ class AgentBlock(Block):
     open_files: Count = 4096
     keep_workspaces: bool = False
     """Leave the workspace of a failed task for a look."""
+    keep_workspaces_for: Seconds = "7d"
+    """How long these and those of tasks with `--keep-workspace` are left."""
     drivers: tuple[Driver, ...] = ("command", "claude_code", "scripted")
     labels: dict[str, str] = {}
     mcp_tools: bool = True

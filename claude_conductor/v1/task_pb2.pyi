@@ -515,6 +515,7 @@ class TaskSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     SETUP_FIELD_NUMBER: _builtins.int
+    KEEP_WORKSPACE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
     Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
@@ -538,6 +539,10 @@ class TaskSpec(_message.Message):
     instructions: _builtins.str
     """What the agent is told: the prompt within the template of its type; empty where that is the prompt alone. Set by the
     control plane; what a submitter writes here is ignored.
+    """
+    keep_workspace: _builtins.bool
+    """Leave its files after the end, where its agent's host keeps them for `agent.keep_workspaces_for` (7 days); not for subtasks of
+    agents.
     """
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -612,10 +617,11 @@ class TaskSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
         setup: Global___Setup | None = ...,
+        keep_workspace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -821,6 +827,7 @@ class TaskResult(_message.Message):
     PATCH_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """Exit code of the agent's process, if it exited."""
     summary: _builtins.str
@@ -829,6 +836,8 @@ class TaskResult(_message.Message):
     """Artefact id of the patch; empty when nothing changed or the workspace is no repository."""
     base_commit: _builtins.str
     """The commit the patch applies to, in hexadecimal."""
+    workspace: _builtins.str
+    """Folder on the host of its agent with the files as its last attempt left them; empty where they were removed."""
     @_builtins.property
     def failure(self) -> Global___TaskFailure:
         """Set unless it succeeded."""
@@ -866,10 +875,11 @@ class TaskResult(_message.Message):
         patch: Global___PatchSummary | None = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        workspace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -176,6 +176,7 @@ class Spec:
     instructions: str = ""
     """What the agent is told instead of the prompt alone; empty where its type adds nothing."""
     setup: Setup = Setup()
+    keep_workspace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,8 @@ class Result:
     patch_removed: int = 0
     isolation: IsolationStatus = IsolationStatus()
     warnings: tuple[str, ...] = ()
+    workspace: str = ""
+    """Folder on the agent's host with its files; empty where they were removed."""
 
 
 @dataclass(frozen=True, slots=True)

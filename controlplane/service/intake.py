@@ -190,7 +190,8 @@ def confined(spec: Spec, parent: Task) -> Spec:
     """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
 
     Raises:
-        PermissionDeniedError: Weaker isolation than its own, or a folder or repository that it was not given itself.
+        PermissionDeniedError: Weaker isolation than its own, a folder or repository that it was not given itself, or files that
+            stay on its host.
     """
     own = parent.spec.isolation_level or parent.isolation.effective_level
     asked = spec.isolation_level
@@ -206,6 +207,10 @@ def confined(spec: Spec, parent: Task) -> Spec:
             "An agent names no folder or repository but that of its own task.",
             next_step="give the parent task this workspace, or submit the subtask with an empty one",
             field="spec.workspace",
+        )
+    if spec.keep_workspace:
+        raise PermissionDeniedError(
+            "The files of an agent's subtask are not kept.", next_step="leave `keep_workspace` out", field="spec.keep_workspace"
         )
     if asked is None:
         asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level

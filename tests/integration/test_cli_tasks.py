@@ -96,6 +96,18 @@ def test_files_git_does_not_have_go_along_and_stay_out_of_the_branch(conductor: 
     assert "--repo" in conductor("run", "x", "--agent", "scripted", "--copy", ".env", code=2).stderr
 
 
+def test_the_kept_workspace_of_a_task_is_named(conductor: CommandLine, world: World, place: Path):
+    task = conductor("run", "x", "--agent", "scripted", "--keep-workspace", "-o", "name").stdout.strip()
+    assert world.submitted[0].spec.keep_workspace
+    assert "--keep-workspace" in conductor("tasks", "workspace", task, code=1).stderr
+    world.tasks[task].result.workspace = str(place)
+    done = conductor("tasks", "workspace", task)
+    assert (done.stdout.strip(), done.stderr) == (str(place), "")
+    assert str(place) in conductor("tasks", "show", task).stdout
+    world.tasks[task].result.workspace = str(place / "gone")
+    assert "no such folder here" in conductor("tasks", "workspace", task).stderr
+
+
 def make_ignoring(repo: Path) -> Path:
     repo.mkdir()
     git(repo, "init", "-q", "-b", "main")

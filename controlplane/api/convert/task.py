@@ -60,6 +60,7 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         labels=dict(spec.labels),
         instructions=instructions(kind, spec.prompt, spec.files),
         setup=_setup_from_proto(spec.setup),
+        keep_workspace=spec.keep_workspace,
     )
 
 
@@ -131,6 +132,7 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         labels=spec.labels,
         instructions=spec.instructions,
         setup=_setup_to_proto(spec.setup),
+        keep_workspace=spec.keep_workspace,
     )
 
 
