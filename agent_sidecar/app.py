@@ -28,15 +28,17 @@ from agent_sidecar.local.calls import ControlPlane
 from agent_sidecar.local.local_servicer import LocalServicer, Reach
 from agent_sidecar.local.server import LocalServer
 from agent_sidecar.run.files.git import Git
+from agent_sidecar.run.files.setup_cache import SetupCache
 from agent_sidecar.run.folders import Folders, check
 from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway
 from agent_sidecar.run.hooks.egress import EgressHook
 from agent_sidecar.run.hooks.environment import EnvironmentHook
 from agent_sidecar.run.hooks.isolation import IsolationHook
 from agent_sidecar.run.hooks.output import OutputHook
+from agent_sidecar.run.hooks.setup import Room, SetupHook
 from agent_sidecar.run.hooks.usage import UsageHook
 from agent_sidecar.run.hooks.watchdog import WatchdogHook
-from agent_sidecar.run.hooks.workspace import WorkspaceHook
+from agent_sidecar.run.hooks.workspace import Kept, WorkspaceHook
 from agent_sidecar.run.keeper import Program
 from agent_sidecar.run.long_running import LongRunningSlot
 from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
@@ -186,6 +188,7 @@ class Sidecar:
 
         hooks = (
             self._workspace_hook(git, surroundings),
+            self._setup_hook(surroundings),
             CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports),
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
             EgressHook(self._open_proxy, settings.allow, surroundings.reports),
@@ -204,8 +207,15 @@ class Sidecar:
             agent_id=self._settings.agent_id,
             agent_uid=self._isolation.agent_uid,
             mount=self._settings.workspace_mount,
-            keep_failed=self._settings.keep_workspaces,
+            kept=Kept(self._settings.keep_workspaces, self._settings.keep_workspaces_for),
+            now=self._clock.now,
         )
+
+    def _setup_hook(self, surroundings: Surroundings) -> SetupHook:
+        settings, folders = self._settings, self._folders
+        cache = SetupCache(folders.setups, settings.setup_cache_bytes, self._clock)
+        room = Room(self._isolation, folders.no_sockets, settings.agent_toolchains, settings.agent_id, settings.stop_grace)
+        return SetupHook(room, cache, surroundings.reports, self._clock, surroundings.tracer)
 
     def _isolation_hook(self, surroundings: Surroundings) -> IsolationHook:
         return IsolationHook(

@@ -61,6 +61,10 @@ class Settings:
     """Between TERM and KILL."""
     keep_workspaces: bool = False
     """Leave the workspace of a failed task for a look."""
+    keep_workspaces_for: float = 7 * 86_400.0
+    """How long workspaces are kept that are."""
+    setup_cache_bytes: int = 5 << 30
+    """Of what set-up commands made, all agents of the home together; 0: nothing is kept."""
     provider: Provider = Provider()
     journal_bytes: int = 64 << 20
     """Of what waits for the control plane; messages that do not fit are refused."""

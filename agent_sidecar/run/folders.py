@@ -49,6 +49,10 @@ class Folders:
 
     state: Path
     sockets: Path
+    no_sockets: Path
+    """An empty folder, shown to set-up commands in the place of the sockets."""
+    setups: Path
+    """What set-up commands made, of all sidecars of the home."""
     home: Path
     """Of a long-running agent; its own also where agents share the folder of workspaces."""
     places: Places
@@ -63,8 +67,15 @@ class Folders:
         return cls(
             state=state,
             sockets=settings.home / "run/agents" / settings.agent_id,
+            no_sockets=settings.home / "run/agents" / settings.agent_id / "setup",
+            setups=settings.home / "setups",
             home=parent / own / ("home" if settings.agent_isolation else f"home-{settings.agent_id}"),
-            places=Places(workspaces=parent / own, stores=temporary, patches=state / "attachments"),
+            places=Places(
+                workspaces=parent / own,
+                stores=temporary,
+                kept=parent / ".kept" / settings.agent_id,
+                patches=state / "attachments",
+            ),
         )
 
     def prepare(self) -> None:
@@ -78,6 +89,7 @@ class Folders:
             for folder in (self.places.stores, self.places.patches):
                 tree.make_private(folder)
             self.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.no_sockets.mkdir(mode=0o711, exist_ok=True)
             tree.prepare_parent(self.places.workspaces)
         except OSError as cause:
             raise HomeUnusableError(path=self.state, cause=cause.strerror) from cause

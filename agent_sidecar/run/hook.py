@@ -12,7 +12,7 @@ from typing import Protocol
 from agent_sidecar.drivers.driver import AgentDriver, Answer, Command, TokenUse
 from agent_sidecar.isolation.interface import Exit, Handle, Level, Limits, Stats
 from agent_sidecar.run.life import Life
-from agent_sidecar.run.lifecycle import Ending, Phase, Revoked
+from agent_sidecar.run.lifecycle import Ending, Overdue, Phase, Revoked
 from agent_sidecar.run.task import Assignment, InForce, Patch
 
 
@@ -48,6 +48,8 @@ class Run:
     stats: Stats = field(default_factory=Stats)
     patch: Patch | None = None
     base_commit: str = ""
+    kept: Path | None = None
+    """Where its files are kept."""
     warnings: list[str] = field(default_factory=list)
     life: Life = field(default_factory=Life)
     stalled: bool = False
@@ -59,6 +61,10 @@ class Run:
     ending: Ending | None = None
     scope: asyncio.Timeout | None = None
     """Bounds the part of the run that may be cut short."""
+    bound: Overdue = Overdue.STARTUP
+    """What is over when the scope's time is."""
+    printed: int = 0
+    """Bytes of output that were handed over."""
 
     @contextmanager
     def asking(self, changed: asyncio.Event) -> Iterator[None]:
@@ -70,6 +76,29 @@ class Run:
         finally:
             self.questions -= 1
             changed.set()
+
+    @contextmanager
+    def unhurried(self, now: float) -> Iterator[None]:
+        """Let a part of the start take as long as the task may; the time for the start stands still meanwhile.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        scope, loop, bound = self.scope, asyncio.get_running_loop(), self.bound
+        if scope is None or self.ending is not None:
+            yield
+            return
+        began, due = loop.time(), scope.when() or loop.time()
+        latest = began + self.assignment.timeout - (now - self.began)
+        scope.reschedule(latest)
+        self.bound = Overdue.TASK
+        try:
+            yield
+        finally:
+            if self.ending is None and not scope.expired():
+                due += loop.time() - began
+                self.bound = bound if due < latest else Overdue.TASK
+                scope.reschedule(min(due, latest))
 
     def waits_for_human(self) -> bool:
         """Tell whether the agent works on nothing but the answer of a human."""

@@ -66,6 +66,18 @@ class LimitsAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupOrder:
+    """A command that makes the workspace ready. Timeout in seconds; paths are relative to the workspace."""
+
+    command: tuple[str, ...]
+    timeout: float = 600.0
+    cache_files: tuple[str, ...] = ()
+    """Files that decide what it makes; empty: never skipped."""
+    keep: tuple[str, ...] = ()
+    """What it makes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """A task for this sidecar. Times in seconds."""
 
@@ -91,6 +103,8 @@ class Assignment:
     parent_task_id: str = ""
     writes: tuple[str, ...] = ()
     """Paths of the repository that it may change; empty: whatever it likes."""
+    setup: SetupOrder | None = None
+    keep_workspace: bool = False
     spec: bytes = b""
     """The whole TaskSpec as it came, for a long-running agent that wants to read it."""
 
@@ -111,6 +125,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    SETUP = "setup"
 
 
 RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT, FailureKind.AGENT_LOST})
@@ -196,6 +211,8 @@ class Result:
     base_commit: str = ""
     in_force: InForce | None = None
     warnings: tuple[str, ...] = ()
+    workspace: str = ""
+    """Where its files are kept; empty where they were removed."""
 
 
 class Activity(enum.Enum):

@@ -24,6 +24,7 @@ from agent_sidecar.run.task import (
     Lease,
     LimitsAsked,
     Result,
+    SetupOrder,
     Source,
     Usage,
 )
@@ -84,6 +85,8 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
         writes=tuple(spec.writes),
+        setup=_setup(spec.setup),
+        keep_workspace=spec.keep_workspace,
         spec=spec.SerializeToString(),
     )
 
@@ -94,6 +97,13 @@ def decision_to(counted: Counted) -> session_service_pb2.EgressDecision:
     return session_service_pb2.EgressDecision(
         host=decision.host, port=decision.port, rule=decision.rule, reason=decision.reason, connections=counted.connections
     )
+
+
+def _setup(setup: task_pb2.Setup) -> SetupOrder | None:
+    if not setup.command:
+        return None
+    timeout = setup.timeout.ToMicroseconds() / 1e6 if setup.HasField("timeout") else 600.0
+    return SetupOrder(tuple(setup.command), timeout, tuple(setup.cache_files), tuple(setup.keep))
 
 
 def _source(source: task_pb2.WorkspaceSource) -> Source:
@@ -169,7 +179,11 @@ def failure_to(failure: Failure) -> task_pb2.TaskFailure:
 def result_to(result: Result) -> task_pb2.TaskResult:
     """Return the result; its patch is named, not contained."""
     made = task_pb2.TaskResult(
-        summary=result.summary, usage=usage_to(result.usage), base_commit=result.base_commit, warnings=result.warnings
+        summary=result.summary,
+        usage=usage_to(result.usage),
+        base_commit=result.base_commit,
+        warnings=result.warnings,
+        workspace=result.workspace,
     )
     if result.exit_code is not None:
         made.exit_code = result.exit_code

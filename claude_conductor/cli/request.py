@@ -33,6 +33,8 @@ class Request:
     ref: str = ""
     dirty: bool = False
     """Take changes along that are not committed yet."""
+    copy: tuple[str, ...] = ()
+    """Files and folders of the repository that git does not have, to be copied along."""
     folder: str = ""
     type: str = ""
     priority: int = 0
@@ -55,6 +57,15 @@ class Request:
     """Labels an agent must have."""
     writes: tuple[str, ...] = ()
     """Paths of the repository it may change."""
+    setup: str = ""
+    """A shell line that makes the workspace ready."""
+    setup_timeout: str = ""
+    setup_cache: tuple[str, ...] = ()
+    """Files that decide what it makes."""
+    setup_keep: tuple[str, ...] = ()
+    """What it makes."""
+    keep_workspace: bool = False
+    """Leave its files after the end."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -86,6 +97,22 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         model=request.model,
         labels=request.labels,
         writes=_writes(request),
+        setup=_setup(request),
+        keep_workspace=request.keep_workspace,
+    )
+
+
+def _setup(request: Request) -> task_pb2.Setup | None:
+    more = {"--setup-timeout": request.setup_timeout, "--setup-cache": request.setup_cache, "--setup-keep": request.setup_keep}
+    if not request.setup:
+        if given := next((flag for flag, value in more.items() if value), ""):
+            raise InvalidArgumentError(f"{given} needs a set-up command.", next_step="add --setup 'make deps', for example")
+        return None
+    return task_pb2.Setup(
+        command=[SHELL, "-c", request.setup],
+        timeout=_seconds("--setup-timeout", request.setup_timeout),
+        cache_files=request.setup_cache,
+        keep=request.setup_keep,
     )
 
 

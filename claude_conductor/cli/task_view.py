@@ -129,6 +129,7 @@ def outcome(task: task_pb2.Task) -> list[tuple[str, str]]:
         ("failed", output.printable_lines(failure(task))),
         ("patch", patched),
         ("warnings", "\n".join(output.printable(warning) for warning in result.warnings)),
+        ("kept", output.printable(result.workspace)),
         ("used", usage(task)),
         ("output", f"conductor tasks output {task.task_id}"),
     ]
@@ -154,6 +155,7 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("command", output.printable(" ".join(spec.command))),
         ("workspace", f"{where} {spec.workspace.git.ref}".strip()),
         ("writes", output.printable(", ".join(spec.writes))),
+        ("set-up", output.printable(" ".join(spec.setup.command))),
         ("priority", str(spec.priority)),
         ("depends on", ", ".join(spec.depends_on)),
         ("parent", spec.parent_task_id),

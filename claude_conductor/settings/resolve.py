@@ -124,6 +124,8 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         "health_check_interval": parse_duration(agent.health_check_interval),
         "stop_grace": parse_duration(agent.stop_grace),
         "keep_workspaces": agent.keep_workspaces,
+        "keep_workspaces_for": parse_duration(agent.keep_workspaces_for),
+        "setup_cache_bytes": parse_size(storage.setup_cache_size),
         "mcp_tools": agent.mcp_tools,
         "provider": {"base_url": document.provider.base_url, "api_key": _api_key(loaded, home, environment)},
         "journal_bytes": parse_size(document.streams.journal_bytes),

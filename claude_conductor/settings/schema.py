@@ -125,6 +125,8 @@ class Storage(Block):
     """Parent of private temporary folders; empty: the sidecar's own."""
     agent_isolation: bool = True
     """False shares workspaces between agents; refused unless the level is minimal."""
+    setup_cache_size: AnySize = "5g"
+    """What set-up commands of tasks made and what is kept for the next, in all; the oldest goes first. 0: nothing is kept."""
 
 
 class AgentBlock(Block):
@@ -145,6 +147,8 @@ class AgentBlock(Block):
     open_files: Count = 4096
     keep_workspaces: bool = False
     """Leave the workspace of a failed task for a look."""
+    keep_workspaces_for: Seconds = "7d"
+    """How long these and those of tasks with `--keep-workspace` are left."""
     drivers: tuple[Driver, ...] = ("command", "claude_code", "scripted")
     labels: dict[str, str] = {}
     mcp_tools: bool = True

@@ -1045,9 +1045,9 @@ class TaskOutput(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
-    """`stdout` or `stderr`."""
+    """`stdout`, `stderr`, or `setup` for what the set-up command of the workspace wrote before the agent ran."""
     offset: _builtins.int
-    """Place of the first byte in the attempt's output, both streams counted together."""
+    """Place of the first byte in the attempt's output, all streams counted together."""
     data: _builtins.bytes
     """At most 64 KiB."""
     def __init__(

@@ -116,6 +116,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The task itself cannot be run as it was submitted. Not retryable."""
     FAILURE_KIND_DEPENDENCY: _FailureKind.ValueType  # 13
     """A task it depends on did not succeed. Not retryable."""
+    FAILURE_KIND_SETUP: _FailureKind.ValueType  # 16
+    """The set-up command of its workspace failed or ran too long. Not retryable."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """What kind of failure ended an attempt."""
@@ -148,6 +150,8 @@ FAILURE_KIND_INVALID_TASK: FailureKind.ValueType  # 12
 """The task itself cannot be run as it was submitted. Not retryable."""
 FAILURE_KIND_DEPENDENCY: FailureKind.ValueType  # 13
 """A task it depends on did not succeed. Not retryable."""
+FAILURE_KIND_SETUP: FailureKind.ValueType  # 16
+"""The set-up command of its workspace failed or ran too long. Not retryable."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 class _QuestionKind:
@@ -340,6 +344,56 @@ class FolderWorkspace(_message.Message):
 Global___FolderWorkspace: _TypeAlias = FolderWorkspace  # noqa: Y015
 
 @_typing.final
+class Setup(_message.Message):
+    """A command that makes a workspace ready, such as the installation of what the project depends on. The sidecar runs it in the
+    workspace before the agent, in a sandbox of the same level and limits, but without the agent's socket and its way to a model. As
+    there is no network in sandboxes at strict and moderate, it has what the workspace, the system and `toolchains` have.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    CACHE_FILES_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The argument vector."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it may run, within the time-out of the task; unset means 10 min."""
+
+    @_builtins.property
+    def cache_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files in the workspace, such as `requirements.lock`, that decide what the command makes; at most 20. While they, the command,
+        the environment, the source, the level and the platform are the same, what it made is taken from a cache beside the sidecar,
+        and the command is skipped. Empty: it is never skipped. Name all files of the project that the command reads.
+        """
+
+    @_builtins.property
+    def keep(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths in the workspace that the command makes, at most 20: what the cache keeps, and what is not part of the patch unless the
+        repository has it. Empty means `.venv` and `node_modules`.
+        """
+
+    def __init__(
+        self,
+        *,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        cache_files: _abc.Iterable[_builtins.str] | None = ...,
+        keep: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_files", b"cache_files", "command", b"command", "keep", b"keep", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Setup: _TypeAlias = Setup  # noqa: Y015
+
+@_typing.final
 class RetryPolicy(_message.Message):
     """How often and how quickly a failed task is tried again."""
 
@@ -461,6 +515,8 @@ class TaskSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
+    SETUP_FIELD_NUMBER: _builtins.int
+    KEEP_WORKSPACE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
     Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
@@ -484,6 +540,10 @@ class TaskSpec(_message.Message):
     instructions: _builtins.str
     """What the agent is told: the prompt within the template of its type; empty where that is the prompt alone. Set by the
     control plane; what a submitter writes here is ignored.
+    """
+    keep_workspace: _builtins.bool
+    """Leave its files after the end, where its agent's host keeps them for `agent.keep_workspaces_for` (7 days); not for subtasks of
+    agents.
     """
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -537,6 +597,10 @@ class TaskSpec(_message.Message):
         Empty: nothing is declared. Needs a git workspace.
         """
 
+    @_builtins.property
+    def setup(self) -> Global___Setup:
+        """Runs in the workspace before the agent does; unset means that nothing has to be made ready. Not for `grpc_agent`."""
+
     def __init__(
         self,
         *,
@@ -562,10 +626,12 @@ class TaskSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
         writes: _abc.Iterable[_builtins.str] | None = ...,
+        setup: Global___Setup | None = ...,
+        keep_workspace: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -771,6 +837,7 @@ class TaskResult(_message.Message):
     PATCH_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """Exit code of the agent's process, if it exited."""
     summary: _builtins.str
@@ -779,6 +846,8 @@ class TaskResult(_message.Message):
     """Artefact id of the patch; empty when nothing changed or the workspace is no repository."""
     base_commit: _builtins.str
     """The commit the patch applies to, in hexadecimal."""
+    workspace: _builtins.str
+    """Folder on the host of its agent with the files as its last attempt left them; empty where they were removed."""
     @_builtins.property
     def failure(self) -> Global___TaskFailure:
         """Set unless it succeeded."""
@@ -816,10 +885,11 @@ class TaskResult(_message.Message):
         patch: Global___PatchSummary | None = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        workspace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -62,6 +62,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    SETUP = "setup"
 
 
 RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT})
@@ -126,6 +127,18 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """A command that makes a workspace ready before the agent starts; without a command there is none. Timeout in seconds."""
+
+    command: tuple[str, ...] = ()
+    timeout: float = 600.0
+    cache_files: tuple[str, ...] = ()
+    """Files that decide what it makes; empty: it is never skipped."""
+    keep: tuple[str, ...] = ()
+    """What it makes."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how quickly a failed task is tried again. Delays in seconds."""
 
@@ -166,6 +179,8 @@ class Spec:
     """What the agent is told instead of the prompt alone; empty where its type adds nothing."""
     writes: tuple[str, ...] = ()
     """Paths of the repository it may change, in their normal form (`write_set.declared`); empty: nothing is declared."""
+    setup: Setup = Setup()
+    keep_workspace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +237,8 @@ class Result:
     patch_removed: int = 0
     isolation: IsolationStatus = IsolationStatus()
     warnings: tuple[str, ...] = ()
+    workspace: str = ""
+    """Folder on the agent's host with its files; empty where they were removed."""
 
 
 @dataclass(frozen=True, slots=True)

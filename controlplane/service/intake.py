@@ -18,6 +18,7 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
+from controlplane.domain import setup
 from controlplane.domain.caps import Caps
 from controlplane.domain.lane import lane_of
 from controlplane.domain.pauses import Answered
@@ -192,7 +193,8 @@ def confined(spec: Spec, parent: Task) -> Spec:
     """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
 
     Raises:
-        PermissionDeniedError: Weaker isolation than its own, or a folder or repository that it was not given itself.
+        PermissionDeniedError: Weaker isolation than its own, a folder or repository that it was not given itself, or files that
+            stay on its host.
     """
     own = parent.spec.isolation_level or parent.isolation.effective_level
     asked = spec.isolation_level
@@ -214,6 +216,10 @@ def confined(spec: Spec, parent: Task) -> Spec:
             f"A subtask reaches no host that its parent may not reach: {', '.join(map(str, further[:5]))}.",
             next_step="allow it to the parent task, or leave the list of hosts open",
             field="spec.isolation.allow",
+        )
+    if spec.keep_workspace:
+        raise PermissionDeniedError(
+            "The files of an agent's subtask are not kept.", next_step="leave `keep_workspace` out", field="spec.keep_workspace"
         )
     if asked is None:
         asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level
@@ -267,3 +273,5 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
     for wrong, field, message in faults:
         if wrong:
             raise InvalidArgumentError(message, field=field)
+    if (found := setup.fault(spec)) is not None:
+        raise InvalidArgumentError(found[1], field=found[0])

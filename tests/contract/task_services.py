@@ -116,7 +116,7 @@ class Services:
         books = Books(self.leases, self.registry, mail, timetable, Pulse(), ready.set, self.in_hand)
         self.tasks = Tasks(tasks, books, relay, nothing, clock, tracer, work)
         directory = Directory(self.registry, self.leases, tasks)
-        self.results = Results(tasks, self.tasks, self.leases, self.registry, unused, clock, lambda: 1.0)
+        self.results = Results(tasks, self.tasks, self.leases, self.registry, unused, nothing, clock, lambda: 1.0)
         self.sessions = Sessions(
             *(tasks, self.tasks, self.registry, self.leases, mail, relay, self.results),
             *(unused, directory, clock, tracer, ready.set),

@@ -53,7 +53,9 @@ class _Entry:
     digest: str
 
 
-async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded: Iterable[str] = ()) -> Collected:
+async def collect(
+    workspace: Path, base: Base, target: Path, git: Git, excluded: Iterable[str] = (), made: Iterable[str] = ()
+) -> Collected:
     """Write the changes of a workspace as a patch.
 
     Args:
@@ -62,6 +64,7 @@ async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded:
         target: Folder for the patch; its name is its hash.
         git: Runs git.
         excluded: Relative paths that were put there by us.
+        made: Relative paths whose new files are not the agent's doing; what the base has of them counts all the same.
 
     Raises:
         WorkspaceError: It cannot be read, or the changes are larger than a patch may be.
@@ -73,12 +76,19 @@ async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded:
     stream = base.store / "stream"
     try:
         scan = _Scan(workspace, _entries(listed), _digest_of(base.commit))
-        changed = await asyncio.to_thread(scan.write, stream, base.commit, set(others.split(b"\0")) - skipped - {b""}, skipped)
+        new = _outside(others.split(b"\0"), made) - skipped - {b""}
+        changed = await asyncio.to_thread(scan.write, stream, base.commit, new, skipped)
         planted = await asyncio.to_thread(warnings_about, workspace)
         patch, paths = await _patch(base, stream, target, git) if changed else (None, ())
     except OSError as cause:
         raise WorkspaceError("The workspace could not be read.", path=workspace, cause=cause.strerror) from cause
     return Collected(patch, (*scan.warnings[:20], *planted), paths)
+
+
+def _outside(names: list[bytes], folders: Iterable[str]) -> set[bytes]:
+    """Return the names that neither are nor lie in one of the folders."""
+    roots = tuple(os.fsencode(folder.rstrip("/")) + b"/" for folder in folders)
+    return {name for name in names if not (name + b"/").startswith(roots)} if roots else set(names)
 
 
 def _digest_of(commit: str) -> Callable[[bytes], hashlib._Hash]:

@@ -15,6 +15,7 @@ KINDS: Final = {kind: pb.FailureKind.Value(f"FAILURE_KIND_{kind.name}") for kind
 _KINDS_BACK: Final[dict[int, FailureKind]] = {number: kind for kind, number in KINDS.items()}
 _SUMMARY = 64 << 10
 _MESSAGE = 4 << 10
+_PATH = 4 << 10
 
 
 def failure_to_proto(failure: Failure | None) -> pb.TaskFailure | None:
@@ -49,6 +50,7 @@ def result_from_proto(result: pb.TaskResult) -> Result:
         patch_removed=result.patch.removed_lines,
         isolation=isolation.status_from_proto(result.isolation),
         warnings=tuple(result.warnings),
+        workspace=result.workspace[:_PATH],
     )
 
 
@@ -65,6 +67,7 @@ def result_to_proto(result: Result) -> pb.TaskResult:
         patch=pb.PatchSummary(files=result.patch_files, added_lines=result.patch_added, removed_lines=result.patch_removed),
         isolation=isolation.status_to_proto(result.isolation),
         warnings=result.warnings,
+        workspace=result.workspace,
     )
 
 

@@ -128,8 +128,8 @@ def _decision(decision: pb.EgressDecision) -> Decision:
 
 
 def _chunk(output: pb.TaskOutput) -> OutputChunk:
-    if output.stream not in {"stdout", "stderr"}:
-        raise InvalidArgumentError("Output comes from `stdout` or `stderr`.", field="output.stream", value=output.stream)
+    if output.stream not in {"stdout", "stderr", "setup"}:
+        raise InvalidArgumentError("Output comes from `stdout`, `stderr` or `setup`.", field="output.stream", value=output.stream)
     if len(output.data) > _OUTPUT_CHUNK or output.offset > _LARGEST:
         raise InvalidArgumentError("A piece of output has at most 64 KiB.", field="output.data", bytes=len(output.data))
     return OutputChunk(output.offset, output.stream, output.data)

@@ -11,7 +11,8 @@ from claude_conductor.v1 import task_pb2 as pb
 from controlplane.api.convert import isolation, result
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
-from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Spec, State, Task, Workspace
+from controlplane.domain import setup
+from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Setup, Spec, State, Task, Workspace
 from controlplane.domain.task_type import TaskType, instructions
 
 STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
@@ -60,7 +61,22 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         labels=dict(spec.labels),
         instructions=instructions(kind, spec.prompt, spec.files),
         writes=tuple(spec.writes),
+        setup=_setup_from_proto(spec.setup),
+        keep_workspace=spec.keep_workspace,
     )
+
+
+def _setup_from_proto(wanted: pb.Setup) -> Setup:
+    timeout = span_of(wanted.timeout, "spec.setup.timeout") if wanted.HasField("timeout") else setup.TIMEOUT
+    keep = tuple(wanted.keep) or (setup.KEPT if wanted.command else ())
+    return Setup(tuple(wanted.command), timeout, tuple(wanted.cache_files), keep)
+
+
+def _setup_to_proto(wanted: Setup) -> pb.Setup | None:
+    if not wanted.command:
+        return None
+    timeout = duration(wanted.timeout)
+    return pb.Setup(command=wanted.command, timeout=timeout, cache_files=wanted.cache_files, keep=wanted.keep)
 
 
 def _retry_from_proto(retry: pb.RetryPolicy, defaults: Defaults, max_attempts: int) -> RetryPolicy:
@@ -118,6 +134,8 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         labels=spec.labels,
         instructions=spec.instructions,
         writes=spec.writes,
+        setup=_setup_to_proto(spec.setup),
+        keep_workspace=spec.keep_workspace,
     )
 
 

@@ -178,7 +178,7 @@ class Plane:
         directory = Directory(self.registry, self.leases, store)
         output: Any = None
         passing: Any = None  # nobody writes here
-        results = kinds.results(store, tasks, self.leases, self.registry, output, clock, fate.random.random)
+        results = kinds.results(store, tasks, self.leases, self.registry, output, self._watch, clock, fate.random.random)
         self._sessions = Sessions(
             store=store,
             tasks=tasks,

@@ -56,6 +56,7 @@ tasks:
         ("jobs: []", ["`tasks`"]),
         ("tasks: [{prompt: x}]\ntask: x", ["`tasks`"]),
         ("tasks:\n- prompt: x\n  promt: y\n", ["promt", "line=3", "`prompt`"]),
+        ("tasks:\n- prompt: x\n  setup: make\n  setup_network: [pypi.org]\n", ["setup_network", "no network", "line=4"]),
         ("tasks:\n- prompt: x\n  aftr: y\n", ["aftr", "line=3", "`after`"]),
         ("defaults:\n  name: x\ntasks:\n- prompt: x\n", ["`name`", "line=2"]),
         ("defaults: 3\ntasks:\n- prompt: x\n", ["block of keys", "line=1"]),

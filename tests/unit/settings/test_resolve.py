@@ -128,6 +128,8 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("agent: {pids: 99}", "limits.pids", 99),
         ("agent: {open_files: 77}", "limits.open_files", 77),
         ("agent: {keep_workspaces: true}", "keep_workspaces", True),
+        ("agent: {keep_workspaces_for: 2h}", "keep_workspaces_for", 7200.0),
+        ("storage: {setup_cache_size: 1g}", "setup_cache_bytes", 1 << 30),
         ("agent: {mcp_tools: false}", "mcp_tools", False),
         ("agent: {drivers: [claude-code]}", "drivers", ["claude_code"]),
         ("agent: {labels: {gpu: none}}", "labels", {"gpu": "none"}),
