@@ -20,6 +20,7 @@ from agent_sidecar.drivers.finder import HostFinder
 from agent_sidecar.drivers.toolchain import python_toolchain, running_interpreter
 from agent_sidecar.gateway.door import Door, Owner, open_gateway
 from agent_sidecar.gateway.provider import provider_at
+from agent_sidecar.gateway.usage import Usage
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
 from agent_sidecar.local import agent_tools
 from agent_sidecar.local.calls import ControlPlane
@@ -177,12 +178,12 @@ class Sidecar:
 
         hooks = (
             self._workspace_hook(git, surroundings),
-            CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports),
+            CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports, settings.provider.prices),
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
             self._isolation_hook(surroundings),
             OutputHook(surroundings.reports, self._clock),
             WatchdogHook(self._clock, settings.health_check_interval),
-            UsageHook(self._clock),
+            UsageHook(surroundings.reports, self._clock),
         )
         return TaskRunner(bounds, find_driver, hooks, surroundings)
 
@@ -225,9 +226,7 @@ class Sidecar:
         provider = provider_at(settings.provider.base_url, settings.provider.api_key)
         uid = self._isolation.agent_uid
 
-        async def opener(
-            on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
-        ) -> OpenGateway:
+        async def opener(on_usage: Callable[[Usage], None], on_rate_limit: Callable[[float], None], /) -> OpenGateway:
             path = self._folders.sockets / "model.sock"
             owner = Owner(uid, uid) if uid != os.geteuid() else None
             return await open_gateway(Door(path, provider, on_usage, on_rate_limit, self._clock, owner=owner))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.clock import Clock
 
 
@@ -34,8 +35,8 @@ class Door:
     path: Path
     """Of its socket, at most 107 bytes."""
     provider: Provider
-    on_usage: Callable[[int, int, int, int], None]
-    """Input, output, cache read and cache write tokens of one answer."""
+    on_usage: Callable[[Usage], None]
+    """Told of the tokens of each answer."""
     on_rate_limit: Callable[[float], None]
     """Seconds until the provider takes requests again."""
     clock: Clock

@@ -16,7 +16,7 @@ from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
 from agent_sidecar.gateway.rate_limit import reset_seconds
 from agent_sidecar.gateway.refusal import Refusal, refusal_for
-from agent_sidecar.gateway.usage import UsageReader
+from agent_sidecar.gateway.usage import Usage, UsageReader
 from agent_sidecar.gateway.wire import Wire
 from claude_conductor.clock import Clock
 from claude_conductor.errors import (
@@ -36,8 +36,8 @@ _TOO_MANY_REQUESTS = 429
 class Observers:
     """Whom the gateway tells. They are called between two awaits, so they return at once and do not raise."""
 
-    on_usage: Callable[[int, int, int, int], None]
-    """Input, output, cache read and cache write tokens of one answer; also of one that broke off, as far as it was known."""
+    on_usage: Callable[[Usage], None]
+    """Tokens of one answer; also of one that broke off, as far as it was known."""
     on_rate_limit: Callable[[float], None]
     """Seconds until the provider takes requests again."""
 
@@ -186,7 +186,7 @@ class Conversation:
         finally:
             used = reader.usage()
             if used is not None:
-                observers.on_usage(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+                observers.on_usage(used)
         await self._agent.send(h11.EndOfMessage(), limits.reading_seconds)
 
     def _note_rate_limit(self, response: h11.Response) -> None:

@@ -13,6 +13,7 @@ from agent_sidecar.drivers.driver import AgentDriver, Answer, Command, TokenUse
 from agent_sidecar.isolation.interface import Exit, Handle, Level, Limits, Stats
 from agent_sidecar.run.life import Life
 from agent_sidecar.run.lifecycle import Ending, Phase, Revoked
+from agent_sidecar.run.spending import Spent
 from agent_sidecar.run.task import Assignment, InForce, Patch
 
 
@@ -41,8 +42,9 @@ class Run:
     exit: Exit | None = None
     answer: Answer | None = None
     tokens: TokenUse = field(default_factory=TokenUse)
-    gateway_tokens: TokenUse = field(default_factory=TokenUse)
-    """What the model gateway counted; used where the agent itself says nothing."""
+    """What the agent itself says; used where the gateway counted nothing."""
+    spent: Spent = field(default_factory=dict)
+    """What the model gateway counted."""
     stats: Stats = field(default_factory=Stats)
     patch: Patch | None = None
     base_commit: str = ""

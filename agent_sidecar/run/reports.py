@@ -16,6 +16,9 @@ class Reports(Protocol):
     async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
         """Show one line of progress; it may be dropped."""
 
+    async def used(self, lease: Lease, usage: Usage) -> None:
+        """Tell the use so far; it may be dropped."""
+
     async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
         """Say that the model provider takes no requests for some seconds."""
 

@@ -22,6 +22,7 @@ from agent_sidecar.run.task import (
     InForce,
     Lease,
     LimitsAsked,
+    ModelUsage,
     Result,
     Source,
     Usage,
@@ -147,6 +148,21 @@ def usage_to(usage: Usage) -> task_pb2.TaskUsage:
         cache_write_tokens=usage.cache_write_tokens,
         turns=usage.turns,
         cost_usd=usage.cost_usd,
+        models=[_model_to(model) for model in usage.models],
+        unpriced_tokens=usage.unpriced_tokens,
+    )
+
+
+def _model_to(model: ModelUsage) -> task_pb2.ModelUsage:
+    return task_pb2.ModelUsage(
+        model=model.model,
+        input_tokens=model.input_tokens,
+        output_tokens=model.output_tokens,
+        cache_read_tokens=model.cache_read_tokens,
+        cache_write_tokens=model.cache_write_tokens,
+        turns=model.turns,
+        cost_usd=model.cost_usd,
+        unpriced_tokens=model.unpriced_tokens,
     )
 
 

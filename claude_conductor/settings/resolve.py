@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_conductor.errors import SettingsError
+from claude_conductor.settings import prices
 from claude_conductor.settings.home import Home, expand, expand_path
 from claude_conductor.settings.load import Loaded
 from claude_conductor.settings.origin import Rank
@@ -124,7 +125,11 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         "stop_grace": parse_duration(agent.stop_grace),
         "keep_workspaces": agent.keep_workspaces,
         "mcp_tools": agent.mcp_tools,
-        "provider": {"base_url": document.provider.base_url, "api_key": _api_key(loaded, home, environment)},
+        "provider": {
+            "base_url": document.provider.base_url,
+            "api_key": _api_key(loaded, home, environment),
+            "prices": {name: dict(entry.price) for name, entry in prices_in_force(loaded, home, environment).items()},
+        },
         "journal_bytes": parse_size(document.streams.journal_bytes),
         "inbox_messages": document.streams.inbox_messages,
         "inbox_bytes": parse_size(document.streams.inbox_bytes),
@@ -205,6 +210,18 @@ def _check_combinations(loaded: Loaded) -> None:
 
 def _folders(written: tuple[str, ...], home: Home, environment: Mapping[str, str], key: str) -> list[str]:
     return [str(expand_path(folder, home, environment, key=key)) for folder in written]
+
+
+def prices_in_force(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[str, prices.Entry]:
+    """Return what models cost here, by name.
+
+    Raises:
+        SettingsError: The file of prices cannot be read, or is none.
+    """
+    written = loaded.document.provider.prices_file
+    if written:
+        return prices.table(expand_path(written, home, environment, key="provider.prices_file"))
+    return prices.table(home.prices if home.prices.exists() else None)
 
 
 def _api_key(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> str:

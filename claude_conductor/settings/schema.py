@@ -263,6 +263,8 @@ class Provider(Block):
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "https://api.anthropic.com"
     api_key_file: str = ""
+    prices_file: str = ""
+    """What models cost; its entries go before the built-in ones. Empty: `config/prices.yaml` of the home, if it is there."""
 
 
 class Isolation(Block):

@@ -697,6 +697,7 @@ class TaskReport(_message.Message):
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_ENDED_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> _task_pb2.Lease:
         """Fencing token: a report with a stale lease is refused with STALE_LEASE and changes nothing."""
@@ -733,6 +734,10 @@ class TaskReport(_message.Message):
     def rate_limit_ended(self) -> Global___TaskRateLimitEnded:
         """That while is over."""
 
+    @_builtins.property
+    def used(self) -> _task_pb2.TaskUsage:
+        """Use so far; what is known of an attempt whose end nobody reports."""
+
     def __init__(
         self,
         *,
@@ -745,12 +750,13 @@ class TaskReport(_message.Message):
         withdrawn: Global___QuestionWithdrawn | None = ...,
         rate_limited: Global___TaskRateLimited | None = ...,
         rate_limit_ended: Global___TaskRateLimitEnded | None = ...,
+        used: _task_pb2.TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "used"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 

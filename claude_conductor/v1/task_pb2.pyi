@@ -663,6 +663,8 @@ class TaskUsage(_message.Message):
     CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    UNPRICED_TOKENS_FIELD_NUMBER: _builtins.int
     cpu_seconds: _builtins.float
     """Processor time in seconds."""
     memory_peak_bytes: _builtins.int
@@ -680,10 +682,18 @@ class TaskUsage(_message.Message):
     turns: _builtins.int
     """Turns of the model."""
     cost_usd: _builtins.float
-    """Cost in US dollars as the agent reported it; 0 when unknown."""
+    """Cost in US dollars, by the price table where the model gateway counted, else as the agent reported it. Without the tokens
+    of `unpriced_tokens`.
+    """
+    unpriced_tokens: _builtins.int
+    """Tokens of all sorts whose cost is not known; above 0, `cost_usd` is not the whole cost."""
     @_builtins.property
     def wall_time(self) -> _duration_pb2.Duration:
         """From start to end."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUsage]:
+        """The part that the model gateway counted, by model, the most expensive first; empty where it counted nothing."""
 
     def __init__(
         self,
@@ -698,14 +708,66 @@ class TaskUsage(_message.Message):
         cache_write_tokens: _builtins.int = ...,
         turns: _builtins.int = ...,
         cost_usd: _builtins.float = ...,
+        models: _abc.Iterable[Global___ModelUsage] | None = ...,
+        unpriced_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wall_time", b"wall_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "cpu_seconds", b"cpu_seconds", "input_tokens", b"input_tokens", "memory_peak_bytes", b"memory_peak_bytes", "output_tokens", b"output_tokens", "throttled_seconds", b"throttled_seconds", "turns", b"turns", "wall_time", b"wall_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "cpu_seconds", b"cpu_seconds", "input_tokens", b"input_tokens", "memory_peak_bytes", b"memory_peak_bytes", "models", b"models", "output_tokens", b"output_tokens", "throttled_seconds", b"throttled_seconds", "turns", b"turns", "unpriced_tokens", b"unpriced_tokens", "wall_time", b"wall_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskUsage: _TypeAlias = TaskUsage  # noqa: Y015
+
+@_typing.final
+class ModelUsage(_message.Message):
+    """What one model was used for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_READ_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its name as the provider gave it; empty where it gave none."""
+    input_tokens: _builtins.int
+    """As in TaskUsage."""
+    output_tokens: _builtins.int
+    """As in TaskUsage."""
+    cache_read_tokens: _builtins.int
+    """As in TaskUsage."""
+    cache_write_tokens: _builtins.int
+    """As in TaskUsage."""
+    turns: _builtins.int
+    """Answers of the model."""
+    cost_usd: _builtins.float
+    """By the price table, in US dollars; without the tokens of `unpriced_tokens`."""
+    unpriced_tokens: _builtins.int
+    """As in TaskUsage."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cache_read_tokens: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        turns: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
+        unpriced_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "turns", b"turns", "unpriced_tokens", b"unpriced_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUsage: _TypeAlias = ModelUsage  # noqa: Y015
 
 @_typing.final
 class Artefact(_message.Message):
@@ -775,7 +837,7 @@ class TaskResult(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___TaskUsage:
-        """What it used."""
+        """What this attempt used; `Task.usage` is the sum over all."""
 
     @_builtins.property
     def artefacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artefact]:
@@ -961,6 +1023,7 @@ class TaskAttempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     agent_id: _builtins.str
@@ -981,6 +1044,10 @@ class TaskAttempt(_message.Message):
     def failure(self) -> Global___TaskFailure:
         """Set unless it succeeded or goes on."""
 
+    @_builtins.property
+    def usage(self) -> Global___TaskUsage:
+        """What it used, as far as it is known by now: of an attempt that lost its agent, what was reported until then."""
+
     def __init__(
         self,
         *,
@@ -990,10 +1057,11 @@ class TaskAttempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         failure: Global___TaskFailure | None = ...,
+        usage: Global___TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1022,6 +1090,7 @@ class Task(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     STATE_TIME_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`task_` and a UUIDv7."""
     tenant_id: _builtins.str
@@ -1072,6 +1141,10 @@ class Task(_message.Message):
     def state_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in `state`."""
 
+    @_builtins.property
+    def usage(self) -> Global___TaskUsage:
+        """What all attempts used: their sum, of peak memory the largest."""
+
     def __init__(
         self,
         *,
@@ -1092,10 +1165,11 @@ class Task(_message.Message):
         version: _builtins.int = ...,
         question: Global___Question | None = ...,
         state_time: _timestamp_pb2.Timestamp | None = ...,
+        usage: Global___TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,6 +175,21 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model was used for, as the model gateway counted it."""
+
+    model: str
+    """As the provider calls it; empty where it did not say."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    turns: int = 0
+    cost_usd: float = 0.0
+    unpriced_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What an attempt used."""
 
@@ -188,6 +203,11 @@ class Usage:
     cache_write_tokens: int = 0
     turns: int = 0
     cost_usd: float = 0.0
+    """Without the tokens of `unpriced_tokens`."""
+    models: tuple[ModelUsage, ...] = ()
+    """The part that the model gateway counted, the most expensive model first."""
+    unpriced_tokens: int = 0
+    """Tokens of all sorts whose cost is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +250,8 @@ class Attempt:
     start_time: float | None = None
     end_time: float | None = None
     failure: Failure | None = None
+    usage: Usage = Usage()
+    """What it used, as far as that was reported."""
 
 
 @dataclass(frozen=True, slots=True)

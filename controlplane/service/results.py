@@ -10,7 +10,7 @@ from claude_conductor.errors import StaleLeaseError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TenantId
 from controlplane.domain.pauses import Asked, LimitEnded, RateLimited, Withdrawn
 from controlplane.domain.question import Question, QuestionKind
-from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task
+from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task, Usage
 from controlplane.domain.task_machine import Completed, Progressed, Started
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.interfaces.task_store import TaskStore
@@ -30,10 +30,11 @@ class HasStarted:
 
 @dataclass(frozen=True, slots=True)
 class HasProgressed:
-    """A line of progress."""
+    """A line of progress, or only the use so far."""
 
     lease: Lease
-    text: str
+    text: str | None
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,8 @@ class Results:
             case HasStarted(isolation=isolation):
                 await self._tasks.change(tenant_id, lease.task_id, Started(lease, isolation, now))
                 self._registry.isolated(tenant_id, agent_id, lease.task_id, isolation)
-            case HasProgressed(text=text):
-                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text))
+            case HasProgressed(text=text, usage=usage):
+                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text, usage))
             case HasPrinted(chunk=chunk):
                 await self._output.append(lease.task_id, lease.attempt, chunk)
             case HasEnded(result=result):

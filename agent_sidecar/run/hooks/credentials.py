@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from agent_sidecar.drivers.driver import TokenUse
+from agent_sidecar.gateway.price import Prices
+from agent_sidecar.gateway.usage import Usage
 from agent_sidecar.run.hook import Run
 from agent_sidecar.run.reports import Reports
+from agent_sidecar.run.spending import spent_more
 from claude_conductor.clock import Clock
 from claude_conductor.errors import SettingsError
 from claude_conductor.units import format_duration
@@ -30,10 +32,8 @@ class OpenGateway(Protocol):
 class GatewayOpener(Protocol):
     """Opens the gateway's socket beside the agent's."""
 
-    async def __call__(
-        self, on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
-    ) -> OpenGateway:
-        """Return a gateway that serves; tells input, output, cache read and cache write tokens, and seconds of rate limits."""
+    async def __call__(self, on_usage: Callable[[Usage], None], on_rate_limit: Callable[[float], None], /) -> OpenGateway:
+        """Return a gateway that serves; tells the tokens of each answer, and seconds of rate limits."""
 
 
 class CredentialsHook:
@@ -43,12 +43,14 @@ class CredentialsHook:
         open_gateway: Opens it; None where no key for the provider is set.
         clock: Tells the time.
         reports: Told of rate limits.
+        prices: Of models.
     """
 
     name = "credentials"
 
-    def __init__(self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports) -> None:
+    def __init__(self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports, prices: Prices) -> None:
         self._open = open_gateway
+        self._prices = prices
         self._clock = clock
         self._reports = reports
         self._news = asyncio.Event()
@@ -69,8 +71,8 @@ class CredentialsHook:
                 driver=run.driver.name,
             )
 
-        def count(read: int, written: int, cache_read: int, cache_write: int) -> None:
-            run.gateway_tokens = added(run.gateway_tokens, read, written, cache_read, cache_write)
+        def count(answer: Usage) -> None:
+            run.spent = spent_more(run.spent, answer, self._prices)
             run.life.last = self._clock.monotonic()
 
         def pause(seconds: float) -> None:
@@ -104,14 +106,3 @@ class CredentialsHook:
         if self._gateway is not None:
             gateway, self._gateway = self._gateway, None
             await gateway.close()
-
-
-def added(so_far: TokenUse, read: int, written: int, cache_read: int, cache_write: int) -> TokenUse:
-    """Return the totals after one more answer of the provider; each answer counts as a turn."""
-    return TokenUse(
-        input_tokens=so_far.input_tokens + read,
-        output_tokens=so_far.output_tokens + written,
-        cache_read_tokens=so_far.cache_read_tokens + cache_read,
-        cache_write_tokens=so_far.cache_write_tokens + cache_write,
-        turns=so_far.turns + 1,
-    )

@@ -10,11 +10,11 @@ from controlplane.api.convert.agent import STATES_BACK as AGENT_STATES
 from controlplane.api.convert.agent import use_from_proto
 from controlplane.api.convert.message import STATES_BACK as MESSAGE_STATES
 from controlplane.api.convert.question import asked_from_proto
-from controlplane.api.convert.result import result_from_proto
+from controlplane.api.convert.result import result_from_proto, usage_from_proto
 from controlplane.api.convert.task import lease_from_proto
 from controlplane.api.convert.values import span_of
 from controlplane.domain.message import Receipt, State
-from controlplane.domain.task import IsolationLevel
+from controlplane.domain.task import IsolationLevel, Lease
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.service.results import (
     HasEnded,
@@ -106,7 +106,9 @@ def report_from_proto(report: pb.TaskReport) -> Report:
         case "started":
             return HasStarted(lease, isolation.status_from_proto(report.started.isolation))
         case "progress":
-            return HasProgressed(lease, report.progress.text[:_PROGRESS])
+            return HasProgressed(lease, report.progress.text[:_PROGRESS], usage_from_proto(report.progress.usage))
+        case "used":
+            return HasProgressed(lease, None, usage_from_proto(report.used))
         case "output":
             return HasPrinted(lease, _chunk(report.output))
         case "completed":
@@ -115,13 +117,17 @@ def report_from_proto(report: pb.TaskReport) -> Report:
             return asked_from_proto(lease, report.asked)
         case "withdrawn":
             return HasWithdrawn(lease, report.withdrawn.question_id, report.withdrawn.expired)
-        case "rate_limited":
-            limited = report.rate_limited
-            return IsRateLimited(lease, span_of(limited.retry_delay, "rate_limited.retry_delay"), limited.reason[:_TEXT])
-        case "rate_limit_ended":
-            return LimitHasEnded(lease)
+        case "rate_limited" | "rate_limit_ended":
+            return _limit(lease, report)
         case _:
             raise MalformedFrameError("A report says that a task started, progressed, printed, asked, waits or ended.")
+
+
+def _limit(lease: Lease, report: pb.TaskReport) -> Report:
+    if report.HasField("rate_limit_ended"):
+        return LimitHasEnded(lease)
+    limited = report.rate_limited
+    return IsRateLimited(lease, span_of(limited.retry_delay, "rate_limited.retry_delay"), limited.reason[:_TEXT])
 
 
 def _chunk(output: pb.TaskOutput) -> OutputChunk:

@@ -11,6 +11,7 @@ from claude_conductor.v1 import task_pb2 as pb
 from controlplane.api.convert import isolation, result
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
+from controlplane.domain.accounting import used
 from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Spec, State, Task, Workspace
 from controlplane.domain.task_type import TaskType, instructions
 
@@ -161,6 +162,7 @@ def task_to_proto(task: Task) -> pb.Task:
         version=task.version,
         question=question_to_proto(task.question),
         state_time=timestamp(task.state_time or None),
+        usage=result.usage_to_proto(used(task)),
     )
 
 
@@ -172,6 +174,7 @@ def _attempt_to_proto(attempt: Attempt) -> pb.TaskAttempt:
         start_time=timestamp(attempt.start_time),
         end_time=timestamp(attempt.end_time),
         failure=result.failure_to_proto(attempt.failure),
+        usage=result.usage_to_proto(attempt.usage),
     )
 
 

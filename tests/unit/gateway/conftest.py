@@ -10,6 +10,7 @@ import pytest
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider, provider_at
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.clock import SystemClock
 from claude_conductor.settings.secret import Secret
 
@@ -21,7 +22,7 @@ class Opened:
     """A gateway that serves, and what it told."""
 
     path: Path
-    usage: list[tuple[int, int, int, int]] = field(default_factory=list)
+    usage: list[Usage] = field(default_factory=list)
     rate_limits: list[float] = field(default_factory=list)
 
 
@@ -47,7 +48,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Opener:
             Door(
                 opened.path,
                 provider,
-                lambda *counts: opened.usage.append(counts),
+                opened.usage.append,
                 opened.rate_limits.append,
                 SystemClock(),
                 limits or GatewayLimits(),

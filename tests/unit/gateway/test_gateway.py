@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h11
@@ -22,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import provider_at
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.clock import SystemClock
 from claude_conductor.errors import AddressInUseError, SocketPathTooLongError
 from claude_conductor.settings.secret import Secret
@@ -32,7 +34,7 @@ from .conftest import REAL_KEY, Opener
 
 MESSAGES = "/v1/messages?beta=true"
 BODY = json.dumps({"model": "m", "max_tokens": 5, "stream": True, "messages": []}).encode()
-COUNTED = (api.INPUT_TOKENS, api.OUTPUT_TOKENS, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS)
+COUNTED = Usage(api.INPUT_TOKENS, api.OUTPUT_TOKENS, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS, "claude-stub")
 
 
 async def test_the_agents_key_is_replaced_by_the_real_one(gateway: Opener):
@@ -88,7 +90,7 @@ async def test_usage_of_a_plain_answer_is_told(gateway: Opener):
         answer = await ask(opened.path, "POST", MESSAGES, body=BODY)
 
         assert answer.json()["size"] == len(BODY)
-        assert opened.usage == [(api.INPUT_TOKENS, api.OUTPUT_TOKENS, 0, 0)]
+        assert opened.usage == [Usage(api.INPUT_TOKENS, api.OUTPUT_TOKENS, 0, 0)]
 
 
 async def test_a_head_request_is_answered(gateway: Opener):
@@ -119,7 +121,7 @@ async def test_a_provider_that_breaks_off_ends_the_agents_answer_too(gateway: Op
 
         assert answer.status == 200
         assert not answer.whole
-        assert opened.usage == [(api.INPUT_TOKENS, 1, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS)]
+        assert opened.usage == [replace(COUNTED, output_tokens=1)]
         assert (await ask(opened.path, "POST", MESSAGES, body=BODY)).whole
 
 

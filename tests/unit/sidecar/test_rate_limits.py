@@ -52,7 +52,7 @@ class _Driver:
 @asynccontextmanager
 async def running() -> AsyncIterator[tuple[Told, Run]]:
     told = Told()
-    hook = CredentialsHook(told.open, SystemClock(), told)  # type: ignore[arg-type]  # of the reports only those about limits
+    hook = CredentialsHook(told.open, SystemClock(), told, {})  # type: ignore[arg-type]  # of the reports only those about limits
     run = Run(Assignment(LEASE, "task/task_1"), "run", Level.STRICT, Limits(), 0.0)
     run.driver = _Driver()  # type: ignore[assignment]  # as much of one as the hook looks at
     await hook.prepare(run)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
+from controlplane.domain.attempts import retry_delay
 from controlplane.domain.task import (
     AGEING_SECONDS,
     MAX_LOSSES,
@@ -43,7 +44,6 @@ from controlplane.domain.task_machine import (
     TellDependents,
     admit,
     apply,
-    retry_delay,
     why_blocked,
 )
 
