@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
 from agent_sidecar.gateway.usage import Usage
@@ -28,6 +29,10 @@ class Owner:
     gid: int
 
 
+def _nothing(*_: float) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """Everything a gateway needs to be opened."""
@@ -38,11 +43,17 @@ class Door:
     on_usage: Callable[[Usage], None]
     """Told of the tokens of each answer."""
     on_rate_limit: Callable[[float], None]
-    """Seconds until the provider takes requests again."""
+    """Seconds until the provider takes requests again, as it said here."""
     clock: Clock
     limits: GatewayLimits = field(default_factory=GatewayLimits)
     owner: Owner | None = None
     """None: this process's user."""
+    hold: Hold | None = None
+    """What all gateways of the sidecar know of the provider's rate limit; None: this one knows it by itself."""
+    on_hold: Callable[[float], None] = _nothing
+    """Seconds for which a request has to wait, whoever was told so by the provider."""
+    on_taken: Callable[[], None] = _nothing
+    """The provider answered otherwise than by a rate limit."""
 
 
 async def open_gateway(door: Door) -> OpenGateway:
@@ -56,6 +67,8 @@ async def open_gateway(door: Door) -> OpenGateway:
     from agent_sidecar.gateway.exchange import Observers  # noqa: PLC0415
     from agent_sidecar.gateway.gateway import Gateway  # noqa: PLC0415
 
-    gateway = Gateway(door.provider, Observers(door.on_usage, door.on_rate_limit), door.limits, door.clock)
+    observers = Observers(door.on_usage, door.on_rate_limit, door.on_hold, door.on_taken)
+    hold = door.hold or Hold(door.clock, door.limits.exchanges)
+    gateway = Gateway(door.provider, observers, door.limits, door.clock, hold)
     await gateway.open(door.path, door.owner)
     return gateway

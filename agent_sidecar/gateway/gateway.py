@@ -14,6 +14,7 @@ import h11
 from agent_sidecar.gateway.dialer import Dialer
 from agent_sidecar.gateway.door import Owner
 from agent_sidecar.gateway.exchange import Conversation, Observers, Traffic
+from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
 from agent_sidecar.gateway.wire import Wire
@@ -34,11 +35,12 @@ class Gateway:
         observers: Told of usage and rate limits.
         limits: Bounds.
         clock: Tells the time for reset dates.
+        hold: What is known of the provider's rate limit.
     """
 
-    def __init__(self, provider: Provider, observers: Observers, limits: GatewayLimits, clock: Clock) -> None:
+    def __init__(self, provider: Provider, observers: Observers, limits: GatewayLimits, clock: Clock, hold: Hold) -> None:
         dialer = Dialer(provider, limits.connect_seconds)
-        self._traffic = Traffic(provider, limits, dialer, observers, clock)
+        self._traffic = Traffic(provider, limits, dialer, observers, clock, hold)
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
         self._conversations: set[asyncio.Task[None]] = set()

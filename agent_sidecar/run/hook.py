@@ -52,7 +52,9 @@ class Run:
     life: Life = field(default_factory=Life)
     stalled: bool = False
     limited_until: float = 0.0
-    """Monotonic seconds until which the provider takes no requests."""
+    """Monotonic seconds until which the provider takes no requests, or none of this sidecar."""
+    refused: bool = False
+    """The last the provider had to say, or the gateway in its place, was that it takes no requests."""
     questions: int = 0
     """Of the agent to a human that are open."""
     succeeded: bool = False

@@ -351,4 +351,5 @@ class TaskRunner:
             base_commit=run.base_commit,
             in_force=run.in_force,
             warnings=tuple(run.warnings),
+            rate_limited=max(0.0, run.limited_until - self._with.clock.monotonic()) if failure and run.refused else None,
         )

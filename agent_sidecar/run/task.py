@@ -212,6 +212,8 @@ class Result:
     base_commit: str = ""
     in_force: InForce | None = None
     warnings: tuple[str, ...] = ()
+    rate_limited: float | None = None
+    """Seconds for which the provider takes no requests, if that was the last it said to an attempt that failed."""
 
 
 class Activity(enum.Enum):

@@ -182,6 +182,8 @@ def result_to(result: Result) -> task_pb2.TaskResult:
         made.failure.CopyFrom(failure_to(result.failure))
     if result.in_force is not None:
         made.isolation.CopyFrom(in_force_to(result.in_force))
+    if result.rate_limited is not None:
+        made.rate_limited.CopyFrom(duration(result.rate_limited))
     if (patch := result.patch) is not None:
         made.patch_artefact_id = patch.artefact_id
         made.patch.CopyFrom(

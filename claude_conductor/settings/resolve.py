@@ -65,6 +65,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
         "retry_delay": parse_duration(tasks.retry_delay),
         "keep_tasks_days": tasks.keep_days,
         "caps": tasks.concurrency.model_dump(),
+        "starts_after_limit": document.provider.starts_after_limit,
         "limits": {
             "payload_bytes": parse_size(limits.payload_bytes),
             "mailbox_messages": limits.mailbox_messages,

@@ -823,6 +823,7 @@ class TaskResult(_message.Message):
     PATCH_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """Exit code of the agent's process, if it exited."""
     summary: _builtins.str
@@ -855,6 +856,12 @@ class TaskResult(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Things a reviewer should look at, such as hooks planted in a nested repository."""
 
+    @_builtins.property
+    def rate_limited(self) -> _duration_pb2.Duration:
+        """Set if it failed and the last that the model provider said to it was that it takes no requests: for how long, from its end.
+        Such an attempt is not counted as a failure; the task is tried again when that time is over.
+        """
+
     def __init__(
         self,
         *,
@@ -868,10 +875,11 @@ class TaskResult(_message.Message):
         patch: Global___PatchSummary | None = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        rate_limited: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "rate_limited", b"rate_limited", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "rate_limited", b"rate_limited", "summary", b"summary", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

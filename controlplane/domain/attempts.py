@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from controlplane.domain.task import Failure, RetryPolicy, Task, Usage
 
+LIMITED = "the model provider took no requests of its last attempt, which does not count"
+
 
 def with_use(task: Task, usage: Usage) -> Task:
     """Return the task with what its attempt used by now; the same task where something later is known."""

@@ -68,6 +68,10 @@ RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.ST
 """Kinds another attempt may help with; the control plane decides this, not the sidecar's word."""
 
 
+BY_A_LIMIT = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.TIMEOUT, FailureKind.AGENT_REPORTED})
+"""Kinds that an agent may fail with only because its model provider takes no requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt failed."""
@@ -238,6 +242,8 @@ class Result:
     patch_removed: int = 0
     isolation: IsolationStatus = IsolationStatus()
     warnings: tuple[str, ...] = ()
+    rate_limited: float | None = None
+    """Seconds for which the provider takes no requests, if that was the last it said to an attempt that failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from controlplane.domain import attempts, pauses
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.question import Question
 from controlplane.domain.task import (
+    BY_A_LIMIT,
     MAX_LOSSES,
     Attempt,
     Failure,
@@ -339,6 +340,10 @@ def _complete(task: Task, event: Completed) -> Step:
         return _end(task, State.SUCCEEDED, "done", event.at, event.result)
     if task.cancel_reason is not None or failure.kind is FailureKind.CANCELLED:
         return _end(task, State.CANCELLED, task.cancel_reason or failure.message, event.at, event.result)
+    if event.result.rate_limited is not None and failure.kind in BY_A_LIMIT:
+        freed = replace(task, lease=None, incarnation=Incarnation(""), result=event.result)
+        waits = replace(freed, not_before=event.at + event.result.rate_limited)
+        return _blocked(waits, f"{attempts.LIMITED}; tries again in {event.result.rate_limited:.1f} s")
     if failure.kind is FailureKind.TIMEOUT:
         return _end(task, State.TIMED_OUT, failure.message, event.at, event.result)
     task = replace(task, failures=task.failures + 1)
@@ -386,6 +391,8 @@ def why_blocked(task: Task, now: float) -> str:
     if task.waits_for or task.not_before <= now:
         return task.reason
     when = f"in {format_duration(task.not_before - now)}, at {datetime.fromtimestamp(task.not_before, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if task.result is not None and task.result.rate_limited is not None:
+        return f"{attempts.LIMITED}; tries again {when}"
     if not task.failures:
         return f"starts {when}"
     last = task.attempts[-1].failure if task.attempts else None

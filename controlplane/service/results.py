@@ -83,6 +83,8 @@ class IsRateLimited:
     lease: Lease
     seconds: float
     why: str
+    credential: str = ""
+    """The one the provider said it about; empty where only a turn is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,8 @@ class Results:
             case HasWithdrawn(question_id=question_id, expired=expired):
                 task = await self._tasks.change(tenant_id, lease.task_id, Withdrawn(lease, question_id, expired, now))
                 self._tell_asker(task, lease)
-            case IsRateLimited(seconds=seconds, why=why):
+            case IsRateLimited(seconds=seconds, why=why, credential=credential):
+                self._registry.windows.close(credential, seconds, self._registry)
                 await self._tasks.change(tenant_id, lease.task_id, RateLimited(lease, now + seconds, why, now))
             case LimitHasEnded():
                 await self._tasks.change(tenant_id, lease.task_id, LimitEnded(lease, now))

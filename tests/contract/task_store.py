@@ -53,7 +53,7 @@ class TaskStoreContract:
             incarnation=Incarnation("inc_1"),
             waits_for=frozenset({task_id(2), task_id(3)}),
             attempts=(Attempt(1, AgentId("a"), 1.5, None, 2.5, Failure(FailureKind.EXIT_CODE, "exit code 1"), spent),),
-            result=Result(exit_code=0, isolation=IsolationStatus(mechanisms=("a", "b"))),
+            result=Result(exit_code=0, rate_limited=0.0, isolation=IsolationStatus(mechanisms=("a", "b"))),
             start_time=0.1,
             cancel_reason="",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent_sidecar.gateway.price import Prices
@@ -29,11 +30,25 @@ class OpenGateway(Protocol):
         """End it and remove its socket. Idempotent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a gateway tells of its agent's requests."""
+
+    usage: Callable[[Usage], None]
+    """Tokens of an answer."""
+    limited: Callable[[float], None]
+    """The provider takes no requests for some seconds, as it said to this agent."""
+    held: Callable[[float], None]
+    """A request waits for some seconds."""
+    taken: Callable[[], None]
+    """The provider answered otherwise than by a rate limit."""
+
+
 class GatewayOpener(Protocol):
     """Opens the gateway's socket beside the agent's."""
 
-    async def __call__(self, on_usage: Callable[[Usage], None], on_rate_limit: Callable[[float], None], /) -> OpenGateway:
-        """Return a gateway that serves; tells the tokens of each answer, and seconds of rate limits."""
+    async def __call__(self, told: Told, /) -> OpenGateway:
+        """Return a gateway that serves."""
 
 
 class CredentialsHook:
@@ -44,11 +59,17 @@ class CredentialsHook:
         clock: Tells the time.
         reports: Told of rate limits.
         prices: Of models.
+        credential: Id of the key.
     """
 
     name = "credentials"
 
-    def __init__(self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports, prices: Prices) -> None:
+    def __init__(
+        self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports, prices: Prices, credential: str = ""
+    ) -> None:
+        self._credential = credential
+        self._said_until = 0.0
+        self._said_news = False
         self._open = open_gateway
         self._prices = prices
         self._clock = clock
@@ -75,14 +96,29 @@ class CredentialsHook:
             run.spent = spent_more(run.spent, answer, self._prices)
             run.life.last = self._clock.monotonic()
 
-        def pause(seconds: float) -> None:
-            now = self._clock.monotonic()
-            until = now + seconds
-            if run.limited_until <= now + _OVER or until > run.limited_until + _LONGER:
+        def wait(seconds: float) -> None:
+            until = self._clock.monotonic() + seconds
+            run.refused = True
+            if self._is_news(until, run.limited_until):
                 self._news.set()
             run.limited_until = max(run.limited_until, until)
 
-        self._gateway = await self._open(count, pause)
+        def limit(seconds: float) -> None:
+            until = self._clock.monotonic() + seconds
+            if self._is_news(until, self._said_until):
+                self._said_news = True
+                self._news.set()
+            self._said_until = max(self._said_until, until)
+            wait(seconds)
+
+        def take() -> None:
+            run.refused = False
+
+        self._said_until, self._said_news = 0.0, False
+        self._gateway = await self._open(Told(count, limit, wait, take))
+
+    def _is_news(self, until: float, known: float) -> bool:
+        return known <= self._clock.monotonic() + _OVER or until > known + _LONGER
 
     async def during(self, run: Run) -> None:
         """Tell of rate limits as they begin, grow and end; the gateway serves by itself."""
@@ -92,14 +128,24 @@ class CredentialsHook:
             left = run.limited_until - self._clock.monotonic()
             if left > _OVER:
                 limited = True
-                why = f"the model provider answered 429: it takes requests again in {format_duration(left)}"
-                await self._reports.rate_limited(run.assignment.lease, left, why)
+                await self._tell(run, left)
             elif limited:
                 limited = False
                 await self._reports.rate_limit_ended(run.assignment.lease)
             with suppress(TimeoutError):
                 async with asyncio.timeout(left if limited else None):
                     await self._news.wait()
+
+    async def _tell(self, run: Run, left: float) -> None:
+        """Tell what the provider said here, and, where that is later, when it is this sidecar's turn."""
+        lease, said = run.assignment.lease, self._said_until - self._clock.monotonic()
+        if self._said_news:
+            self._said_news = False
+            why = f"the model provider answered 429: it takes requests again in {format_duration(max(0.0, said))}"
+            await self._reports.rate_limited(lease, max(0.0, said), why, self._credential)
+        if left > said + _OVER:
+            why = f"the model provider answered 429 to this key: the turn of this agent is in {format_duration(left)}"
+            await self._reports.rate_limited(lease, left, why, "")
 
     async def finish(self, run: Run) -> None:
         """Close it."""

@@ -8,7 +8,7 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.ids import ArtefactId
 from claude_conductor.v1 import task_pb2 as pb
 from controlplane.api.convert import isolation
-from controlplane.api.convert.values import LONGEST_SECONDS, duration
+from controlplane.api.convert.values import LONGEST_SECONDS, duration, span_of
 from controlplane.domain.task import Artefact, Failure, FailureKind, ModelUsage, Result, Usage
 
 KINDS: Final = {kind: pb.FailureKind.Value(f"FAILURE_KIND_{kind.name}") for kind in FailureKind}
@@ -51,6 +51,7 @@ def result_from_proto(result: pb.TaskResult) -> Result:
         patch_removed=result.patch.removed_lines,
         isolation=isolation.status_from_proto(result.isolation),
         warnings=tuple(result.warnings),
+        rate_limited=span_of(result.rate_limited, "completed.rate_limited") if result.HasField("rate_limited") else None,
     )
 
 
@@ -67,6 +68,7 @@ def result_to_proto(result: Result) -> pb.TaskResult:
         patch=pb.PatchSummary(files=result.patch_files, added_lines=result.patch_added, removed_lines=result.patch_removed),
         isolation=isolation.status_to_proto(result.isolation),
         warnings=result.warnings,
+        rate_limited=duration(result.rate_limited) if result.rate_limited is not None else None,
     )
 
 

@@ -33,6 +33,7 @@ _OUTPUT_CHUNK = 64 << 10
 _PROGRESS = 1 << 10
 _RECEIPT_STATES = frozenset({State.AT_SIDECAR, State.SEEN, State.ACKED, State.BOUNCED, State.DEAD})
 _TEXT = 1 << 10
+_CREDENTIAL = 64
 
 
 def hello_from_proto(hello: pb.SidecarHello) -> Hello:
@@ -60,6 +61,9 @@ def hello_from_proto(hello: pb.SidecarHello) -> Hello:
         long_running=hello.long_running,
         isolation=isolation.status_from_proto(hello.isolation),
         capacity=isolation.limits_from_proto(hello.capacity, "hello.capacity"),
+        credential=hello.credential.credential_id[:_CREDENTIAL],
+        credential_drivers=tuple(hello.credential.drivers),
+        credential_closed=span_of(hello.credential.closed, "hello.credential.closed"),
     )
 
 
@@ -127,7 +131,8 @@ def _limit(lease: Lease, report: pb.TaskReport) -> Report:
     if report.HasField("rate_limit_ended"):
         return LimitHasEnded(lease)
     limited = report.rate_limited
-    return IsRateLimited(lease, span_of(limited.retry_delay, "rate_limited.retry_delay"), limited.reason[:_TEXT])
+    seconds = span_of(limited.retry_delay, "rate_limited.retry_delay")
+    return IsRateLimited(lease, seconds, limited.reason[:_TEXT], limited.credential_id[:_CREDENTIAL])
 
 
 def _chunk(output: pb.TaskOutput) -> OutputChunk:

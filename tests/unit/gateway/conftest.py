@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent_sidecar.gateway.door import Door, open_gateway
+from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider, provider_at
 from agent_sidecar.gateway.usage import Usage
@@ -24,6 +26,15 @@ class Opened:
     path: Path
     usage: list[Usage] = field(default_factory=list)
     rate_limits: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a request waits for a rate limit."""
+    taken: list[None] = field(default_factory=list)
+    hold: Hold = field(default_factory=lambda: Hold(SystemClock(), 16))
+
+    def on_hold(self, seconds: float) -> None:
+        self.held.append(seconds)
+        self.waiting.set()
 
 
 Opener = Callable[..., contextlib.AbstractAsyncContextManager[Opened]]
@@ -52,6 +63,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Opener:
                 opened.rate_limits.append,
                 SystemClock(),
                 limits or GatewayLimits(),
+                hold=opened.hold,
+                on_hold=opened.on_hold,
+                on_taken=lambda: opened.taken.append(None),
             )
         )
         try:
