@@ -21,6 +21,8 @@ from agent_sidecar.drivers.toolchain import python_toolchain, running_interprete
 from agent_sidecar.egress.door import SOCKET, Decision, EgressDoor, OpenProxy, open_proxy
 from agent_sidecar.egress.tally import Tally
 from agent_sidecar.gateway.door import Door, open_gateway
+from agent_sidecar.gateway.hold import Hold
+from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import provider_at
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
 from agent_sidecar.local import agent_tools
@@ -30,7 +32,7 @@ from agent_sidecar.local.server import LocalServer
 from agent_sidecar.run.files.git import Git
 from agent_sidecar.run.files.setup_cache import SetupCache
 from agent_sidecar.run.folders import Folders, check
-from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway
+from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway, Told
 from agent_sidecar.run.hooks.egress import EgressHook
 from agent_sidecar.run.hooks.environment import EnvironmentHook
 from agent_sidecar.run.hooks.isolation import IsolationHook
@@ -61,10 +63,11 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.rpc.channel import bearer
 from claude_conductor.telemetry.traces import open_tracer
 from claude_conductor.v1.agent_pb2 import ResourceLimits
-from claude_conductor.v1.session_service_pb2 import SidecarHello
+from claude_conductor.v1.session_service_pb2 import ProviderCredential, SidecarHello
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 2.0
+_GATEWAY: Final = GatewayLimits()
 
 
 class Sidecar:
@@ -87,6 +90,8 @@ class Sidecar:
         self._mint = SystemMint(self._clock)
         self._incarnation = self._mint("life_")
         self._line = Line(settings.control_plane)
+        self._provider = provider_at(settings.provider.base_url, settings.provider.api_key)
+        self._hold = Hold(self._clock, _GATEWAY.exchanges)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -120,7 +125,7 @@ class Sidecar:
             journal.start()
             sender = Sender(outbox, self._clock)
             slot = self._slot(Surroundings(Reporting(outbox), inbox, tracer, self._clock, self._mint))
-            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace, Questions(outbox, self._clock))
+            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace, Questions(outbox, self._clock), on_hold=self._held)
             door = self._door(slot, parts)
             await door.start()
             stack.push_async_callback(door.stop)
@@ -189,13 +194,16 @@ class Sidecar:
         hooks = (
             self._workspace_hook(git, surroundings),
             self._setup_hook(surroundings),
-            CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports),
+            CredentialsHook(
+                *(self._gateway_opener(), self._clock, surroundings.reports, settings.provider.prices),
+                self._provider.credential_id,
+            ),
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
             EgressHook(self._open_proxy, settings.allow, surroundings.reports),
             self._isolation_hook(surroundings),
             OutputHook(surroundings.reports, self._clock),
             WatchdogHook(self._clock, settings.health_check_interval),
-            UsageHook(self._clock),
+            UsageHook(surroundings.reports, self._clock),
         )
         return TaskRunner(bounds, find_driver, hooks, surroundings)
 
@@ -239,18 +247,27 @@ class Sidecar:
         return catalog.build(described, finder, python_toolchain(running_interpreter(), finder))
 
     def _gateway_opener(self) -> GatewayOpener | None:
-        settings = self._settings
-        if not settings.provider.api_key:
+        if not self._settings.provider.api_key:
             return None
-        provider = provider_at(settings.provider.base_url, settings.provider.api_key)
         uid = self._isolation.agent_uid
 
-        async def opener(
-            on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
-        ) -> OpenGateway:
+        async def opener(told: Told, /) -> OpenGateway:
             path = self._folders.sockets / "model.sock"
             owner = Owner(uid, uid) if uid != os.geteuid() else None
-            return await open_gateway(Door(path, provider, on_usage, on_rate_limit, self._clock, owner=owner))
+            return await open_gateway(
+                Door(
+                    path=path,
+                    provider=self._provider,
+                    on_usage=told.usage,
+                    on_rate_limit=told.limited,
+                    clock=self._clock,
+                    limits=_GATEWAY,
+                    owner=owner,
+                    hold=self._hold,
+                    on_hold=told.held,
+                    on_taken=told.taken,
+                )
+            )
 
         return opener
 
@@ -304,7 +321,27 @@ class Sidecar:
             host=socket.gethostname(),
             long_running=bool(settings.agent_command),
             capacity=_capacity(),
+            credential=self._credential(),
         )
+
+    def _credential(self) -> ProviderCredential | None:
+        if not self._provider.credential_id or self._settings.agent_command:
+            return None
+        closed = self._hold.reset_in
+        return ProviderCredential(
+            credential_id=self._provider.credential_id,
+            drivers=[
+                name
+                for name, driver in self._drivers().items()
+                if name in self._settings.drivers and driver.capabilities.needs_gateway
+            ],
+            closed=convert.duration(closed) if closed else None,
+        )
+
+    def _held(self, credential: str, reset: float, turn: float) -> None:
+        """Take note of a rate limit that somebody with the same key ran into."""
+        if credential == self._provider.credential_id:
+            self._hold.close(reset, turn)
 
 
 def _capacity() -> ResourceLimits:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent_sidecar.gateway.price import Prices
 from agent_sidecar.isolation.interface import Level, Limits
 from claude_conductor.settings.secret import Secret
 
@@ -17,6 +18,8 @@ class Provider:
     base_url: str = "https://api.anthropic.com"
     api_key: Secret = Secret("")
     """Added to requests in the sidecar; the agent never sees it."""
+    prices: Prices = field(default_factory=dict)
+    """Of models."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import h11
 
 from agent_sidecar.gateway.dialer import Dialer
 from agent_sidecar.gateway.exchange import Conversation, Observers, Traffic
+from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
 from agent_sidecar.untrusted.doorway import Doorway
@@ -16,7 +17,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import AgentHungUpError, InvalidArgumentError
 
 
-def gateway(provider: Provider, observers: Observers, limits: GatewayLimits, clock: Clock) -> Doorway:
+def gateway(provider: Provider, observers: Observers, limits: GatewayLimits, clock: Clock, hold: Hold) -> Doorway:
     """Return the door of one agent; it is not open yet.
 
     Args:
@@ -24,8 +25,9 @@ def gateway(provider: Provider, observers: Observers, limits: GatewayLimits, clo
         observers: Told of usage and rate limits.
         limits: Bounds.
         clock: Tells the time for reset dates.
+        hold: What is known of the provider's rate limit.
     """
-    traffic = Traffic(provider, limits, Dialer(provider, limits.connect_seconds), observers, clock)
+    traffic = Traffic(provider, limits, Dialer(provider, limits.connect_seconds), observers, clock, hold)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = Wire(h11.SERVER, reader, writer, lost=AgentHungUpError, malformed=InvalidArgumentError)

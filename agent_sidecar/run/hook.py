@@ -13,6 +13,7 @@ from agent_sidecar.drivers.driver import AgentDriver, Answer, Command, TokenUse
 from agent_sidecar.isolation.interface import Exit, Handle, Level, Limits, Stats
 from agent_sidecar.run.life import Life
 from agent_sidecar.run.lifecycle import Ending, Overdue, Phase, Revoked
+from agent_sidecar.run.spending import Spent
 from agent_sidecar.run.task import Assignment, InForce, Patch
 
 
@@ -43,8 +44,9 @@ class Run:
     exit: Exit | None = None
     answer: Answer | None = None
     tokens: TokenUse = field(default_factory=TokenUse)
-    gateway_tokens: TokenUse = field(default_factory=TokenUse)
-    """What the model gateway counted; used where the agent itself says nothing."""
+    """What the agent itself says; used where the gateway counted nothing."""
+    spent: Spent = field(default_factory=dict)
+    """What the model gateway counted."""
     stats: Stats = field(default_factory=Stats)
     patch: Patch | None = None
     base_commit: str = ""
@@ -54,7 +56,9 @@ class Run:
     life: Life = field(default_factory=Life)
     stalled: bool = False
     limited_until: float = 0.0
-    """Monotonic seconds until which the provider takes no requests."""
+    """Monotonic seconds until which the provider takes no requests, or none of this sidecar."""
+    refused: bool = False
+    """The last the provider had to say, or the gateway in its place, was that it takes no requests."""
     questions: int = 0
     """Of the agent to a human that are open."""
     succeeded: bool = False

@@ -18,8 +18,18 @@ class Reports(Protocol):
     async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
         """Show one line of progress; it may be dropped."""
 
-    async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
-        """Say that the model provider takes no requests for some seconds."""
+    async def used(self, lease: Lease, usage: Usage) -> None:
+        """Tell the use so far; it may be dropped."""
+
+    async def rate_limited(self, lease: Lease, seconds: float, why: str, credential: str) -> None:
+        """Say that the model provider takes no requests for some seconds.
+
+        Args:
+            lease: Of the attempt.
+            seconds: From now.
+            why: For people.
+            credential: Id of the key the provider said it about; empty where only a turn is waited for.
+        """
 
     async def rate_limit_ended(self, lease: Lease) -> None:
         """Say that it takes them again."""

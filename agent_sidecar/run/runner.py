@@ -353,4 +353,5 @@ class TaskRunner:
             in_force=run.in_force,
             warnings=tuple(run.warnings),
             workspace=str(run.kept or ""),
+            rate_limited=max(0.0, run.limited_until - self._with.clock.monotonic()) if failure and run.refused else None,
         )

@@ -166,6 +166,22 @@ class InForce:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model was used for, as the gateway counted it."""
+
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    turns: int = 0
+    """Its answers."""
+    cost_usd: float = 0.0
+    unpriced_tokens: int = 0
+    """Tokens of all sorts that no price is known of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What one attempt used. Times in seconds, sizes in bytes."""
 
@@ -179,6 +195,10 @@ class Usage:
     cache_write_tokens: int = 0
     turns: int = 0
     cost_usd: float = 0.0
+    models: tuple[ModelUsage, ...] = ()
+    """The part that the gateway counted, the most expensive model first."""
+    unpriced_tokens: int = 0
+    """Tokens of all sorts whose cost is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +233,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     workspace: str = ""
     """Where its files are kept; empty where they were removed."""
+    rate_limited: float | None = None
+    """Seconds for which the provider takes no requests, if that was the last it said to an attempt that failed."""
 
 
 class Activity(enum.Enum):

@@ -23,6 +23,7 @@ from agent_sidecar.run.task import (
     InForce,
     Lease,
     LimitsAsked,
+    ModelUsage,
     Result,
     SetupOrder,
     Source,
@@ -168,6 +169,21 @@ def usage_to(usage: Usage) -> task_pb2.TaskUsage:
         cache_write_tokens=usage.cache_write_tokens,
         turns=usage.turns,
         cost_usd=usage.cost_usd,
+        models=[_model_to(model) for model in usage.models],
+        unpriced_tokens=usage.unpriced_tokens,
+    )
+
+
+def _model_to(model: ModelUsage) -> task_pb2.ModelUsage:
+    return task_pb2.ModelUsage(
+        model=model.model,
+        input_tokens=model.input_tokens,
+        output_tokens=model.output_tokens,
+        cache_read_tokens=model.cache_read_tokens,
+        cache_write_tokens=model.cache_write_tokens,
+        turns=model.turns,
+        cost_usd=model.cost_usd,
+        unpriced_tokens=model.unpriced_tokens,
     )
 
 
@@ -191,6 +207,8 @@ def result_to(result: Result) -> task_pb2.TaskResult:
         made.failure.CopyFrom(failure_to(result.failure))
     if result.in_force is not None:
         made.isolation.CopyFrom(in_force_to(result.in_force))
+    if result.rate_limited is not None:
+        made.rate_limited.CopyFrom(duration(result.rate_limited))
     if (patch := result.patch) is not None:
         made.patch_artefact_id = patch.artefact_id
         made.patch.CopyFrom(

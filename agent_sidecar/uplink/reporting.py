@@ -44,9 +44,15 @@ class Reporting:
         progress = pb.TaskProgress(text=text, usage=convert.usage_to(usage))
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), progress=progress)))
 
-    async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
+    async def used(self, lease: Lease, usage: Usage) -> None:
+        """Tell the use so far; dropped while the journal is full."""
+        if self._outbox.takes_message(0):
+            used = pb.TaskReport(lease=convert.lease_to(lease), used=convert.usage_to(usage))
+            self._outbox.append(_frame(Kind.STATUS, used))
+
+    async def rate_limited(self, lease: Lease, seconds: float, why: str, credential: str) -> None:
         """Say that the model provider takes no requests for some seconds."""
-        limited = pb.TaskRateLimited(retry_delay=convert.duration(seconds), reason=why)
+        limited = pb.TaskRateLimited(retry_delay=convert.duration(seconds), reason=why, credential_id=credential)
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), rate_limited=limited)))
 
     async def rate_limit_ended(self, lease: Lease) -> None:

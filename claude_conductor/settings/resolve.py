@@ -9,6 +9,7 @@ from typing import Any
 
 from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError, SettingsError
+from claude_conductor.settings import prices
 from claude_conductor.settings.home import Home, expand, expand_path
 from claude_conductor.settings.load import Loaded
 from claude_conductor.settings.origin import Rank
@@ -65,6 +66,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
         "retry_delay": parse_duration(tasks.retry_delay),
         "keep_tasks_days": tasks.keep_days,
         "caps": tasks.concurrency.model_dump(),
+        "starts_after_limit": document.provider.starts_after_limit,
         "limits": {
             "payload_bytes": parse_size(limits.payload_bytes),
             "mailbox_messages": limits.mailbox_messages,
@@ -127,7 +129,11 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         "keep_workspaces_for": parse_duration(agent.keep_workspaces_for),
         "setup_cache_bytes": parse_size(storage.setup_cache_size),
         "mcp_tools": agent.mcp_tools,
-        "provider": {"base_url": document.provider.base_url, "api_key": _api_key(loaded, home, environment)},
+        "provider": {
+            "base_url": document.provider.base_url,
+            "api_key": _api_key(loaded, home, environment),
+            "prices": {name: dict(entry.price) for name, entry in prices_in_force(loaded, home, environment).items()},
+        },
         "journal_bytes": parse_size(document.streams.journal_bytes),
         "inbox_messages": document.streams.inbox_messages,
         "inbox_bytes": parse_size(document.streams.inbox_bytes),
@@ -209,6 +215,18 @@ def _check_combinations(loaded: Loaded) -> None:
 
 def _folders(written: tuple[str, ...], home: Home, environment: Mapping[str, str], key: str) -> list[str]:
     return [str(expand_path(folder, home, environment, key=key)) for folder in written]
+
+
+def prices_in_force(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[str, prices.Entry]:
+    """Return what models cost here, by name.
+
+    Raises:
+        SettingsError: The file of prices cannot be read, or is none.
+    """
+    written = loaded.document.provider.prices_file
+    if written:
+        return prices.table(expand_path(written, home, environment, key="provider.prices_file"))
+    return prices.table(home.prices if home.prices.exists() else None)
 
 
 def _api_key(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> str:

@@ -270,6 +270,10 @@ class Provider(Block):
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "https://api.anthropic.com"
     api_key_file: str = ""
+    prices_file: str = ""
+    """What models cost; its entries go before the built-in ones. Empty: `config/prices.yaml` of the home, if it is there."""
+    starts_after_limit: Count = 1
+    """Tasks that start in the first second after a rate limit of the provider is over; twice as many in each further second."""
 
 
 class Isolation(Block):

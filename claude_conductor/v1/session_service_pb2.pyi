@@ -99,6 +99,7 @@ class ConnectResponse(_message.Message):
     MOVE_FIELD_NUMBER: _builtins.int
     LEASES_REVOKED_FIELD_NUMBER: _builtins.int
     QUESTION_CLOSED_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_HOLD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First frame of every session."""
@@ -135,6 +136,10 @@ class ConnectResponse(_message.Message):
     def question_closed(self) -> Global___QuestionClosed:
         """What became of the agent's question."""
 
+    @_builtins.property
+    def credential_hold(self) -> Global___CredentialHold:
+        """The provider takes no requests of a credential this sidecar uses."""
+
     def __init__(
         self,
         *,
@@ -147,12 +152,13 @@ class ConnectResponse(_message.Message):
         move: Global___Move | None = ...,
         leases_revoked: Global___LeasesRevoked | None = ...,
         question_closed: Global___QuestionClosed | None = ...,
+        credential_hold: Global___CredentialHold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credential_hold", b"credential_hold", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credential_hold", b"credential_hold", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "delivery", "committed", "assignment", "cancellation", "credit", "move", "leases_revoked", "question_closed"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "delivery", "committed", "assignment", "cancellation", "credit", "move", "leases_revoked", "question_closed", "credential_hold"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -219,6 +225,7 @@ class SidecarHello(_message.Message):
     LONG_RUNNING_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol the sidecar speaks; major * 1000 + minor. This file describes 1000."""
     incarnation: _builtins.str
@@ -267,6 +274,10 @@ class SidecarHello(_message.Message):
     def capacity(self) -> _agent_pb2.ResourceLimits:
         """What the host has of memory and processors: a task that asks for more is not given to this agent. 0 or unset: not known."""
 
+    @_builtins.property
+    def credential(self) -> Global___ProviderCredential:
+        """The key its model gateway adds to requests; unset without one."""
+
     def __init__(
         self,
         *,
@@ -285,14 +296,83 @@ class SidecarHello(_message.Message):
         long_running: _builtins.bool = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
         capacity: _agent_pb2.ResourceLimits | None = ...,
+        credential: Global___ProviderCredential | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "default_isolation", b"default_isolation", "isolation", b"isolation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "credential", b"credential", "default_isolation", b"default_isolation", "isolation", b"isolation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "capacity", b"capacity", "default_isolation", b"default_isolation", "drivers", b"drivers", "features", b"features", "host", b"host", "incarnation", b"incarnation", "isolation", b"isolation", "labels", b"labels", "long_running", b"long_running", "mailbox_positions", b"mailbox_positions", "pid", b"pid", "protocol_version", b"protocol_version", "strongest_level", b"strongest_level", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "capacity", b"capacity", "credential", b"credential", "default_isolation", b"default_isolation", "drivers", b"drivers", "features", b"features", "host", b"host", "incarnation", b"incarnation", "isolation", b"isolation", "labels", b"labels", "long_running", b"long_running", "mailbox_positions", b"mailbox_positions", "pid", b"pid", "protocol_version", b"protocol_version", "strongest_level", b"strongest_level", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SidecarHello: _TypeAlias = SidecarHello  # noqa: Y015
+
+@_typing.final
+class ProviderCredential(_message.Message):
+    """A key for a model provider, which itself never leaves the sidecar. All who use the same one share the provider's rate limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    DRIVERS_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.str
+    """Names it: a hash of the provider's address and the key, 16 hexadecimal digits. It is no secret."""
+    @_builtins.property
+    def drivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of agent that need it."""
+
+    @_builtins.property
+    def closed(self) -> _duration_pb2.Duration:
+        """For how long from now the provider takes no requests, as far as this sidecar knows; unset: it does."""
+
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.str = ...,
+        drivers: _abc.Iterable[_builtins.str] | None = ...,
+        closed: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "credential_id", b"credential_id", "drivers", b"drivers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderCredential: _TypeAlias = ProviderCredential  # noqa: Y015
+
+@_typing.final
+class CredentialHold(_message.Message):
+    """The provider takes no requests of a credential until its reset. Everybody who uses it is told, and sends none until its turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.str
+    """Which."""
+    @_builtins.property
+    def reset(self) -> _duration_pb2.Duration:
+        """Until the reset, from now."""
+
+    @_builtins.property
+    def turn(self) -> _duration_pb2.Duration:
+        """Until the turn of this sidecar, from now; not before the reset."""
+
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.str = ...,
+        reset: _duration_pb2.Duration | None = ...,
+        turn: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset", b"reset", "turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "reset", b"reset", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CredentialHold: _TypeAlias = CredentialHold  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -698,6 +778,7 @@ class TaskReport(_message.Message):
     RATE_LIMITED_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_ENDED_FIELD_NUMBER: _builtins.int
     EGRESS_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> _task_pb2.Lease:
         """Fencing token: a report with a stale lease is refused with STALE_LEASE and changes nothing."""
@@ -738,6 +819,10 @@ class TaskReport(_message.Message):
     def egress(self) -> Global___TaskEgress:
         """What the agent's proxy decided."""
 
+    @_builtins.property
+    def used(self) -> _task_pb2.TaskUsage:
+        """Use so far; what is known of an attempt whose end nobody reports."""
+
     def __init__(
         self,
         *,
@@ -751,12 +836,13 @@ class TaskReport(_message.Message):
         rate_limited: Global___TaskRateLimited | None = ...,
         rate_limit_ended: Global___TaskRateLimitEnded | None = ...,
         egress: Global___TaskEgress | None = ...,
+        used: _task_pb2.TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "egress"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "egress", "used"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -882,8 +968,11 @@ class TaskRateLimited(_message.Message):
 
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Why, in one sentence, at most 1 KiB."""
+    credential_id: _builtins.str
+    """The credential the provider said it about, if it said it to this sidecar; empty where that only waits for its turn."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """For how long, from now."""
@@ -893,10 +982,11 @@ class TaskRateLimited(_message.Message):
         *,
         retry_delay: _duration_pb2.Duration | None = ...,
         reason: _builtins.str = ...,
+        credential_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -739,6 +739,8 @@ class TaskUsage(_message.Message):
     CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    UNPRICED_TOKENS_FIELD_NUMBER: _builtins.int
     cpu_seconds: _builtins.float
     """Processor time in seconds."""
     memory_peak_bytes: _builtins.int
@@ -756,10 +758,18 @@ class TaskUsage(_message.Message):
     turns: _builtins.int
     """Turns of the model."""
     cost_usd: _builtins.float
-    """Cost in US dollars as the agent reported it; 0 when unknown."""
+    """Cost in US dollars, by the price table where the model gateway counted, else as the agent reported it. Without the tokens
+    of `unpriced_tokens`.
+    """
+    unpriced_tokens: _builtins.int
+    """Tokens of all sorts whose cost is not known; above 0, `cost_usd` is not the whole cost."""
     @_builtins.property
     def wall_time(self) -> _duration_pb2.Duration:
         """From start to end."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUsage]:
+        """The part that the model gateway counted, by model, the most expensive first; empty where it counted nothing."""
 
     def __init__(
         self,
@@ -774,14 +784,66 @@ class TaskUsage(_message.Message):
         cache_write_tokens: _builtins.int = ...,
         turns: _builtins.int = ...,
         cost_usd: _builtins.float = ...,
+        models: _abc.Iterable[Global___ModelUsage] | None = ...,
+        unpriced_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wall_time", b"wall_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "cpu_seconds", b"cpu_seconds", "input_tokens", b"input_tokens", "memory_peak_bytes", b"memory_peak_bytes", "output_tokens", b"output_tokens", "throttled_seconds", b"throttled_seconds", "turns", b"turns", "wall_time", b"wall_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "cpu_seconds", b"cpu_seconds", "input_tokens", b"input_tokens", "memory_peak_bytes", b"memory_peak_bytes", "models", b"models", "output_tokens", b"output_tokens", "throttled_seconds", b"throttled_seconds", "turns", b"turns", "unpriced_tokens", b"unpriced_tokens", "wall_time", b"wall_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskUsage: _TypeAlias = TaskUsage  # noqa: Y015
+
+@_typing.final
+class ModelUsage(_message.Message):
+    """What one model was used for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_READ_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its name as the provider gave it; empty where it gave none."""
+    input_tokens: _builtins.int
+    """As in TaskUsage."""
+    output_tokens: _builtins.int
+    """As in TaskUsage."""
+    cache_read_tokens: _builtins.int
+    """As in TaskUsage."""
+    cache_write_tokens: _builtins.int
+    """As in TaskUsage."""
+    turns: _builtins.int
+    """Answers of the model."""
+    cost_usd: _builtins.float
+    """By the price table, in US dollars; without the tokens of `unpriced_tokens`."""
+    unpriced_tokens: _builtins.int
+    """As in TaskUsage."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cache_read_tokens: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        turns: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
+        unpriced_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "turns", b"turns", "unpriced_tokens", b"unpriced_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUsage: _TypeAlias = ModelUsage  # noqa: Y015
 
 @_typing.final
 class Artefact(_message.Message):
@@ -838,6 +900,7 @@ class TaskResult(_message.Message):
     ISOLATION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     WORKSPACE_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """Exit code of the agent's process, if it exited."""
     summary: _builtins.str
@@ -854,7 +917,7 @@ class TaskResult(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___TaskUsage:
-        """What it used."""
+        """What this attempt used; `Task.usage` is the sum over all."""
 
     @_builtins.property
     def artefacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artefact]:
@@ -872,6 +935,12 @@ class TaskResult(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Things a reviewer should look at, such as hooks planted in a nested repository."""
 
+    @_builtins.property
+    def rate_limited(self) -> _duration_pb2.Duration:
+        """Set if it failed and the last that the model provider said to it was that it takes no requests: for how long, from its end.
+        Such an attempt is not counted as a failure; the task is tried again when that time is over.
+        """
+
     def __init__(
         self,
         *,
@@ -886,10 +955,11 @@ class TaskResult(_message.Message):
         isolation: _agent_pb2.IsolationStatus | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         workspace: _builtins.str = ...,
+        rate_limited: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "rate_limited", b"rate_limited", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "rate_limited", b"rate_limited", "summary", b"summary", "usage", b"usage", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -1041,6 +1111,7 @@ class TaskAttempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     agent_id: _builtins.str
@@ -1061,6 +1132,10 @@ class TaskAttempt(_message.Message):
     def failure(self) -> Global___TaskFailure:
         """Set unless it succeeded or goes on."""
 
+    @_builtins.property
+    def usage(self) -> Global___TaskUsage:
+        """What it used, as far as it is known by now: of an attempt that lost its agent, what was reported until then."""
+
     def __init__(
         self,
         *,
@@ -1070,10 +1145,11 @@ class TaskAttempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         failure: Global___TaskFailure | None = ...,
+        usage: Global___TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1102,6 +1178,7 @@ class Task(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     STATE_TIME_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`task_` and a UUIDv7."""
     tenant_id: _builtins.str
@@ -1152,6 +1229,10 @@ class Task(_message.Message):
     def state_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in `state`."""
 
+    @_builtins.property
+    def usage(self) -> Global___TaskUsage:
+        """What all attempts used: their sum, of peak memory the largest."""
+
     def __init__(
         self,
         *,
@@ -1172,10 +1253,11 @@ class Task(_message.Message):
         version: _builtins.int = ...,
         question: Global___Question | None = ...,
         state_time: _timestamp_pb2.Timestamp | None = ...,
+        usage: Global___TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

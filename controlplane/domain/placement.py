@@ -11,6 +11,7 @@ from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.units import format_size
 from controlplane.domain.agent import Agent, State
 from controlplane.domain.caps import Caps, Group, capped, full
+from controlplane.domain.rate_window import credential_of, may_begin
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Task, queue_order
 from controlplane.domain.write_set import Claim, Writers
 
@@ -90,15 +91,20 @@ def possible(task: Task, agents: Iterable[Agent]) -> bool:
     return any(not _obstacle(task, needs, agent) for agent in agents)
 
 
-def place(task: Task, free: Iterable[Agent]) -> Agent | None:
-    """Return the agent that shall work on the task, or None.
+def able(task: Task, agents: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that could work on the task if they were free."""
+    needs = _needs(task)
+    return [agent for agent in agents if not _obstacle(task, needs, agent)]
+
+
+def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None) -> Agent | None:
+    """Return the agent that shall work on the task, or None: also where its credential has no room (`rate_window`).
 
     Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
     been idle for longest.
     """
-    needs = _needs(task)
-    able = [agent for agent in free if not _obstacle(task, needs, agent)]
-    return min(able, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
+    some = [agent for agent in able(task, free) if may_begin(task, agent, room or {})]
+    return min(some, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
 
 
 class _Queue:
@@ -138,6 +144,7 @@ def plan(
     counts: Mapping[Group, int] | None = None,
     caps: Caps | None = None,
     claims: Mapping[TaskId, Claim] | None = None,
+    room: Mapping[str, int] | None = None,
 ) -> list[tuple[Task, Agent]]:
     """Return who gets what, each agent once, in the order in which it was decided.
 
@@ -152,9 +159,10 @@ def plan(
         counts: How many tasks of each group are with agents.
         caps: How many of a group may be.
         claims: What the tasks that are with agents may write.
+        room: How many tasks may begin now, of each provider credential whose window is not open.
     """
     caps, writers = caps or Caps(), Writers(claims)
-    held = Counter(counts or {})
+    held, turns = Counter(counts or {}), dict(room or {})
     left = {(agent.tenant_id, agent.id): agent for agent in free}
     queues: dict[TenantId, _Queue] = {}
     for task in ready:
@@ -163,7 +171,7 @@ def plan(
     while left and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values())
+        agent = None if full(task, caps, held) else place(task, left.values(), turns)
         if agent is not None and writers.before(task) is not None:
             writers.waits(task)
             agent = None
@@ -172,12 +180,14 @@ def plan(
             del left[agent.tenant_id, agent.id]
             placed.append((task, agent))
             held.update({Group(tenant), *capped(task, caps)})
+            if (credential := credential_of(agent, task.spec.driver)) in turns:
+                turns[credential] -= 1
         if queues[tenant].drop(lane=agent is None):
             del queues[tenant]
     return placed
 
 
-def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "") -> str:
+def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "", closed: str = "") -> str:
     """Return in one sentence what a queued task waits for.
 
     Args:
@@ -185,6 +195,7 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         agents: Every connected agent of its tenant.
         known: Whether the agent that it names has ever been here.
         full: The cap, or the task that writes the same files, that keeps it waiting, if one does.
+        closed: The window of a credential that does, if one does.
     """
     wanted = task.spec.agent_id
     named = [agent for agent in agents if not wanted or agent.id == wanted]
@@ -196,16 +207,16 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
     obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:
         return f"waits for {wanted}, which {obstacles[named[0].id]}"
-    able = [agent for agent in named if not obstacles[agent.id]]
-    if not able:
+    can = [agent for agent in named if not obstacles[agent.id]]
+    if not can:
         return _impossible(needs, named, obstacles)
-    if full:
-        return full
-    if any(agent.state is State.IDLE for agent in able):
+    if full or closed:
+        return full or closed
+    if any(agent.state is State.IDLE for agent in can):
         return "waits for its turn"
-    if len(able) == 1:
-        return f"waits for {able[0].id} to be free"
-    return f"waits for a free agent: {len(able)} can do it, and none of them is free"
+    if len(can) == 1:
+        return f"waits for {can[0].id} to be free"
+    return f"waits for a free agent: {len(can)} can do it, and none of them is free"
 
 
 def _impossible(needs: Sequence[_Need], agents: Sequence[Agent], obstacles: Mapping[AgentId, str]) -> str:

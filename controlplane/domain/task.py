@@ -69,6 +69,10 @@ RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.ST
 """Kinds another attempt may help with; the control plane decides this, not the sidecar's word."""
 
 
+BY_A_LIMIT = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.TIMEOUT, FailureKind.AGENT_REPORTED})
+"""Kinds that an agent may fail with only because its model provider takes no requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt failed."""
@@ -194,6 +198,21 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model was used for, as the model gateway counted it."""
+
+    model: str
+    """As the provider calls it; empty where it did not say."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    turns: int = 0
+    cost_usd: float = 0.0
+    unpriced_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What an attempt used."""
 
@@ -207,6 +226,11 @@ class Usage:
     cache_write_tokens: int = 0
     turns: int = 0
     cost_usd: float = 0.0
+    """Without the tokens of `unpriced_tokens`."""
+    models: tuple[ModelUsage, ...] = ()
+    """The part that the model gateway counted, the most expensive model first."""
+    unpriced_tokens: int = 0
+    """Tokens of all sorts whose cost is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +263,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     workspace: str = ""
     """Folder on the agent's host with its files; empty where they were removed."""
+    rate_limited: float | None = None
+    """Seconds for which the provider takes no requests, if that was the last it said to an attempt that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +277,8 @@ class Attempt:
     start_time: float | None = None
     end_time: float | None = None
     failure: Failure | None = None
+    usage: Usage = Usage()
+    """What it used, as far as that was reported."""
 
 
 @dataclass(frozen=True, slots=True)

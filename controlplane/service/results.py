@@ -11,7 +11,7 @@ from claude_conductor.ids import AgentId, TenantId
 from controlplane.domain.events import Event
 from controlplane.domain.pauses import Asked, LimitEnded, RateLimited, Withdrawn
 from controlplane.domain.question import Question, QuestionKind
-from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task
+from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task, Usage
 from controlplane.domain.task_machine import Completed, Progressed, Started
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.interfaces.task_store import TaskStore
@@ -32,10 +32,11 @@ class HasStarted:
 
 @dataclass(frozen=True, slots=True)
 class HasProgressed:
-    """A line of progress."""
+    """A line of progress, or only the use so far."""
 
     lease: Lease
-    text: str
+    text: str | None
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class IsRateLimited:
     lease: Lease
     seconds: float
     why: str
+    credential: str = ""
+    """The one the provider said it about; empty where only a turn is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +171,8 @@ class Results:
             case HasStarted(isolation=isolation):
                 await self._tasks.change(tenant_id, lease.task_id, Started(lease, isolation, now))
                 self._registry.isolated(tenant_id, agent_id, lease.task_id, isolation)
-            case HasProgressed(text=text):
-                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text))
+            case HasProgressed(text=text, usage=usage):
+                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text, usage))
             case HasPrinted(chunk=chunk):
                 await self._output.append(lease.task_id, lease.attempt, chunk)
             case HasEnded(result=result):
@@ -190,7 +193,8 @@ class Results:
             case HasWithdrawn(question_id=question_id, expired=expired):
                 task = await self._tasks.change(tenant_id, lease.task_id, Withdrawn(lease, question_id, expired, now))
                 self._tell_asker(task, lease)
-            case IsRateLimited(seconds=seconds, why=why):
+            case IsRateLimited(seconds=seconds, why=why, credential=credential):
+                self._registry.windows.close(credential, seconds, self._registry)
                 await self._tasks.change(tenant_id, lease.task_id, RateLimited(lease, now + seconds, why, now))
             case HasReached(decisions=decisions):
                 self._publish(tenant_id, agent_id, lease, decisions)

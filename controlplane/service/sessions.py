@@ -51,6 +51,10 @@ class Hello:
     long_running: bool = False
     isolation: IsolationStatus = IsolationStatus()
     capacity: ResourceLimits = ResourceLimits()
+    credential: str = ""
+    credential_drivers: tuple[str, ...] = ()
+    credential_closed: float = 0.0
+    """Seconds for which the provider takes no requests of it, as far as the sidecar knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,9 @@ class Sessions:
             question = task.question if task.lease == held.lease else None
             if question is not None and question.attempt == held.lease.attempt and not question.open:
                 link.close_question(held.lease, question)  # it was answered while the sidecar was away, perhaps
+        windows, agent = self._registry.windows, self._registry.get(session.tenant_id, session.agent_id)
+        if not windows.close(hello.credential, hello.credential_closed, self._registry):
+            windows.tell(agent, link)
         session.connected.ready = True
         self._ready()
 
@@ -230,6 +237,8 @@ class Sessions:
             default_limits=hello.default_limits,
             capacity=hello.capacity,
             long_running=hello.long_running,
+            credential=hello.credential,
+            credential_drivers=hello.credential_drivers,
         )
 
     async def close(self, session: Session, reason: str) -> None:

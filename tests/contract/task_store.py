@@ -17,10 +17,12 @@ from controlplane.domain.task import (
     IsolationLevel,
     IsolationStatus,
     Lease,
+    ModelUsage,
     Result,
     Spec,
     State,
     Task,
+    Usage,
     Workspace,
 )
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
@@ -31,6 +33,7 @@ EVERYTHING = TaskFilter()
 
 class TaskStoreContract:
     async def test_an_inserted_task_comes_back_as_it_was(self, tasks: TaskStore) -> None:
+        spent = Usage(wall_seconds=0.5, turns=2, models=(ModelUsage("m", 1, 2, 3, 4, 2, 0.25, 10),), unpriced_tokens=10)
         full = task(
             1,
             spec=Spec(
@@ -49,8 +52,8 @@ class TaskStoreContract:
             agent_id=AgentId("agent-1"),
             incarnation=Incarnation("inc_1"),
             waits_for=frozenset({task_id(2), task_id(3)}),
-            attempts=(Attempt(1, AgentId("a"), 1.5, None, 2.5, Failure(FailureKind.EXIT_CODE, "exit code 1")),),
-            result=Result(exit_code=0, isolation=IsolationStatus(mechanisms=("a", "b"))),
+            attempts=(Attempt(1, AgentId("a"), 1.5, None, 2.5, Failure(FailureKind.EXIT_CODE, "exit code 1"), spent),),
+            result=Result(exit_code=0, rate_limited=0.0, isolation=IsolationStatus(mechanisms=("a", "b"))),
             start_time=0.1,
             cancel_reason="",
         )

@@ -64,6 +64,32 @@ async def test_a_failed_attempt_is_tried_again_and_the_last_one_counts(control_p
     assert len(failed.attempts) == 2
 
 
+async def test_what_every_attempt_used_is_added_up_also_over_a_restart(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit(retry={"max_attempts": 2, "first_delay": {"nanos": 1000000}})
+    model = {"model": "claude-x", "input_tokens": 70, "turns": 1, "cost_usd": 0.5}
+    half = {"wall_time": {"seconds": 3}, "memory_peak_bytes": 50, "input_tokens": 70, "cost_usd": 0.5, "models": [model]}
+    await do(agent, failure=EXIT_CODE, exit_code=1, usage=half)
+    second = await agent.next_assignment()
+    await agent.started(second)
+    used = task_pb2.TaskUsage(input_tokens=7, unpriced_tokens=7, wall_time={"nanos": 1000})
+    assert await agent.committed(await agent.report(second.lease, used=used)) is None
+    running = await operator.task(task.task_id)
+    assert (running.usage.input_tokens, running.usage.unpriced_tokens) == (77, 7)
+    whole = {"wall_time": {"seconds": 4}, "memory_peak_bytes": 20, "input_tokens": 30, "cost_usd": 0.25, "unpriced_tokens": 9}
+    await agent.completed(second, usage=whole)
+    done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+
+    control_plane.kill()
+    await control_plane.start()
+    again = await control_plane.operator().task(task.task_id)
+    assert again.usage == done.usage
+    assert (done.usage.input_tokens, done.usage.cost_usd, done.usage.unpriced_tokens) == (100, 0.75, 9)
+    assert (done.usage.wall_time.seconds, done.usage.memory_peak_bytes, done.result.usage.input_tokens) == (7, 50, 30)
+    assert [each.model for each in done.usage.models] == ["claude-x"]
+    assert [attempt.usage.input_tokens for attempt in done.attempts] == [70, 30]
+
+
 async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control_plane: ControlPlane, sidecar) -> None:
     operator = control_plane.operator()
     await sidecar("agent-1")

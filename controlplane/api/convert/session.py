@@ -12,7 +12,7 @@ from controlplane.api.convert.agent import STATES_BACK as AGENT_STATES
 from controlplane.api.convert.agent import use_from_proto
 from controlplane.api.convert.message import STATES_BACK as MESSAGE_STATES
 from controlplane.api.convert.question import asked_from_proto
-from controlplane.api.convert.result import result_from_proto
+from controlplane.api.convert.result import result_from_proto, usage_from_proto
 from controlplane.api.convert.task import lease_from_proto
 from controlplane.api.convert.values import span_of
 from controlplane.domain.message import Receipt, State
@@ -39,6 +39,7 @@ _DECISIONS = 100
 _HOST = 300
 _RECEIPT_STATES = frozenset({State.AT_SIDECAR, State.SEEN, State.ACKED, State.BOUNCED, State.DEAD})
 _TEXT = 1 << 10
+_CREDENTIAL = 64
 
 
 def hello_from_proto(hello: pb.SidecarHello) -> Hello:
@@ -66,6 +67,9 @@ def hello_from_proto(hello: pb.SidecarHello) -> Hello:
         long_running=hello.long_running,
         isolation=isolation.status_from_proto(hello.isolation),
         capacity=isolation.limits_from_proto(hello.capacity, "hello.capacity"),
+        credential=hello.credential.credential_id[:_CREDENTIAL],
+        credential_drivers=tuple(hello.credential.drivers),
+        credential_closed=span_of(hello.credential.closed, "hello.credential.closed"),
     )
 
 
@@ -113,11 +117,6 @@ def report_from_proto(report: pb.TaskReport) -> Report:
     return read(lease_from_proto(report.lease), report)
 
 
-def _limited(lease: Lease, report: pb.TaskReport) -> IsRateLimited:
-    limited = report.rate_limited
-    return IsRateLimited(lease, span_of(limited.retry_delay, "rate_limited.retry_delay"), limited.reason[:_TEXT])
-
-
 def _reached(lease: Lease, report: pb.TaskReport) -> HasReached:
     return HasReached(lease, tuple(map(_decision, report.egress.decisions[:_DECISIONS])))
 
@@ -125,6 +124,14 @@ def _reached(lease: Lease, report: pb.TaskReport) -> HasReached:
 def _decision(decision: pb.EgressDecision) -> Decision:
     host, rule, reason = (text[:_HOST] for text in (decision.host, decision.rule, decision.reason))
     return Decision(host, decision.port, rule, reason, decision.connections)
+
+
+def _limit(lease: Lease, report: pb.TaskReport) -> Report:
+    if report.HasField("rate_limit_ended"):
+        return LimitHasEnded(lease)
+    limited = report.rate_limited
+    seconds = span_of(limited.retry_delay, "rate_limited.retry_delay")
+    return IsRateLimited(lease, seconds, limited.reason[:_TEXT], limited.credential_id[:_CREDENTIAL])
 
 
 def _chunk(output: pb.TaskOutput) -> OutputChunk:
@@ -137,12 +144,15 @@ def _chunk(output: pb.TaskOutput) -> OutputChunk:
 
 _REPORTS: Mapping[str, Callable[[Lease, pb.TaskReport], Report]] = {
     "started": lambda lease, report: HasStarted(lease, isolation.status_from_proto(report.started.isolation)),
-    "progress": lambda lease, report: HasProgressed(lease, report.progress.text[:_PROGRESS]),
+    "progress": lambda lease, report: HasProgressed(
+        lease, report.progress.text[:_PROGRESS], usage_from_proto(report.progress.usage)
+    ),
+    "used": lambda lease, report: HasProgressed(lease, None, usage_from_proto(report.used)),
     "output": lambda lease, report: HasPrinted(lease, _chunk(report.output)),
     "completed": lambda lease, report: HasEnded(lease, result_from_proto(report.completed)),
     "asked": lambda lease, report: asked_from_proto(lease, report.asked),
     "withdrawn": lambda lease, report: HasWithdrawn(lease, report.withdrawn.question_id, report.withdrawn.expired),
-    "rate_limited": _limited,
-    "rate_limit_ended": lambda lease, _: LimitHasEnded(lease),
+    "rate_limited": _limit,
+    "rate_limit_ended": _limit,
     "egress": _reached,
 }

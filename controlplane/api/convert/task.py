@@ -12,6 +12,7 @@ from controlplane.api.convert import isolation, result
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
 from controlplane.domain import setup
+from controlplane.domain.accounting import used
 from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Setup, Spec, State, Task, Workspace
 from controlplane.domain.task_type import TaskType, instructions
 
@@ -182,6 +183,7 @@ def task_to_proto(task: Task) -> pb.Task:
         version=task.version,
         question=question_to_proto(task.question),
         state_time=timestamp(task.state_time or None),
+        usage=result.usage_to_proto(used(task)),
     )
 
 
@@ -193,6 +195,7 @@ def _attempt_to_proto(attempt: Attempt) -> pb.TaskAttempt:
         start_time=timestamp(attempt.start_time),
         end_time=timestamp(attempt.end_time),
         failure=result.failure_to_proto(attempt.failure),
+        usage=result.usage_to_proto(attempt.usage),
     )
 
 
