@@ -18,7 +18,7 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
-from controlplane.domain import setup
+from controlplane.domain import setup, sound
 from controlplane.domain.caps import Caps
 from controlplane.domain.lane import lane_of
 from controlplane.domain.pauses import Answered
@@ -275,3 +275,5 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
             raise InvalidArgumentError(message, field=field)
     if (found := setup.fault(spec)) is not None:
         raise InvalidArgumentError(found[1], field=found[0])
+    for field, message in sound.faults(spec):
+        raise InvalidArgumentError(message, field=field)
