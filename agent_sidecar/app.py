@@ -266,6 +266,7 @@ class Sidecar:
                     hold=self._hold,
                     on_hold=told.held,
                     on_taken=told.taken,
+                    purse=told.purse,
                 )
             )
 

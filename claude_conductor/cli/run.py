@@ -108,6 +108,10 @@ def run(
         Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
     ] = None,
     keep_workspace: Annotated[bool, Flag("--keep-workspace", help="Leave its files: see `tasks workspace`.")] = False,  # noqa: FBT002
+    budget_usd: Annotated[str, Flag("--budget-usd", help="The most it may cost in US dollars, such as 2.")] = "",
+    budget_tokens: Annotated[str, Flag("--budget-tokens", help="Tokens it may use, such as 200k; cached ones are free.")] = "",
+    budget_turns: Annotated[str, Flag("--budget-turns", help="Turns of its models, such as 30.")] = "",
+    budget_time: Annotated[str, Flag("--budget-time", help="Time of agents over all attempts and subtasks, such as 20m.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
@@ -144,6 +148,10 @@ def run(
         setup_cache=tuple(setup_cache or ()),
         setup_keep=tuple(setup_keep or ()),
         keep_workspace=keep_workspace,
+        budget_usd=budget_usd,
+        budget_tokens=budget_tokens,
+        budget_turns=budget_turns,
+        budget_time=budget_time,
     )
     entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
     if len(entries) * count > MOST:

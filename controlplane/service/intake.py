@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from claude_conductor.clock import Clock
 from claude_conductor.egress import beyond, rules
 from claude_conductor.errors import (
+    BudgetExhaustedError,
     IdempotencyConflictError,
     IllegalTransitionError,
     InvalidArgumentError,
@@ -18,16 +19,19 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
-from controlplane.domain import setup, sound
+from controlplane.domain import ledger, setup, sound
+from controlplane.domain.budget import Spent, given
 from controlplane.domain.caps import Caps
 from controlplane.domain.lane import lane_of
+from controlplane.domain.ledger import Reserved, ShareChanged
 from controlplane.domain.pauses import Answered
 from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.domain.write_set import declared, fault
-from controlplane.interfaces.task_store import TaskStore
+from controlplane.interfaces.task_store import TaskFilter, TaskStore, requester
+from controlplane.service.shares import settle_shares
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
 
@@ -38,6 +42,7 @@ MIN_MEMORY = 4 << 20
 MAX_ATTEMPTS = 100
 MAX_REQUEST_ID = 128
 _STORE_PAUSE = 0.5
+_SIBLINGS = 1000
 _PROMPT_WAYS = ("argument", "stdin", "file")
 
 
@@ -75,6 +80,7 @@ class Intake:
             InvalidArgumentError: A value cannot be used; the message names the field.
             TaskNotFoundError: A dependency or the parent does not exist.
             PermissionDeniedError: An agent asks for more than the task it works on was given.
+            BudgetExhaustedError: Less is left of its parent's budget than it wants.
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
@@ -94,15 +100,19 @@ class Intake:
             waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
         )
         task = replace(task, lane=lane_of(task, self._caps))
-        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+        return await self._work.whole(self._admit_within(task), name=f"admit {task.id}")
 
     async def examine(self, submission: Submission) -> Spec:
         """Return what would be stored, without storing it.
 
         Raises:
-            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError: As `submit`.
+            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError, BudgetExhaustedError: As `submit`.
         """
-        return (await self._settled(submission))[0]
+        spec = (await self._settled(submission))[0]
+        if spec.parent_task_id:
+            parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
+            ledger.granted(parent, spec.budget, self._clock.now())
+        return spec
 
     async def _settled(self, submission: Submission) -> tuple[Spec, list[Task]]:
         """Return what may be done, and the tasks it depends on."""
@@ -114,6 +124,57 @@ class Intake:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
         return spec, dependencies
+
+    async def _admit_within(self, task: Task) -> Task:
+        """Give the task its budget, which of a subtask is a part of its parent's, and store it.
+
+        What was taken from the parent is given back if the task is not stored, by `recovery` if this process ends before.
+        """
+        if not task.spec.parent_task_id:
+            return await self._admit(replace(task, budget=task.spec.budget))
+        parent = await self._store.get(task.tenant_id, task.spec.parent_task_id)
+        if not parent.budget.limited:
+            return await self._admit(replace(task, budget=task.spec.budget))
+        if (earlier := await self._earlier(task)) is not None:
+            return await self._admit(replace(task, budget=earlier.budget))
+        wish = Reserved(task.id, task.spec.budget, task.create_time)
+        try:
+            parent = await self._tasks.change(task.tenant_id, parent.id, wish)
+        except BudgetExhaustedError:  # perhaps the news that another subtask ended is still on its way
+            await settle_shares(self._store, self._tasks, parent, self._clock)
+            parent = await self._tasks.change(task.tenant_id, parent.id, wish)
+        share = next(share for share in parent.shares if share.task_id == task.id)
+        stored: Task | None = None
+        try:
+            stored = await self._admit(replace(task, budget=given(share.amount, parent.budget, task.spec.budget)))
+        finally:
+            if stored is None or stored.id != task.id:
+                await self._give_back(parent, task)
+        return stored
+
+    async def _give_back(self, parent: Task, task: Task) -> None:
+        while True:
+            nothing = ShareChanged(task.id, Spent(), open=False, at=self._clock.now())
+            try:
+                await self._tasks.change(parent.tenant_id, parent.id, nothing)
+            except StoreUnavailableError as error:  # nobody else would do it
+                _log.warning("what a task was given waits for the store", extra={"task": parent.id, "cause": str(error)})
+                await asyncio.sleep(_STORE_PAUSE)
+            else:
+                return
+
+    async def _earlier(self, task: Task) -> Task | None:
+        """Return the subtask that an earlier call with the same request id made; it has its budget already."""
+        if not task.request_id:
+            return None
+        siblings = TaskFilter(parent_task_id=task.spec.parent_task_id)
+        after = ""
+        while found := await self._store.list(task.tenant_id, siblings, after, _SIBLINGS):
+            for other in found:
+                if other.request_id == task.request_id and requester(other) == requester(task):
+                    return other
+            after = found[-1].id
+        return None
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
