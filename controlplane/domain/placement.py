@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from claude_conductor.ids import AgentId, TenantId
@@ -85,15 +85,14 @@ def possible(task: Task, agents: Iterable[Agent]) -> bool:
     return any(not _obstacle(task, needs, agent) for agent in agents)
 
 
-def place(task: Task, free: Iterable[Agent]) -> Agent | None:
-    """Return the agent that shall work on the task, or None.
+def ranked(task: Task, free: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that can work on the task, the one that shall first.
 
-    Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
-    been idle for longest.
+    Specialists are spared: the one with the fewest drivers and labels goes first, then the one that has been idle for longest.
     """
     needs = _needs(task)
     able = [agent for agent in free if not _obstacle(task, needs, agent)]
-    return min(able, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
+    return sorted(able, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id))
 
 
 class _Queue:
@@ -149,11 +148,16 @@ def plan(
     queues: dict[TenantId, _Queue] = {}
     for task in ready:
         queues.setdefault(task.tenant_id, _Queue()).add(task)
+    able: dict[str, Iterator[Agent]] = {}  # by lane; whoever was passed in it is taken
     placed: list[tuple[Task, Agent]] = []
     while left and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values())
+        agent = None
+        if not full(task, caps, held):
+            if task.lane not in able:
+                able[task.lane] = iter(ranked(task, left.values()))
+            agent = next((each for each in able[task.lane] if (each.tenant_id, each.id) in left), None)
         if agent is not None:
             del left[agent.tenant_id, agent.id]
             placed.append((task, agent))

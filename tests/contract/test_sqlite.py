@@ -22,7 +22,7 @@ from controlplane.interfaces.task_store import TaskStore
 from tests.contract import event_log, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, HandClock, frame, task, task_id
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ async def stores(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteStores
     await opened.close()
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, stores: SqliteStores) -> TaskStore:
         return stores.tasks
