@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `conductor bench relay --against` compares with, each peer in a virtual environment of its own, pinned in bench/peers/.
-#   tools/install_bench_peers.sh PYTHON [PEER ...]      default: nats autogen slim; into build/peers of this checkout
+# Installs what `conductor bench relay|dispatch --against` compares with, each peer in a virtual environment of its own, pinned in bench/peers/.
+#   tools/install_bench_peers.sh PYTHON [PEER ...]      default: nats autogen slim celery taskiq; into build/peers of this checkout
 # Exit codes: 0 all installed (or there already), 1 at least one is not; the others are.
 set -uo pipefail
 python=$1
@@ -17,10 +17,23 @@ install() { # PEER
     command -v go >/dev/null || { echo "the server of NATS is built with Go, which is not on PATH" >&2 && return 1; }
     GOBIN="$folder/bin" go install "$(cat "$tree/bench/peers/nats-server.txt")" || return 1
   fi
+  if [ "$peer" = celery ] || [ "$peer" = taskiq ]; then redis || return 1; fi
   cp "$pins" "$folder/installed"
 }
 
-[ $# -gt 0 ] || set -- nats autogen slim
+redis() { # the server both queues keep their tasks in; a system package, started by the benchmark only
+  command -v redis-server >/dev/null && return 0
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "redis-server is missing: install it with your package manager" >&2 && return 1; }
+  # Without a policy its package would start it.
+  local policy=/usr/sbin/policy-rc.d made=0
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made=1; }
+  apt-get install --quiet --yes --no-install-recommends redis-server >/dev/null
+  local outcome=$?
+  [ $made = 0 ] || rm -f $policy
+  return $outcome
+}
+
+[ $# -gt 0 ] || set -- nats autogen slim celery taskiq
 for one in "$@"; do
   if install "$one"; then echo "$one is installed"; else echo "$one could not be installed; the reason is above" >&2 && failed=1; fi
 done
