@@ -27,6 +27,7 @@ from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
 from controlplane.domain.question import Answer
 from controlplane.domain.task import IsolationLevel, Spec, Task
+from controlplane.domain.task_type import TaskType
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service.intake import Intake, Submission, Wanted, naming
 from controlplane.service.kinds import Kinds
@@ -94,12 +95,15 @@ class TaskQueueServicer(TaskServiceServicer):
                 "Tasks that are submitted together have at most 2 MiB; send several requests.", field="tasks"
             )
         caller, traceparent = current_caller(), current_traceparent()
+        kinds: dict[str, TaskType] = {}
         wanted: list[Wanted] = []
         for place, each in enumerate(request.tasks):
             with naming(place):
                 if any(other >= place for other in each.after):
                     raise InvalidArgumentError("A task comes after tasks that stand before it.", field=f"tasks[{place}].after")
-                spec = self._spec(each.spec, caller)
+                if (name := each.spec.type) not in kinds:
+                    kinds[name] = self._kinds.named(name)
+                spec = spec_from_proto(each.spec, self._defaults, kinds[name])
             submission = Submission(caller.tenant_id, caller.name, each.request_id, spec, traceparent)
             wanted.append(Wanted(submission, tuple(each.after)))
             if not len(wanted) % _IN_ONE_GO:

@@ -176,7 +176,8 @@ class Step:
 
 def admit(task: Task) -> Step:
     """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
-    task = replace(task, state_time=task.create_time)
+    if task.state_time != task.create_time:
+        task = replace(task, state_time=task.create_time)
     if task.waits_for:
         return _blocked(task, _waiting_reason(task))
     if task.not_before > task.create_time:

@@ -80,7 +80,7 @@ class Dispatch:
 
     async def round(self) -> None:
         """Give every free agent a task that it can do, in the order that `placement.plan` decides."""
-        while free := self._registry.free():
+        while self._tasks.queued and (free := self._registry.free()):
             each = max(1, min(len(free), _LOOK // self._lanes))
             ready = await self._store.ready(each)
             in_lanes = Counter(task.lane for task in ready)

@@ -150,18 +150,20 @@ class Intake:
             depends_on = tuple(dict.fromkeys((*submission.spec.depends_on, *after)))
             submission = replace(submission, spec=replace(submission.spec, depends_on=depends_on))
         spec, waits_for = await self._settled(submission, fresh)
+        now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
             tenant_id=submission.tenant_id,
             spec=spec,
             state=State.BLOCKED,
             reason="",
-            create_time=self._clock.now(),
+            create_time=now,
             submitter=submission.submitter,
             traceparent=submission.traceparent,
             request_id=submission.request_id,
             not_before=spec.not_before,
             waits_for=waits_for,
+            state_time=now,
         )
         return replace(task, lane=lane_of(task, self._caps))
 

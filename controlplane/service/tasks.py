@@ -138,6 +138,11 @@ class Tasks:
         """Take a task as the store had it at start into the books."""
         self._keep_books(None, task)
 
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for an agent; 0 says that nobody has to look."""
+        return self._counts.get(State.QUEUED, 0)
+
     def counts(self) -> dict[str, int]:
         """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
         return {state.value: count for state, count in self._counts.items() if count}

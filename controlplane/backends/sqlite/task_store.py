@@ -206,7 +206,7 @@ def _row(task: Task) -> tuple[Any, ...]:
         task.not_before,
         len(task.waits_for),
         task.spec.parent_task_id,
-        json.dumps(dict(task.spec.labels), separators=(",", ":")),
+        json.dumps(dict(task.spec.labels), separators=(",", ":")) if task.spec.labels else "{}",
         task.lane,
         encode(task),
     )
