@@ -13,6 +13,7 @@ Where a peer has no way to submit many at once, the batched kinds submit as its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import sys
@@ -95,6 +96,7 @@ def sample(queue: Queue, cell: Cell, tasks: int = 0) -> Sample:
             if not cell.kind.startswith("submits"):
                 worker = working.enter_context(End([*start, "work", *given], TREE, queue.environment))
                 worker.ready()
+                working.callback(_kill, worker.process.pid)
                 pids.append(worker.process.pid)
             before = [_cpu(pid) for pid in pids]
             submitter.begin()
@@ -102,6 +104,14 @@ def sample(queue: Queue, cell: Cell, tasks: int = 0) -> Sample:
             used = [_cpu(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]
         submitter.begin()  # it may go
         return Sample(count, found["ended"] - found["began"], used[0], tuple(found["times"]), sum(used[1:]))
+
+
+def _kill(pid: int) -> None:
+    """End a worker and the processes below it at once: some take ten seconds to end, and leave those below them behind."""
+    process = psutil.Process(pid)
+    for each in (*process.children(recursive=True), process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def _cpu(pid: int) -> float:

@@ -10,6 +10,7 @@ failed=0
 
 install() { # PEER
   local peer=$1 pins="$tree/bench/peers/$1.txt" folder="$tree/build/peers/$1"
+  if [ "$peer" = celery ] || [ "$peer" = taskiq ]; then redis || return 1; fi
   if cmp -s "$pins" "$folder/installed"; then return 0; fi
   rm -rf "$folder" && mkdir -p "$folder" && "$python" -m venv "$folder" || return 1
   "$folder/bin/pip" install --quiet --no-deps --requirement "$pins" || return 1
@@ -17,7 +18,6 @@ install() { # PEER
     command -v go >/dev/null || { echo "the server of NATS is built with Go, which is not on PATH" >&2 && return 1; }
     GOBIN="$folder/bin" go install "$(cat "$tree/bench/peers/nats-server.txt")" || return 1
   fi
-  if [ "$peer" = celery ] || [ "$peer" = taskiq ]; then redis || return 1; fi
   cp "$pins" "$folder/installed"
 }
 

@@ -13,9 +13,12 @@ from claude_conductor.clock import SystemClock, SystemMint
 from claude_conductor.errors import IdempotencyConflictError, InvalidArgumentError, TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
 from claude_conductor.telemetry.traces import PassingTracer
+from controlplane.api.session.writer import Writer
 from controlplane.app import Parts, build, open_stores
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.domain.agent import Agent
+from controlplane.domain.agent import State as AgentState
 from controlplane.domain.caps import Caps
 from controlplane.domain.task import IsolationStatus, Lease, Result, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, Completed, Leased, Started
@@ -26,9 +29,14 @@ from controlplane.settings import Settings
 
 
 class Store(MemoryTaskStore):
-    """Counts looks for tasks that wait."""
+    """Counts looks for tasks that wait, and into the queue."""
 
     looks = 0
+    heads = 0
+
+    async def ready(self, each: int) -> Sequence[Task]:
+        self.heads += 1
+        return await super().ready(each)
 
     async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
         self.looks += 1
@@ -141,3 +149,21 @@ async def test_the_end_of_a_task_nobody_waits_for_costs_no_look_into_the_store(p
     assert plane.store.looks == 0
     await plane.finish(awaited)
     assert plane.store.looks == 1
+
+
+async def test_a_free_agent_looks_into_the_queue_only_if_somebody_is_in_it(plane: Plane) -> None:
+    agent = Agent(
+        id=AgentId("agent-1"),
+        tenant_id=DEFAULT_TENANT,
+        incarnation=Incarnation("life"),
+        state=AgentState.IDLE,
+        state_time=0.0,
+        state_reason="",
+        drivers=("scripted",),
+    )
+    (await plane.parts.registry.connect(agent, Writer(lambda _: None), occupied=False)).ready = True
+    await plane.parts.dispatch.round()
+    assert plane.store.heads == 0
+    await plane.intake.submit_all([wanted("a")])  # not for this agent
+    await plane.parts.dispatch.round()
+    assert plane.store.heads == 1
