@@ -10,7 +10,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError
 from claude_conductor.ids import TaskId, TenantId
 from controlplane.domain.task import State, Task, queue_order
-from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
+from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one, requester
 
 
 class MemoryTaskStore:
@@ -40,13 +40,13 @@ class MemoryTaskStore:
                 raise ConductorError("A task with this id is stored already.", task_id=task.id)
         for task in tasks:
             if task.request_id:
-                self._requests[task.tenant_id, task.submitter, task.request_id] = task.id
+                self._requests[task.tenant_id, requester(task), task.request_id] = task.id
             self._put(task)
         return {}
 
     def _earlier(self, task: Task) -> Task | None:
         """Return the task stored under the same request."""
-        earlier = self._tasks.get(self._requests.get((task.tenant_id, task.submitter, task.request_id), TaskId("")))
+        earlier = self._tasks.get(self._requests.get((task.tenant_id, requester(task), task.request_id), TaskId("")))
         counts = task.request_id and earlier is not None and earlier.create_time > self._clock.now() - REQUEST_SECONDS
         return earlier if counts else None
 
@@ -101,7 +101,7 @@ class MemoryTaskStore:
             task = self._tasks.pop(task_id, None)
             if task is not None:
                 self._take_out(task)
-                key = (task.tenant_id, task.submitter, task.request_id)
+                key = (task.tenant_id, requester(task), task.request_id)
                 if self._requests.get(key) == task_id:
                     del self._requests[key]
 

@@ -16,7 +16,7 @@ from controlplane.backends.sqlite import queue
 from controlplane.backends.sqlite.database import Database
 from controlplane.backends.sqlite.written import DECODED_CHARACTERS, Written
 from controlplane.domain.task import State, Task, queue_order
-from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
+from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one, requester
 
 
 class SqliteTaskStore:
@@ -220,7 +220,7 @@ def _earlier(db: sqlite3.Connection, tasks: Sequence[Task], horizon: float) -> d
     if any(task.request_id for task in tasks):
         db.execute("DELETE FROM requests WHERE create_time <= ?", (horizon,))
     for place, task in enumerate(tasks):
-        row = db.execute(sql, (task.tenant_id, task.submitter, task.request_id)).fetchone() if task.request_id else None
+        row = db.execute(sql, (task.tenant_id, requester(task), task.request_id)).fetchone() if task.request_id else None
         if row is not None:
             found[place] = str(row[0])
     return found
@@ -235,7 +235,7 @@ def _insert(db: sqlite3.Connection, tasks: Sequence[Task], rows: Sequence[tuple[
     if db.executemany(_INSERT, rows).rowcount < len(rows):
         raise ConductorError("A task with this id is stored already.", task_id=tasks[0].id)
     asked = [task for task in tasks if task.request_id]
-    requests = [(task.tenant_id, task.submitter, task.request_id, task.id, task.create_time) for task in asked]
+    requests = [(task.tenant_id, requester(task), task.request_id, task.id, task.create_time) for task in asked]
     db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", requests)
     for task in tasks:
         _wait(db, task)
