@@ -211,7 +211,7 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
     if not named:
         if not wanted:
             return "waits for an agent: none is connected"
-        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here has ever heard of'}"
+        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here knows'}"
     needs = _needs(task)
     obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:

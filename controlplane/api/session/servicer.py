@@ -185,6 +185,8 @@ class SessionServicer:
                         await inbox.put(frame, len(raw))
                 case Beat() as beat:
                     self._sessions.heartbeat(session, beat)
+                    if beat.leaving:
+                        return
                 case Grant(messages=messages, bytes=size):
                     writer.grant(messages, size)
                 case Hello():

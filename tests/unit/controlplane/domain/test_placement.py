@@ -207,7 +207,7 @@ LABEL = {"required_labels": {"gpu": "yes"}}
             True,
             "no connected agent has 8.0 GiB of memory to give",
         ),
-        ({"agent_id": "x"}, [agent()], False, "waits for x, which nobody here has ever heard of"),
+        ({"agent_id": "x"}, [agent()], False, "waits for x, which nobody here knows"),
         ({"agent_id": "x"}, [], True, "waits for x, which is not connected"),
         ({"agent_id": "agent-1", "driver": "y"}, [agent()], True, "waits for agent-1, which cannot run y"),
         ({"agent_id": "agent-1"}, [agent(state=State.WORKING)], True, "waits for agent-1 to be free"),
