@@ -78,7 +78,7 @@ class Intake:
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
-        spec, dependencies = await self._settled(submission)
+        spec, waits_for = await self._settled(submission)
         now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
@@ -91,7 +91,7 @@ class Intake:
             traceparent=submission.traceparent,
             request_id=submission.request_id,
             not_before=spec.not_before,
-            waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
+            waits_for=waits_for,
         )
         task = replace(task, lane=lane_of(task, self._caps))
         return await self._work.whole(self._admit(task), name=f"admit {task.id}")
@@ -104,16 +104,18 @@ class Intake:
         """
         return (await self._settled(submission))[0]
 
-    async def _settled(self, submission: Submission) -> tuple[Spec, list[Task]]:
-        """Return what may be done, and the tasks it depends on."""
+    async def _settled(self, submission: Submission) -> tuple[Spec, frozenset[TaskId]]:
+        """Return what may be done, and the tasks that it has to wait for."""
         spec = submission.spec
         check(spec, submission.request_id, self._prompt_bytes)
         spec = replace(spec, writes=declared(spec.writes))
         dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
+        followed = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.follows]
         if spec.parent_task_id:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
-        return spec, dependencies
+        waits_for = {other.id for other in dependencies if other.state is not State.SUCCEEDED}
+        return spec, frozenset(waits_for | {other.id for other in followed if not other.state.final})
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
@@ -251,6 +253,7 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
         (spec.timeout <= 0, "spec.timeout", "A time-out is above 0."),
         (not 1 <= spec.retry.max_attempts <= MAX_ATTEMPTS, "spec.retry.max_attempts", "Attempts are 1 to 100."),
         (len(spec.depends_on) > MAX_DEPENDENCIES, "spec.depends_on", "A task depends on at most 100 others."),
+        (len(spec.follows) > MAX_DEPENDENCIES, "spec.follows", "A task follows at most 100 others."),
         (spec.prompt_by not in _PROMPT_WAYS, "spec.prompt_by", "A prompt goes by `argument`, `stdin` or `file`."),
         (
             spec.driver == "command" and not spec.command,
