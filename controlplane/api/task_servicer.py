@@ -14,7 +14,9 @@ from claude_conductor.v1 import event_pb2, task_pb2
 from claude_conductor.v1 import task_service_pb2 as pb
 from claude_conductor.v1.task_service_pb2_grpc import TaskServiceServicer
 from controlplane.api.convert.task import (
+    SPEC_BYTES,
     Defaults,
+    check_size,
     spec_from_proto,
     spec_to_proto,
     states_from_proto,
@@ -39,8 +41,6 @@ from controlplane.service.waiting import Waiting
 _GRACE = 5.0
 _PAGE_BYTES = 2 << 20
 """Of a page with more than one task: prompts, questions and their answers are large, and clients read 4 MiB at once."""
-_SPEC_BYTES = 2 << 20
-"""What fits into one frame to a sidecar with room to spare."""
 _TASKS = 1000
 """In one request."""
 _IN_ONE_GO = 64
@@ -75,7 +75,7 @@ class TaskQueueServicer(TaskServiceServicer):
         """Store a task."""
         del context
         caller = current_caller()
-        _check_size(request.spec)
+        check_size(request.spec)
         asked = task_pb2.TaskSpec()
         asked.CopyFrom(request.spec)
         if caller.role is Role.SIDECAR:
@@ -90,7 +90,7 @@ class TaskQueueServicer(TaskServiceServicer):
         del context
         if not 0 < len(request.tasks) <= _TASKS:
             raise InvalidArgumentError(f"A request has 1 to {_TASKS} tasks.", field="tasks", tasks=len(request.tasks))
-        if request.ByteSize() > _SPEC_BYTES:
+        if request.ByteSize() > SPEC_BYTES:
             raise InvalidArgumentError(
                 "Tasks that are submitted together have at most 2 MiB; send several requests.", field="tasks"
             )
@@ -114,7 +114,7 @@ class TaskQueueServicer(TaskServiceServicer):
         """Say whether a task could be stored."""
         del context
         caller = current_caller()
-        _check_size(request.spec)
+        check_size(request.spec)
         submission = Submission(caller.tenant_id, caller.name, "", self._spec(request.spec, caller))
         return pb.CheckTaskResponse(spec=spec_to_proto(await self._intake.examine(submission)))
 
@@ -218,8 +218,3 @@ class TaskQueueServicer(TaskServiceServicer):
         shown = task_to_proto(task)
         shown.reason = self._waiting.reason(task)
         return shown
-
-
-def _check_size(spec: task_pb2.TaskSpec) -> None:
-    if spec.ByteSize() > _SPEC_BYTES:
-        raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")

@@ -184,11 +184,12 @@ class Intake:
         check(spec, submission.request_id, self._prompt_bytes)
         spec = replace(spec, writes=declared(spec.writes))
         stored = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on if task_id not in fresh]
+        followed = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.follows]
         waits_for = frozenset(spec.depends_on) - {other.id for other in stored if other.state is State.SUCCEEDED}
         if spec.parent_task_id:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
-        return spec, waits_for
+        return spec, waits_for | {other.id for other in followed if not other.state.final}
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
@@ -350,6 +351,7 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
         (spec.timeout <= 0, "spec.timeout", "A time-out is above 0."),
         (not 1 <= spec.retry.max_attempts <= MAX_ATTEMPTS, "spec.retry.max_attempts", "Attempts are 1 to 100."),
         (len(spec.depends_on) > MAX_DEPENDENCIES, "spec.depends_on", "A task depends on at most 100 others."),
+        (len(spec.follows) > MAX_DEPENDENCIES, "spec.follows", "A task follows at most 100 others."),
         (spec.prompt_by not in _PROMPT_WAYS, "spec.prompt_by", "A prompt goes by `argument`, `stdin` or `file`."),
         (
             spec.driver == "command" and not spec.command,

@@ -49,6 +49,13 @@ RIGHTS: Final = {
     _V1 + "EventService/WatchEvents": _OPERATOR,
     _V1 + "ArtefactService/WriteArtefact": _BOTH,
     _V1 + "ArtefactService/ReadArtefact": _BOTH,
+    _V1 + "ScheduleService/CreateSchedule": _OPERATOR,
+    _V1 + "ScheduleService/GetSchedule": _OPERATOR,
+    _V1 + "ScheduleService/ListSchedules": _OPERATOR,
+    _V1 + "ScheduleService/PauseSchedule": _OPERATOR,
+    _V1 + "ScheduleService/ResumeSchedule": _OPERATOR,
+    _V1 + "ScheduleService/DeleteSchedule": _OPERATOR,
+    _V1 + "ScheduleService/RunSchedule": _OPERATOR,
     _V1 + "AdminService/GetStatus": _OPERATOR,
 }
 """Roles by full method name."""
