@@ -35,6 +35,7 @@ from controlplane.service import certain
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
+from controlplane.service.meter import Meter
 from controlplane.service.pulse import Pulse
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
@@ -62,6 +63,8 @@ class Books:
     ready: Callable[[], None]
     """Called when there may be work for a free agent."""
     in_hand: InHand
+    meter: Meter | None = None
+    """None: nobody reads metrics."""
 
 
 class Tasks:
@@ -160,6 +163,8 @@ class Tasks:
     def _keep_books(self, before: Task | None, after: Task, *, taken: bool = False) -> None:
         books = self._books
         self._awaited |= after.waits_for
+        if books.meter is not None:
+            books.meter.task(before, after)
         self._counts[after.state] = self._counts.get(after.state, 0) + 1
         if before is not None:
             self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
