@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from claude_conductor.cli.when import moment
 from claude_conductor.client.tasks import duration
 from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError
@@ -71,6 +74,8 @@ class Request:
     budget_turns: str = ""
     budget_time: str = ""
     """What it may use with all of its attempts and subtasks."""
+    at: str = ""
+    """When to start at the earliest (ISO 8601); without a zone in that of this machine."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -105,6 +110,7 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         setup=_setup(request),
         keep_workspace=request.keep_workspace,
         budget=_budget(request),
+        not_before_time=_start(request),
     )
 
 
@@ -119,6 +125,14 @@ def _budget(request: Request) -> task_pb2.Budget | None:
         cost_usd=from_flag("--budget-usd", request.budget_usd, parse_money),
     )
     return budget if budget != task_pb2.Budget() else None
+
+
+def _start(request: Request) -> Timestamp | None:
+    if not request.at:
+        return None
+    found = Timestamp()
+    found.FromDatetime(moment(request.at, dt.datetime.now().astimezone()))
+    return found
 
 
 def _setup(request: Request) -> task_pb2.Setup | None:

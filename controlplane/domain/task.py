@@ -189,6 +189,8 @@ class Spec:
     keep_workspace: bool = False
     budget: Budget = Budget()
     """What it may use; what a subtask was given is `Task.budget`."""
+    follows: tuple[TaskId, ...] = ()
+    """Tasks that must have ended before, whatever came of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +311,7 @@ class Task:
     lane: str = ""
     """Queued tasks of one lane want the same of an agent and fall under the same caps (`lane.lane_of`)."""
     waits_for: frozenset[TaskId] = frozenset()
-    """Dependencies that have not succeeded yet."""
+    """Dependencies that have not succeeded yet, and tasks it follows that have not ended."""
     lease: Lease | None = None
     agent_id: AgentId = AgentId("")
     """The agent that has it or had it last."""
