@@ -12,6 +12,7 @@ from claude_conductor.units import format_size
 from controlplane.domain.agent import Agent, State
 from controlplane.domain.caps import Caps, Group, capped, full
 from controlplane.domain.rate_window import credential_of, may_begin
+from controlplane.domain.room import Rooms
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Task, queue_order
 from controlplane.domain.write_set import Claim, Writers
 
@@ -97,13 +98,18 @@ def able(task: Task, agents: Iterable[Agent]) -> list[Agent]:
     return [agent for agent in agents if not _obstacle(task, needs, agent)]
 
 
-def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None) -> Agent | None:
-    """Return the agent that shall work on the task, or None: also where its credential has no room (`rate_window`).
+def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None, rooms: Rooms | None = None) -> Agent | None:
+    """Return the agent that shall work on the task, or None: also where its credential or its host has no room.
 
     Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
     been idle for longest.
     """
     some = [agent for agent in able(task, free) if may_begin(task, agent, room or {})]
+    if rooms is not None:
+        open_to_it = [agent for agent in some if not rooms.closed(task, agent)]
+        some = [agent for agent in open_to_it if not rooms.lacking(task, agent)]
+        if not some and open_to_it:
+            rooms.keep(min(open_to_it, key=lambda agent: agent.id))
     return min(some, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
 
 
@@ -145,6 +151,7 @@ def plan(
     caps: Caps | None = None,
     claims: Mapping[TaskId, Claim] | None = None,
     room: Mapping[str, int] | None = None,
+    rooms: Rooms | None = None,
 ) -> list[tuple[Task, Agent]]:
     """Return who gets what, each agent once, in the order in which it was decided.
 
@@ -160,6 +167,8 @@ def plan(
         caps: How many of a group may be.
         claims: What the tasks that are with agents may write.
         room: How many tasks may begin now, of each provider credential whose window is not open.
+        rooms: What hosts have left; None: nobody asks for any of it. A task whose turn it is and that has no room keeps a host to
+            itself until it has, so that smaller ones do not pass it for ever.
     """
     caps, writers = caps or Caps(), Writers(claims)
     held, turns = Counter(counts or {}), dict(room or {})
@@ -171,12 +180,14 @@ def plan(
     while left and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values(), turns)
+        agent = None if full(task, caps, held) else place(task, left.values(), turns, rooms)
         if agent is not None and writers.before(task) is not None:
             writers.waits(task)
             agent = None
         if agent is not None:
             writers.took(task)
+            if rooms is not None:
+                rooms.take(task, agent)
             del left[agent.tenant_id, agent.id]
             placed.append((task, agent))
             held.update({Group(tenant), *capped(task, caps)})
@@ -187,7 +198,9 @@ def plan(
     return placed
 
 
-def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "", closed: str = "") -> str:
+def why_waiting(
+    task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "", closed: str = "", rooms: Rooms | None = None
+) -> str:
     """Return in one sentence what a queued task waits for.
 
     Args:
@@ -196,6 +209,7 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         known: Whether the agent that it names has ever been here.
         full: The cap, or the task that writes the same files, that keeps it waiting, if one does.
         closed: The window of a credential that does, if one does.
+        rooms: What hosts have left.
     """
     wanted = task.spec.agent_id
     named = [agent for agent in agents if not wanted or agent.id == wanted]
@@ -212,8 +226,10 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         return _impossible(needs, named, obstacles)
     if full or closed:
         return full or closed
-    if any(agent.state is State.IDLE for agent in can):
-        return "waits for its turn"
+    idle = [agent for agent in can if agent.state is State.IDLE]
+    if idle:
+        taken = [rooms.lacking(task, agent) for agent in idle] if rooms is not None else [""]
+        return taken[0] if all(taken) else "waits for its turn"
     if len(can) == 1:
         return f"waits for {can[0].id} to be free"
     return f"waits for a free agent: {len(can)} can do it, and none of them is free"
