@@ -56,10 +56,10 @@ class Progress:
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
     """Task id -> what the file calls it."""
 
-    def take(self, planned: Planned, task: task_pb2.Task) -> None:
+    def take(self, planned: Planned, task_id: str) -> None:
         """Take note of a task."""
-        self.task_ids.append(task.task_id)
-        self.labels[task.task_id] = planned.label
+        self.task_ids.append(task_id)
+        self.labels[task_id] = planned.label
 
 
 @app.command()
@@ -215,8 +215,7 @@ async def carry_out(
     try:
         with span(tracer, "conductor run", parent=parent, kind="client", tasks=len(planned)) as current:
             async with session.connect() as conductor:
-                # One task is checked as it is submitted.
-                await (submission.check if len(planned) > 1 else submission.know_agents)(conductor, planned)
+                await submission.prepare(conductor, planned)
                 tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
                     _show_queued(tasks, progress.labels if named else {}, form)

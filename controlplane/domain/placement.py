@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from claude_conductor.ids import AgentId, TaskId, TenantId
@@ -98,19 +98,12 @@ def able(task: Task, agents: Iterable[Agent]) -> list[Agent]:
     return [agent for agent in agents if not _obstacle(task, needs, agent)]
 
 
-def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None, rooms: Rooms | None = None) -> Agent | None:
-    """Return the agent that shall work on the task, or None: also where its credential or its host has no room.
+def ranked(task: Task, free: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that can work on the task, the one that shall first.
 
-    Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
-    been idle for longest.
+    Specialists are spared: the one with the fewest drivers and labels goes first, then the one that has been idle for longest.
     """
-    some = [agent for agent in able(task, free) if may_begin(task, agent, room or {})]
-    if rooms is not None:
-        open_to_it = [agent for agent in some if not rooms.closed(task, agent)]
-        some = [agent for agent in open_to_it if not rooms.lacking(task, agent)]
-        if not some and open_to_it:
-            rooms.keep(min(open_to_it, key=lambda agent: agent.id))
-    return min(some, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
+    return sorted(able(task, free), key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id))
 
 
 class _Queue:
@@ -144,6 +137,51 @@ class _Queue:
         return not self._heads
 
 
+class _Fleet:
+    """The agents that are free in a round: who is next for a task, and what is left after it."""
+
+    def __init__(self, free: Iterable[Agent], turns: Mapping[str, int], rooms: Rooms | None) -> None:
+        self._left = {(agent.tenant_id, agent.id): agent for agent in free}
+        self._turns = dict(turns)
+        self._rooms = rooms
+        self._in_order: dict[str, Iterator[Agent]] = {}
+        """By lane; whoever was passed in it is taken, or its credential or host has no room any more."""
+        self._short: dict[str, Agent] = {}
+        """By lane, one that it could have but for the room on its host."""
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def best(self, task: Task) -> Agent | None:
+        """Return the agent that shall work on the task; without one the next call is about another lane."""
+        if task.lane not in self._in_order:
+            self._in_order[task.lane] = iter(ranked(task, self._left.values()))
+        agent = next((each for each in self._in_order[task.lane] if self._goes(each, task)), None)
+        if agent is None and self._rooms is not None and task.lane in self._short:
+            self._rooms.keep(self._short[task.lane])
+        return agent
+
+    def _goes(self, agent: Agent, task: Task) -> bool:
+        if (agent.tenant_id, agent.id) not in self._left or not may_begin(task, agent, self._turns):
+            return False
+        if self._rooms is None:
+            return True
+        if self._rooms.closed(task, agent):
+            return False
+        if self._rooms.lacking(task, agent):
+            self._short.setdefault(task.lane, agent)
+            return False
+        return True
+
+    def took(self, task: Task, agent: Agent) -> None:
+        """Note who got the task."""
+        del self._left[agent.tenant_id, agent.id]
+        if self._rooms is not None:
+            self._rooms.take(task, agent)
+        if (credential := credential_of(agent, task.spec.driver)) in self._turns:
+            self._turns[credential] -= 1
+
+
 def plan(
     ready: Iterable[Task],
     free: Iterable[Agent],
@@ -171,28 +209,23 @@ def plan(
             itself until it has, so that smaller ones do not pass it for ever.
     """
     caps, writers = caps or Caps(), Writers(claims)
-    held, turns = Counter(counts or {}), dict(room or {})
-    left = {(agent.tenant_id, agent.id): agent for agent in free}
+    held, fleet = Counter(counts or {}), _Fleet(free, room or {}, rooms)
     queues: dict[TenantId, _Queue] = {}
     for task in ready:
         queues.setdefault(task.tenant_id, _Queue()).add(task)
     placed: list[tuple[Task, Agent]] = []
-    while left and queues:
+    while fleet and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values(), turns, rooms)
+        agent = None if full(task, caps, held) else fleet.best(task)
         if agent is not None and writers.before(task) is not None:
             writers.waits(task)
             agent = None
         if agent is not None:
             writers.took(task)
-            if rooms is not None:
-                rooms.take(task, agent)
-            del left[agent.tenant_id, agent.id]
+            fleet.took(task, agent)
             placed.append((task, agent))
             held.update({Group(tenant), *capped(task, caps)})
-            if (credential := credential_of(agent, task.spec.driver)) in turns:
-                turns[credential] -= 1
         if queues[tenant].drop(lane=agent is None):
             del queues[tenant]
     return placed
@@ -216,7 +249,7 @@ def why_waiting(
     if not named:
         if not wanted:
             return "waits for an agent: none is connected"
-        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here has ever heard of'}"
+        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here knows'}"
     needs = _needs(task)
     obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:

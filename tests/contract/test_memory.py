@@ -19,10 +19,10 @@ from tests.contract.agent_store import AgentStoreContract
 from tests.contract.publication_store import PublicationStoreContract
 from tests.contract.samples import HandClock
 from tests.contract.schedule_store import ScheduleStoreContract
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, clock: HandClock) -> MemoryTaskStore:
         return MemoryTaskStore(clock)

@@ -24,7 +24,7 @@ from tests.contract import event_log, mailbox_store, publication_store, subscrip
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, HandClock, frame, task, task_id
 from tests.contract.schedule_store import ScheduleStoreContract, schedule
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def stores(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteStores
     await opened.close()
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, stores: SqliteStores) -> TaskStore:
         return stores.tasks

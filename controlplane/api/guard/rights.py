@@ -23,6 +23,7 @@ OPEN: Final = frozenset(
 RIGHTS: Final = {
     _V1 + "SessionService/Connect": _SIDECAR,
     _V1 + "TaskService/SubmitTask": _BOTH,
+    _V1 + "TaskService/SubmitTasks": _OPERATOR,
     _V1 + "TaskService/CheckTask": _OPERATOR,
     _V1 + "TaskService/ListTaskTypes": _OPERATOR,
     _V1 + "TaskService/GetTask": _BOTH,

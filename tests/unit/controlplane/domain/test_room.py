@@ -92,6 +92,16 @@ def test_a_subtask_is_let_through_to_a_host_that_is_kept() -> None:
     assert [given.id for given, _ in placed] == [child.id]
 
 
+def test_subtasks_are_found_behind_others_that_want_the_same() -> None:
+    parent = task(1)
+    there = [busy(1, parent), slot(2)]
+    first, child = (replace(each, queue_time=10.0) for each in (task(3), task(4, parent_task_id=parent.id)))
+    placed = plan([big(2, 8), first, child], there[1:], rooms=Rooms(there, {}))
+    assert [given.id for given, _ in placed] == [child.id]
+    siblings = [big(number, parent_task_id=f"task_{number}") for number in (5, 6)]
+    assert siblings[0].lane != siblings[1].lane
+
+
 def test_a_waiting_task_names_the_resource_that_is_taken() -> None:
     held = big(1)
     there = [busy(1, held), slot(2)]
