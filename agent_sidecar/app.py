@@ -277,6 +277,7 @@ class Sidecar:
                     hold=self._hold,
                     on_hold=told.held,
                     on_taken=told.taken,
+                    purse=told.purse,
                 )
             )
 

@@ -126,6 +126,8 @@ class Dispatch:
                 )
             except (IllegalTransitionError, TaskNotFoundError, StaleLeaseError):
                 return  # cancelled meanwhile: the agent stays free
+            if leased.lease != lease:
+                return  # nothing was left of its budget
             connected = self._registry.connected(agent.tenant_id, agent.id)
             if connected is None or connected.incarnation != agent.incarnation:
                 why = "its session ended before the task reached it"
