@@ -20,6 +20,7 @@ from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
 from claude_conductor.units import format_duration
 from controlplane.domain import pauses
+from controlplane.domain.landing import LandingTold, told
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.question import Question
 from controlplane.domain.task import (
@@ -34,8 +35,6 @@ from controlplane.domain.task import (
     State,
     Task,
 )
-
-# --- events
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +109,8 @@ class CancelRequested:
     at: float
 
 
-Event = Released | DependencyEnded | Leased | Started | Progressed | Completed | AgentLost | CancelRequested | PauseEvent
-
-# --- effects
+Report = Started | Progressed | Completed | AgentLost
+Event = Released | DependencyEnded | Leased | Report | CancelRequested | PauseEvent | LandingTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +206,9 @@ def apply(task: Task, event: Event) -> Step:
 
 def _apply(task: Task, event: Event) -> Step:
     match event:
+        case LandingTold(landing=landing):
+            after = told(task, event)
+            return Step(after, (Publish(f"task.{landing.state.value}", landing.reason),) if after is not task else ())
         case Answered():
             return _pause(task, event)
         case Asked() | Withdrawn() | RateLimited() | LimitEnded():
@@ -224,7 +225,7 @@ def _apply(task: Task, event: Event) -> Step:
             return _report(task, event)
 
 
-def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> Step:
+def _report(task: Task, event: Report) -> Step:
     match event:
         case Started(isolation=isolation, at=at):
             if task.state is not State.LEASED:
