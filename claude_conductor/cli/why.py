@@ -82,7 +82,8 @@ def _because(task: task_pb2.Task, now: float) -> str:
     if task.state in FINAL:
         ran = task_view.seconds(task, now)
         took = f" after {format_duration(ran)} on {task.agent_id}" if ran is not None else ""
-        return f"{task.reason or 'it ended'}{took}"
+        merged = f"; {task_view.landing(task)}" if task.HasField("landing") else ""
+        return f"{task.reason or 'it ended'}{took}{merged}"
     if task.state not in _WITH_AGENT:
         return task.reason or "it waits"
     began = task.state_time if task.state in _PAUSED and task.state_time.seconds else task.start_time

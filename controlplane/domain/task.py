@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from claude_conductor.ids import AgentId, ArtefactId, Incarnation, TaskId, TenantId
+from controlplane.domain.landing import Landing
 from controlplane.domain.question import Question
 
 DEFAULT_PRIORITY = 5
@@ -327,6 +328,8 @@ class Task:
     limited_until: float | None = None
     """Until about when the model provider takes no requests; None: it does."""
     limited_why: str = ""
+    landing: Landing | None = None
+    """What became of its patch the last time somebody tried to land it."""
 
 
 AGEING_SECONDS = 60.0

@@ -20,6 +20,7 @@ from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
 from claude_conductor.units import format_duration
 from controlplane.domain import attempts, pauses
+from controlplane.domain.merging import LandingTold, told
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.question import Question
 from controlplane.domain.task import (
@@ -35,8 +36,6 @@ from controlplane.domain.task import (
     Task,
     Usage,
 )
-
-# --- events
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +111,8 @@ class CancelRequested:
     at: float
 
 
-Event = Released | DependencyEnded | Leased | Started | Progressed | Completed | AgentLost | CancelRequested | PauseEvent
-
-# --- effects
+Report = Started | Progressed | Completed | AgentLost
+Event = Released | DependencyEnded | Leased | Report | CancelRequested | PauseEvent | LandingTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +208,9 @@ def apply(task: Task, event: Event) -> Step:
 
 def _apply(task: Task, event: Event) -> Step:
     match event:
+        case LandingTold(landing=landing):
+            after = told(task, event)
+            return Step(after) if after is task else Step(after, (Publish(f"task.{landing.state.value}", landing.reason),))
         case Answered():
             return _pause(task, event)
         case Asked() | Withdrawn() | RateLimited() | LimitEnded():
@@ -226,20 +227,14 @@ def _apply(task: Task, event: Event) -> Step:
             return _report(task, event)
 
 
-def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> Step:
+def _report(task: Task, event: Report) -> Step:
     match event:
         case Started(isolation=isolation, at=at):
             if task.state is not State.LEASED:
                 return Step(task)  # told twice: harmless
             started = (*task.attempts[:-1], replace(task.attempts[-1], start_time=at))
-            running = replace(
-                task,
-                state=State.RUNNING,
-                reason=f"runs on {task.agent_id}",
-                start_time=at,
-                isolation=isolation,
-                attempts=started,
-            )
+            reason = f"runs on {task.agent_id}"
+            running = replace(task, state=State.RUNNING, reason=reason, start_time=at, isolation=isolation, attempts=started)
             return Step(running, (Publish("task.running", f"started on {task.agent_id}"),))
         case Progressed(text=text, usage=usage):
             task = attempts.with_use(task, usage)
