@@ -289,7 +289,8 @@ class _Bare:
             "diff-tree", "-p", "--no-ext-diff", "--no-textconv", "--no-color", self.tree(head), result, "--", *names[:_NAMED],
             variables={"GIT_LITERAL_PATHSPECS": "1"},
         )  # fmt: skip
-        return Misfit(reason, _cut("\n".join([*_messages(rest[rest.index("") + 1 :]), "", shown.stdout])))
+        words = shown.stdout.replace(f"<<<<<<< {ours}", "<<<<<<< landed before").replace(f">>>>>>> {theirs}", ">>>>>>> this task")
+        return Misfit(reason, _cut("\n".join([*_messages(rest[rest.index("") + 1 :]), "", words])))
 
     def commit(self, tree: str, parent: str, message: str, who: Mapping[str, str]) -> str:
         """Write a commit and return it; an empty parent is none."""

@@ -52,6 +52,11 @@ def belonging(tasks: Iterable[task_pb2.Task], wanted: Wanted) -> list[task_pb2.T
     return list(found.values())
 
 
+def done_again(tasks: Iterable[task_pb2.Task]) -> frozenset[str]:
+    """Return the ids of tasks in whose place another one is."""
+    return frozenset(task.spec.labels[RETRY_LABEL] for task in tasks if RETRY_LABEL in task.spec.labels)
+
+
 def queue(tasks: Iterable[task_pb2.Task], wanted: Wanted, landed: Collection[str], tried: Collection[str]) -> list[task_pb2.Task]:
     """Return the tasks whose patches are still to land, in their order.
 

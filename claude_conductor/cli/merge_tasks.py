@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from claude_conductor.cli import follow, merge_queue, output, task_view
+from claude_conductor.cli import complaint, follow, merge_queue, output, task_view
 from claude_conductor.cli.integration import OUTPUT_BYTES, Change
 from claude_conductor.cli.merge_driver import Check
 from claude_conductor.cli.merge_queue import CHECK_LABEL, RETRY_LABEL, Verdict, Wanted
@@ -55,6 +55,7 @@ class Place:
     async def change(self, task: task_pb2.Task) -> Change:
         """See Surroundings."""
         artefact = task.result.patch_artefact_id
+        complaint.note(output.printable(f"{task.task_id} is next: {task_view.about(task)}"))
         return Change(
             task.task_id,
             task.result.base_commit,

@@ -133,6 +133,7 @@ def test_what_was_evicted_is_done_again_in_its_place(conductor: CommandLine, wor
 
     again = conductor("merge", "retry", second).stdout.split()[0]
     assert conductor("merge", "retry", second).stdout.split()[0] == again
+    assert "Evicted" not in conductor("report", "--since", "2023-01-01").stdout
     spec = world.tasks[again].spec
     assert spec.workspace.git.ref == git(repo, "rev-parse", "agents")
     assert spec.labels[RETRY_LABEL] == second
@@ -180,7 +181,9 @@ exec {real} "$@"
             world.tasks[name].ClearField("landing")
         conductor.environment |= {"KILL_AT": at, "KILL_WHEN": when}
 
-        conductor(*words, "agents", code=-signal.SIGKILL)
+        with conductor.start(*words, "agents") as driver:
+            driver.communicate(timeout=50)
+        assert driver.returncode == -signal.SIGKILL
         conductor(*words, "agents", code=1)
 
         assert (place / "killed").exists()

@@ -70,8 +70,8 @@ def test_a_conflict_is_handed_back_with_both_sides_and_lands_nothing(repo: Path)
     assert isinstance(built, Misfit)
     assert "a.txt" in built.reason
     assert "CONFLICT" in built.output
-    assert "left" in built.output
-    assert "right" in built.output
+    assert "+<<<<<<< landed before\n left\n+=======\n+right" in built.output
+    assert ">>>>>>> this task" in built.output
     assert "\x1b" not in built.output
 
 

@@ -15,6 +15,7 @@ from tests.fakes.merging import Handed, handed_in
 from tests.fakes.repository import git, make_repository
 
 LANDED, EVICTED, NOTHING = task_pb2.LANDING_STATE_LANDED, task_pb2.LANDING_STATE_EVICTED, task_pb2.LANDING_STATE_NOTHING
+pytestmark = pytest.mark.timeout(180)
 Tasks = list[tuple[task_pb2.Task, bytes]]
 
 
@@ -73,6 +74,47 @@ async def test_each_lands_is_evicted_with_why_or_has_nothing_to_land(repo: Path)
     seen = len(world.checked)
     await drive(repo, world).land_all()
     assert len(world.checked) == seen  # nothing is tried twice unasked
+
+
+class Died(BaseException):
+    """The driver is gone, in the middle."""
+
+
+async def test_wherever_the_driver_dies_the_next_one_ends_up_with_the_same_branch(repo: Path) -> None:
+    tasks = [handed_in(repo, 1, files(left="")), handed_in(repo, 2, files(right="")), handed_in(repo, 3, files(c="3\n"))]
+    world = Handed(tasks, no_more_than_one_of_left_and_right(repo))
+    await drive(repo, world, branch="unbroken").land_all()
+    records = [(task.landing.state, task.landing.commit) for task in world.all.values()]
+    wanted = git(repo, "rev-parse", "unbroken")
+    step = 0
+    while True:
+        git(repo, "update-ref", "-d", "refs/heads/agents")
+        for task in world.all.values():
+            task.ClearField("landing")
+        count = 0
+
+        def die(name: str, at: int = step) -> None:
+            nonlocal count
+            del name
+            count += 1
+            if count == at + 1:
+                raise Died
+
+        world.before = die
+        try:
+            await drive(repo, world).land_all()
+        except Died:
+            died = True
+        else:
+            died = False
+        world.before = lambda name: None
+        await drive(repo, world).land_all()
+        assert git(repo, "rev-parse", "agents") == wanted, step
+        assert [(task.landing.state, task.landing.commit) for task in world.all.values()] == records, step
+        if not died:
+            break
+        step += 1
+    assert step > 14
 
 
 async def test_a_branch_that_fails_by_itself_evicts_nobody_and_a_patch_may_mend_it(repo: Path) -> None:
