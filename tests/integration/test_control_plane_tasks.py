@@ -90,6 +90,33 @@ async def test_what_every_attempt_used_is_added_up_also_over_a_restart(control_p
     assert [attempt.usage.input_tokens for attempt in done.attempts] == [70, 30]
 
 
+async def test_what_became_of_a_patch_is_kept_over_a_restart_and_is_an_event(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit()
+    landing = task_pb2.Landing(state=task_pb2.LANDING_STATE_EVICTED, branch="agents", commit="a" * 40, reason="it conflicts")
+    record = task_service_pb2.RecordLandingRequest(task_id=task.task_id, landing=landing)
+    with pytest.raises(grpc.aio.AioRpcError) as early:
+        await operator.tasks.RecordLanding(record, **operator.call)
+    assert from_call(early.value).reason == "ILLEGAL_TRANSITION"
+    await do(agent)
+    await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    evicted = (await operator.tasks.RecordLanding(record, **operator.call)).task
+    assert evicted.landing.time.seconds
+    assert (await first_event(operator, "task.evicted")).summary == "it conflicts"
+    for field, value in (("branch", ""), ("commit", "HEAD"), ("state", 99)):
+        wrong = task_service_pb2.RecordLandingRequest(task_id=task.task_id, landing=landing)
+        setattr(wrong.landing, field, value)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await operator.tasks.RecordLanding(wrong, **operator.call)
+        assert from_call(refused.value).details["field"] == f"landing.{field}"
+
+    control_plane.kill()
+    await control_plane.start()
+    again = control_plane.operator()
+    assert (await again.task(task.task_id)).landing == evicted.landing
+    assert (await again.tasks.RecordLanding(record, **again.call)).task.version == evicted.version
+
+
 async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control_plane: ControlPlane, sidecar) -> None:
     operator = control_plane.operator()
     await sidecar("agent-1")
