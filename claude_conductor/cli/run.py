@@ -242,8 +242,17 @@ def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Fo
         _show_plain(tasks, labels, form)
     else:
         output.show_rows(form, tasks, (*name, *task_view.COLUMNS), task_view.name, "")
+    for task in tasks:
+        if _hopeless(task):
+            complaint.warn(f"{task.task_id} waits: {task.reason}")
     if form is Format.TABLE:
         complaint.note(f"  next: {follow.come_back([task.task_id for task in tasks])}")
+
+
+def _hopeless(task: task_pb2.Task) -> bool:
+    """Tell whether nobody who is connected can do it; it waits, since somebody may come who can."""
+    reasons = ("no connected agent ", f"waits for {task.spec.agent_id}, which ", "waits for an agent: none is connected")
+    return task.state == task_pb2.TASK_STATE_QUEUED and task.reason.startswith(reasons)
 
 
 def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:

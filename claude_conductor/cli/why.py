@@ -83,7 +83,8 @@ def _because(task: task_pb2.Task, now: float) -> str:
     if task.state in FINAL:
         ran = task_view.seconds(task, now)
         took = f" after {format_duration(ran)} on {task.agent_id}" if ran is not None else ""
-        return f"{task.reason or 'it ended'}{took}"
+        merged = f"; {task_view.landing(task)}" if task.HasField("landing") else ""
+        return f"{task.reason or 'it ended'}{took}{merged}"
     rest = f"; {in_short(task)}" if task.HasField("budget") else ""
     if task.state not in _WITH_AGENT:
         return (task.reason or "it waits") + rest

@@ -214,6 +214,34 @@ QUESTION_STATE_WITHDRAWN: QuestionState.ValueType  # 4
 """The agent does not wait for the answer any more, or its attempt is over."""
 Global___QuestionState: _TypeAlias = QuestionState  # noqa: Y015
 
+class _LandingState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LandingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LandingState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LANDING_STATE_UNSPECIFIED: _LandingState.ValueType  # 0
+    """Never sent."""
+    LANDING_STATE_LANDED: _LandingState.ValueType  # 1
+    """It is on the branch, and the branch passed its check with it."""
+    LANDING_STATE_EVICTED: _LandingState.ValueType  # 2
+    """It is not on the branch: a conflict, a failed check, or files outside of its write set."""
+    LANDING_STATE_NOTHING: _LandingState.ValueType  # 3
+    """It changes nothing that the branch does not have already."""
+
+class LandingState(_LandingState, metaclass=_LandingStateEnumTypeWrapper):
+    """What became of a task's patch on its way to an integration branch."""
+
+LANDING_STATE_UNSPECIFIED: LandingState.ValueType  # 0
+"""Never sent."""
+LANDING_STATE_LANDED: LandingState.ValueType  # 1
+"""It is on the branch, and the branch passed its check with it."""
+LANDING_STATE_EVICTED: LandingState.ValueType  # 2
+"""It is not on the branch: a conflict, a failed check, or files outside of its write set."""
+LANDING_STATE_NOTHING: LandingState.ValueType  # 3
+"""It changes nothing that the branch does not have already."""
+Global___LandingState: _TypeAlias = LandingState  # noqa: Y015
+
 @_typing.final
 class TaskFailure(_message.Message):
     """Why an attempt failed."""
@@ -1215,6 +1243,54 @@ class Answer(_message.Message):
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
 
 @_typing.final
+class Landing(_message.Message):
+    """The end of one try to put a task's patch on a branch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    BRANCH_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    CHECK_TASK_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    state: Global___LandingState.ValueType
+    """How it ended."""
+    branch: _builtins.str
+    """Name of the branch, 1 to 255 characters."""
+    commit: _builtins.str
+    """In hexadecimal: of LANDED the commit on the branch, else the head of the branch that was tried."""
+    reason: _builtins.str
+    """Why, in one sentence; at most 4 KiB."""
+    output: _builtins.str
+    """The conflict, or the end of what the check printed; at most 64 KiB. Hostile text: show it without control characters."""
+    check_task_id: _builtins.str
+    """The task that ran the check; empty where it came to none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___LandingState.ValueType = ...,
+        branch: _builtins.str = ...,
+        commit: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        output: _builtins.str = ...,
+        check_task_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "check_task_id", b"check_task_id", "commit", b"commit", "output", b"output", "reason", b"reason", "state", b"state", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Landing: _TypeAlias = Landing  # noqa: Y015
+
+@_typing.final
 class TaskAttempt(_message.Message):
     """One hand-out of a task."""
 
@@ -1295,6 +1371,7 @@ class Task(_message.Message):
     STATE_TIME_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    LANDING_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`task_` and a UUIDv7."""
     tenant_id: _builtins.str
@@ -1353,6 +1430,10 @@ class Task(_message.Message):
     def budget(self) -> Global___BudgetStatus:
         """How its budget stands; unset where nothing is limited."""
 
+    @_builtins.property
+    def landing(self) -> Global___Landing:
+        """What became of its patch the last time somebody tried to land it; unset if nobody did."""
+
     def __init__(
         self,
         *,
@@ -1375,10 +1456,11 @@ class Task(_message.Message):
         state_time: _timestamp_pb2.Timestamp | None = ...,
         usage: Global___TaskUsage | None = ...,
         budget: Global___BudgetStatus | None = ...,
+        landing: Global___Landing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "landing", b"landing", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "landing", b"landing", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

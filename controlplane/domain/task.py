@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from claude_conductor.ids import AgentId, ArtefactId, Incarnation, TaskId, TenantId
 from controlplane.domain.budget import Budget, Share, Spent
+from controlplane.domain.landing import Landing
 from controlplane.domain.question import Question
 
 DEFAULT_PRIORITY = 5
@@ -341,6 +342,8 @@ class Task:
     """What its subtasks may use that go on."""
     settled: Spent = Spent()
     """What its subtasks used that ended."""
+    landing: Landing | None = None
+    """What became of its patch the last time somebody tried to land it."""
 
 
 AGEING_SECONDS = 60.0

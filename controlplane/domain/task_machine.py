@@ -29,6 +29,7 @@ from controlplane.domain.effects import (
     TellParent,
 )
 from controlplane.domain.ledger import Claimed, LedgerEvent, Reserved, ShareChanged
+from controlplane.domain.merging import LandingTold, told
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.task import (
     BY_A_LIMIT,
@@ -119,7 +120,7 @@ class CancelRequested:
 
 
 Report = Started | Progressed | Completed | AgentLost
-Event = Released | DependencyEnded | Leased | Report | CancelRequested | PauseEvent | LedgerEvent
+Event = Released | DependencyEnded | Leased | Report | CancelRequested | PauseEvent | LedgerEvent | LandingTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,9 @@ def apply(task: Task, event: Event) -> Step:
 
 def _apply(task: Task, event: Event) -> Step:
     match event:
+        case LandingTold(landing=landing):
+            after = told(task, event)
+            return Step(after) if after is task else Step(after, (Publish(f"task.{landing.state.value}", landing.reason),))
         case Answered():
             return _pause(task, event)
         case Asked() | Withdrawn() | RateLimited() | LimitEnded():
@@ -188,14 +192,8 @@ def _report(task: Task, event: Report) -> Step:
             if task.state is not State.LEASED:
                 return Step(task)  # told twice: harmless
             started = (*task.attempts[:-1], replace(task.attempts[-1], start_time=at))
-            running = replace(
-                task,
-                state=State.RUNNING,
-                reason=f"runs on {task.agent_id}",
-                start_time=at,
-                isolation=isolation,
-                attempts=started,
-            )
+            reason = f"runs on {task.agent_id}"
+            running = replace(task, state=State.RUNNING, reason=reason, start_time=at, isolation=isolation, attempts=started)
             return Step(running, (Publish("task.running", f"started on {task.agent_id}"),))
         case Progressed(text=text, usage=usage):
             task = attempts.with_use(task, usage)

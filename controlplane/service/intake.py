@@ -1,4 +1,4 @@
-"""What happens when somebody submits, answers or cancels a task?"""
+"""What happens when somebody submits, answers or cancels a task, or lands its patch?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from claude_conductor.errors import (
 from claude_conductor.ids import Mint, TaskId, TenantId
 from controlplane.domain import setup, sound
 from controlplane.domain.caps import Caps
+from controlplane.domain.landing import Landing
 from controlplane.domain.lane import lane_of
+from controlplane.domain.merging import LandingTold
 from controlplane.domain.pauses import Answered
 from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
@@ -293,6 +295,16 @@ class Intake:
         """
         task = await self._store.get(tenant_id, task_id)
         return await self._tasks.change(tenant_id, task.id, Answered(question_id, answer, self._clock.now()))
+
+    async def landed(self, tenant_id: TenantId, task_id: str, landing: Landing) -> Task:
+        """Record what became of a task's patch; a repeat changes nothing.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            IllegalTransitionError: It did not succeed.
+        """
+        task = await self._store.get(tenant_id, task_id)
+        return await self._tasks.change(tenant_id, task.id, LandingTold(landing, self._clock.now()))
 
 
 def _refuse_another(stored: Task, asked: Task) -> None:

@@ -9,6 +9,7 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.ids import TaskId
 from claude_conductor.v1 import task_pb2 as pb
 from controlplane.api.convert import budget, isolation, result
+from controlplane.api.convert.landing import landing_to_proto
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
 from controlplane.domain import ledger, setup
@@ -204,6 +205,7 @@ def task_to_proto(task: Task) -> pb.Task:
         state_time=timestamp(task.state_time or None),
         usage=result.usage_to_proto(used(task)),
         budget=budget.status_to_proto(task),
+        landing=landing_to_proto(task.landing),
     )
 
 
