@@ -7,11 +7,13 @@ import logging
 import random
 import secrets
 import signal
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from claude_conductor.clock import Clock, SystemClock, SystemMint
-from claude_conductor.errors import ConductorError, HomeUnusableError, SettingsError
+from claude_conductor.errors import AddressInUseError, ConductorError, HomeUnusableError, SettingsError
 from claude_conductor.ids import Mint
 from claude_conductor.rpc import process
 from claude_conductor.rpc.server import claim_socket
@@ -20,11 +22,17 @@ from controlplane.api import supervision
 from controlplane.api.admin_servicer import StatusServicer
 from controlplane.api.agent_servicer import FleetServicer
 from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.certificate_servicer import AuthorityServicer
 from controlplane.api.convert.frames import Frames
 from controlplane.api.convert.task import Defaults
+from controlplane.api.credential_servicer import Doors, TokenServicer
+from controlplane.api.credentials import server_credentials
+from controlplane.api.enrolment_servicer import JoiningServicer
 from controlplane.api.event_servicer import WatchServicer
 from controlplane.api.guard.caller import Tokens
-from controlplane.api.guard.interceptors import interceptors
+from controlplane.api.guard.interceptors import by_token, interceptors
+from controlplane.api.guard.live import LiveCalls, agent_key
+from controlplane.api.guard.peer import PeerIdentity
 from controlplane.api.message_servicer import MailServicer
 from controlplane.api.server import Listener, Servicers
 from controlplane.api.session.servicer import SessionServicer, Terms
@@ -41,6 +49,7 @@ from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
+from controlplane.service.identities import Identities
 from controlplane.service.in_hand import InHand
 from controlplane.service.intake import Intake
 from controlplane.service.kinds import Kinds
@@ -54,6 +63,7 @@ from controlplane.service.permissions import Permissions
 from controlplane.service.post import Post
 from controlplane.service.publishing import Publishing
 from controlplane.service.pulse import Pulse
+from controlplane.service.quarantine import Quarantine
 from controlplane.service.rates import Rates
 from controlplane.service.recovery import recover
 from controlplane.service.registry import Registry
@@ -70,10 +80,14 @@ from controlplane.service.windows import Windows
 from controlplane.service.work import Work
 from controlplane.settings import Settings
 
+if TYPE_CHECKING:
+    from controlplane.service.certificates import Certificates
+
 _log = logging.getLogger(__name__)
 STOP_SECONDS = 0.5
 """How long streams have to end by themselves."""
 ARTEFACT_BYTES = 1 << 30
+_PROBE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,8 @@ class Parts:
     relay: Relay
     post: Post
     servicers: Servicers
+    certificates: Certificates | None
+    identities: Identities
 
 
 def open_stores(settings: Settings, clock: Clock) -> Stores:
@@ -126,6 +142,8 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     """Put the parts together; nothing runs yet."""
     limits = settings.limits
     mint = SystemMint(clock)
+    certificates = _certificates(settings, clock)
+    identities = Identities(stores.identities, clock, mint)
     watch, timetable, changed, ready = Watch(stores.events), Timetable(clock), Pulse(), asyncio.Event()
     registry = Registry(stores.agents, watch, clock, Windows(clock, settings.starts_after_limit))
     leases = Leases(clock, settings.lease_seconds)
@@ -162,7 +180,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
             Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
             Kinds(TypeFolder(settings.home / "types")),
         ),
-        agent=FleetServicer(registry, directory, permissions),
+        agent=FleetServicer(registry, directory, permissions, Quarantine(identities, sessions, registry, leases, watch, clock)),
         message=MailServicer(
             stores.mailboxes,
             relay,
@@ -176,11 +194,28 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
         admin=StatusServicer(tasks, registry, settings.store, clock.now()),
+        certificate=AuthorityServicer(certificates, identities),
+        credential=TokenServicer(identities, certificates, Doors(settings.listen.sidecars, settings.listen.clients)),
+        enrolment=JoiningServicer(certificates, identities, settings.listen.sidecars_told),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
-    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers)
+    return Parts(
+        *(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers),
+        *(certificates, identities),
+    )
+
+
+def _certificates(settings: Settings, clock: Clock) -> Certificates | None:
+    if not settings.listen.secured:
+        return None
+    # OpenSSL's bindings take 80 ms and 16 MB, which only a control plane on a network has to pay.
+    from controlplane.identity.vault import Vault  # noqa: PLC0415
+    from controlplane.service.certificates import Certificates  # noqa: PLC0415
+
+    hosts, life = (*settings.listen.hosts, socket.gethostname()), settings.listen.certificate_seconds
+    return Certificates(Vault(settings.home / "authority"), hosts, clock, life)
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -213,14 +248,14 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
             work = Work(group)
             try:
                 parts = build(settings, stores, output_log, work, clock, tracer)
-                listener = await _start(settings, parts, work, tracer, address)
+                listeners = await _start(settings, parts, work, tracer, address)
                 if supervision_descriptor is not None:
                     work.start(supervision.listen(supervision_descriptor, parts.sessions), name="supervision")
             except ConductorError as error:
                 failed = error
             else:
                 await stop.wait()
-                await _stop(parts, listener)
+                await _stop(parts, listeners)
                 await work.settle(STOP_SECONDS)
                 settings.socket_path.unlink(missing_ok=True)
             finally:
@@ -233,31 +268,67 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
         tracer.shutdown()
 
 
-async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> Listener:
+async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> list[Listener]:
     await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock, settings.caps)
+    await parts.identities.load()
+    work.start(parts.identities.keep(), name="identities")
     work.start(parts.watch.run(), name="events")
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
     work.start(parts.retention.run(), name="retention")
-    guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens))
-    listener = Listener(parts.servicers, guard, settings.limits.payload_bytes, reflection=settings.reflection)
-    try:
-        await listener.start(address)
-        settings.socket_path.chmod(0o600)
-    except (RuntimeError, OSError) as cause:
-        raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
-    await listener.serving()
+    if parts.certificates is not None:
+        work.start(parts.certificates.keep(), name="certificates")
+    listeners: list[Listener] = []
+    for where, listener in _listeners(settings, parts, tracer, address).items():
+        try:
+            await listener.start(where)
+        except (RuntimeError, OSError) as cause:
+            if where == address:
+                raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
+            advice = "stop who does, or change `listen` in the settings"
+            raise AddressInUseError("This address cannot be listened to.", next_step=advice, address=where) from cause
+        listeners.append(listener)
+    settings.socket_path.chmod(0o600)
+    for listener in listeners:
+        await listener.serving()
     process.settled()
     _log.info("serving", extra={"address": address, "store": settings.store})
-    return listener
+    return listeners
 
 
-async def _stop(parts: Parts, listener: Listener) -> None:
+def _listeners(settings: Settings, parts: Parts, tracer: Tracer, address: str) -> dict[str, Listener]:
+    """Return what listens, by address: everybody passes the same guard, but for how it finds out who they are."""
+    listen, payload, servicers, certificates = settings.listen, settings.limits.payload_bytes, parts.servicers, parts.certificates
+    identities, live = parts.identities, LiveCalls()
+    identities.on_revoked = lambda token: live.end(token.id)
+    identities.on_banned = lambda tenant_id, agent_id: live.end(agent_key(tenant_id, agent_id))
+    known = Tokens(settings.operator_token_sha256, settings.sidecar_tokens, identities)
+    tokens = by_token(known, live, parts.clock.now)
+    by_socket = interceptors(tracer, *tokens)
+    found = {address: Listener(servicers, by_socket, payload, reflection=settings.reflection)}
+    if certificates is not None:
+        lasting = certificates.life
+        if listen.sidecars:
+            mutual = server_credentials(lambda: certificates.served, mutual=True)
+            by_peer = interceptors(tracer, PeerIdentity(identities, live))
+            found[listen.sidecars] = Listener(servicers, by_peer, payload, credentials=mutual, lasting=lasting)
+        if listen.clients:
+            alone = server_credentials(lambda: certificates.served, mutual=False)
+            found[listen.clients] = Listener(servicers, by_socket, payload, credentials=alone, lasting=lasting)
+    if listen.probe:
+        found[listen.probe] = Listener(None, (), lasting=_PROBE_SECONDS)
+    return found
+
+
+async def _stop(parts: Parts, listeners: Sequence[Listener]) -> None:
     _log.info("stopping")
-    await listener.not_serving()
+    for listener in listeners:
+        await listener.not_serving()
     for connected in parts.registry.all_connected():
         connected.ready = False
         connected.link.move(STOP_SECONDS)
     parts.post.drain()
-    await listener.stop(STOP_SECONDS)
+    async with asyncio.TaskGroup() as group:
+        for listener in listeners:
+            group.create_task(listener.stop(STOP_SECONDS), name="stop a listener")
     await parts.watch.flush()
