@@ -15,6 +15,7 @@ from claude_conductor.client.call import Caller
 from claude_conductor.client.certificates import Certificates
 from claude_conductor.client.events import Events
 from claude_conductor.client.messages import Messages
+from claude_conductor.client.schedules import Schedules
 from claude_conductor.client.tasks import Tasks
 from claude_conductor.client.tokens import Tokens
 from claude_conductor.rpc.channel import Tls
@@ -64,6 +65,7 @@ class Conductor:
         self.messages = Messages(self._caller)
         self.events = Events(self._caller)
         self.artefacts = Artefacts(self._caller, token)
+        self.schedules = Schedules(self._caller)
         self.admin = Admin(self._caller)
         self.certificates = Certificates(self._caller)
         self.tokens = Tokens(self._caller)

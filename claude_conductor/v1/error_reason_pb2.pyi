@@ -98,6 +98,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A rule of the policy does not let this message through."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 37
     """The sender sends more messages than it may; nothing was stored."""
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 38
+    """No schedule with this name or id is known."""
+    ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 39
+    """There is another schedule with this name."""
     ERROR_REASON_CERTIFICATE_UNUSABLE: _ErrorReason.ValueType  # 43
     """A certificate, its key or its authority cannot be used."""
     ERROR_REASON_JOIN_REFUSED: _ErrorReason.ValueType  # 44
@@ -186,6 +190,10 @@ ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 36
 """A rule of the policy does not let this message through."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 37
 """The sender sends more messages than it may; nothing was stored."""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 38
+"""No schedule with this name or id is known."""
+ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
+"""There is another schedule with this name."""
 ERROR_REASON_CERTIFICATE_UNUSABLE: ErrorReason.ValueType  # 43
 """A certificate, its key or its authority cannot be used."""
 ERROR_REASON_JOIN_REFUSED: ErrorReason.ValueType  # 44

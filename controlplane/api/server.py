@@ -18,6 +18,7 @@ from claude_conductor.v1 import (
     enrolment_service_pb2_grpc,
     event_service_pb2_grpc,
     message_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_service_pb2_grpc,
 )
 from controlplane.api.admin_servicer import StatusServicer
@@ -28,13 +29,15 @@ from controlplane.api.credential_servicer import TokenServicer
 from controlplane.api.enrolment_servicer import JoiningServicer
 from controlplane.api.event_servicer import WatchServicer
 from controlplane.api.message_servicer import MailServicer
+from controlplane.api.schedule_servicer import PlanServicer
 from controlplane.api.session.servicer import SessionServicer
 from controlplane.api.task_servicer import TaskQueueServicer
 
-SERVICES = tuple(
-    f"claude_conductor.v1.{name}Service"
-    for name in ("Session", "Task", "Agent", "Message", "Event", "Artefact", "Admin", "Certificate", "Credential", "Enrolment")
+_NAMES = (
+    *("Session", "Task", "Agent", "Message", "Event", "Artefact", "Admin", "Schedule"),
+    *("Certificate", "Credential", "Enrolment"),
 )
+SERVICES = tuple(f"claude_conductor.v1.{name}Service" for name in _NAMES)
 _FRAME_OVERHEAD = 3 << 20
 
 
@@ -52,6 +55,7 @@ class Servicers:
     certificate: AuthorityServicer
     credential: TokenServicer
     enrolment: JoiningServicer
+    schedule: PlanServicer
 
 
 class Listener:
@@ -97,6 +101,7 @@ class Listener:
         certificate_service_pb2_grpc.add_CertificateServiceServicer_to_server(servicers.certificate, self._server)
         credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(servicers.credential, self._server)
         enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(servicers.enrolment, self._server)
+        schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(servicers.schedule, self._server)
         if reflection:
             from grpc_reflection.v1alpha import reflection as served  # noqa: PLC0415 - only where it is asked for
 

@@ -27,6 +27,7 @@ OPEN: Final = FOREIGN | {_V1 + "CertificateService/GetAuthority", _V1 + "Enrolme
 RIGHTS: Final = {
     _V1 + "SessionService/Connect": _SIDECAR,
     _V1 + "TaskService/SubmitTask": _OPERATOR | _SIDECAR,
+    _V1 + "TaskService/SubmitTasks": _OPERATOR,
     _V1 + "TaskService/CheckTask": _VIEWER,
     _V1 + "TaskService/ListTaskTypes": _VIEWER,
     _V1 + "TaskService/GetTask": _VIEWER | _SIDECAR,
@@ -62,6 +63,13 @@ RIGHTS: Final = {
     _V1 + "AgentService/ReleaseAgent": _ADMIN,
     _V1 + "CertificateService/IssueCertificate": _ADMIN,
     _V1 + "CertificateService/RotateAuthority": _ADMIN,
+    _V1 + "ScheduleService/CreateSchedule": _OPERATOR,
+    _V1 + "ScheduleService/GetSchedule": _VIEWER,
+    _V1 + "ScheduleService/ListSchedules": _VIEWER,
+    _V1 + "ScheduleService/PauseSchedule": _OPERATOR,
+    _V1 + "ScheduleService/ResumeSchedule": _OPERATOR,
+    _V1 + "ScheduleService/DeleteSchedule": _OPERATOR,
+    _V1 + "ScheduleService/RunSchedule": _OPERATOR,
 }
 """Roles by full method name."""
 

@@ -9,6 +9,7 @@ from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
@@ -30,4 +31,5 @@ def open_memory(clock: Clock, limits: MailboxLimits, subscriptions: Subscription
         events=MemoryEventLog(),
         subscriptions=MemorySubscriptionStore(subscriptions or SubscriptionLimits()),
         identities=MemoryIdentityStore(),
+        schedules=MemoryScheduleStore(),
     )

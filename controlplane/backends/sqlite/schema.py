@@ -93,7 +93,14 @@ _IDENTITIES = (
     "CREATE TABLE bans (tenant TEXT NOT NULL, agent TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (tenant, agent))",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES, _IDENTITIES)
+_SCHEDULES = (
+    """CREATE TABLE schedules (
+        tenant TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, next_time REAL,
+        body TEXT NOT NULL, PRIMARY KEY (tenant, name)) WITHOUT ROWID""",
+    "CREATE INDEX schedules_due ON schedules (next_time, id) WHERE next_time IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES, _SCHEDULES, _IDENTITIES)
 """Statements that lead from version n to n + 1."""
 
 

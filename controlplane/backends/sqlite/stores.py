@@ -11,6 +11,7 @@ from controlplane.backends.sqlite.database import Database
 from controlplane.backends.sqlite.event_log import SqliteEventLog
 from controlplane.backends.sqlite.identity_store import SqliteIdentityStore
 from controlplane.backends.sqlite.mailbox_store import SqliteMailboxStore
+from controlplane.backends.sqlite.schedule_store import SqliteScheduleStore
 from controlplane.backends.sqlite.subscription_store import SqliteSubscriptionStore
 from controlplane.backends.sqlite.task_store import SqliteTaskStore
 from controlplane.interfaces.event_log import KEPT_EVENTS
@@ -51,5 +52,6 @@ def open_sqlite(
         events=SqliteEventLog(database, kept_events),
         subscriptions=SqliteSubscriptionStore(database, subscriptions or SubscriptionLimits()),
         identities=SqliteIdentityStore(database),
+        schedules=SqliteScheduleStore(database),
         database=database,
     )
