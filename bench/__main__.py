@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
 
 WHAT = ("all", "standalone", "relay", "idle", "rules", "slow-consumer", "plot")
-PEERS = ("echo", "nats", "autogen", "slim")
+PEERS = ("echo", "native", "nats", "autogen", "slim")
 
 
 def numbers(text: str) -> list[int]:
@@ -89,6 +89,8 @@ def _why_not(system: object) -> str:
     from bench import loopback, systems  # noqa: PLC0415 - see above
 
     assert isinstance(system, systems.System)
+    if not system.peer:
+        return ""
     return system.missing() or ("" if loopback.is_inside() else "it may only run where there is no network; see above")
 
 
@@ -96,7 +98,7 @@ def main() -> None:
     """Measure what was asked for."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     given = read(sys.argv[1:])
-    if given.what == "relay" and given.against != ["echo"]:
+    if given.what == "relay" and not set(given.against) <= {"echo", "native"}:
         from bench import loopback  # noqa: PLC0415 - see above
 
         if loopback.entered():

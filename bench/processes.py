@@ -38,11 +38,14 @@ def digest(token: str) -> str:
 
 
 @contextlib.contextmanager
-def control_plane(home: Path, agents: Sequence[str], store: str, **limits: int) -> Iterator[subprocess.Popen[bytes]]:
+def control_plane(
+    home: Path, agents: Sequence[str], store: str, grpc_server: str = "", **limits: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a control plane that knows these agents, ready when the block begins; its socket is home/run/control.sock."""
     settings = Settings(
         home=home,
         store=store,
+        **({"grpc_server": grpc_server} if grpc_server else {}),
         operator_token_sha256=digest(token_of("operator")),
         sidecar_tokens={agent: digest(token_of(agent)) for agent in agents},
         log_level="warning",

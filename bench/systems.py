@@ -63,12 +63,12 @@ class System:
         return f"{self.peer} is not installed: `make bench-peers`"
 
 
-def _ours(store: str) -> Start:
+def _ours(store: str, grpc_server: str = "") -> Start:
     @contextlib.contextmanager
     def start(place: Path, pairs: int) -> Iterator[Broker]:
         agents = [f"{side}{number}" for side in "sr" for number in range(pairs)]
         # A stream of JetStream has no bound either; how a full mailbox slows its senders is what `slow-consumer` measures.
-        with control_plane(place, agents, store, mailbox_messages=1 << 20, mailbox_bytes=1 << 30) as process:
+        with control_plane(place, agents, store, grpc_server, mailbox_messages=1 << 20, mailbox_bytes=1 << 30) as process:
             yield Broker(process.pid, f"unix:{place / 'run/control.sock'}")
 
     return start
@@ -130,6 +130,8 @@ OURS = {
     (quality, store): System(f"{quality} {store}", quality, "bench.ends.conductor", _ours(store))
     for quality, store in (("ephemeral", "memory"), ("durable", "memory"), ("durable", "sqlite"))
 }
+NATIVE = System("ephemeral native", "ephemeral", "bench.ends.conductor", _ours("memory", "native"))
+"""The control plane with its own gRPC server."""
 NATS = System("nats", "ephemeral", "bench.ends.nats", _nats("2m"), "nats")
 JETSTREAM = System("jetstream synced", "durable", "bench.ends.nats", _nats("always"), "nats", most=(4_000, 16 << 20))
 JETSTREAM_LATER = System("jetstream default", "durable", "bench.ends.nats", _nats("2m"), "nats", most=(10_000, 16 << 20))
@@ -144,5 +146,11 @@ AUTOGEN = System(
 SLIM = System(
     "slim", "ephemeral", "bench.ends.slim", _served("bench.ends.slim", "slim", _loopback), "slim", most=(1_500, 4 << 20)
 )
-AGAINST = {"echo": (ECHO,), "nats": (NATS, JETSTREAM, JETSTREAM_LATER), "autogen": (AUTOGEN,), "slim": (SLIM,)}
+AGAINST = {
+    "echo": (ECHO,),
+    "native": (NATIVE,),
+    "nats": (NATS, JETSTREAM, JETSTREAM_LATER),
+    "autogen": (AUTOGEN,),
+    "slim": (SLIM,),
+}
 """By the names `--against` takes."""

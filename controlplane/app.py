@@ -238,7 +238,13 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     work.start(parts.expiry.run(), name="expiry")
     work.start(parts.retention.run(), name="retention")
     guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens))
-    listener = Listener(parts.servicers, guard, settings.limits.payload_bytes, reflection=settings.reflection)
+    listener = Listener(
+        parts.servicers,
+        guard,
+        settings.limits.payload_bytes,
+        reflection=settings.reflection,
+        native=_native(settings.grpc_server),
+    )
     try:
         await listener.start(address)
         settings.socket_path.chmod(0o600)
@@ -248,6 +254,12 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     process.settled()
     _log.info("serving", extra={"address": address, "store": settings.store})
     return listener
+
+
+def _native(grpc_server: str) -> bool:
+    if grpc_server not in {"grpcio", "native"}:
+        raise SettingsError("A gRPC server is `grpcio` or `native`.", key="grpc_server", value=grpc_server)
+    return grpc_server == "native"
 
 
 async def _stop(parts: Parts, listener: Listener) -> None:

@@ -62,6 +62,8 @@ class Settings:
     `home/types`."""
     store: str = "sqlite"
     """`sqlite` or `memory`."""
+    grpc_server: str = "grpcio"
+    """What serves gRPC: `grpcio`, or `native`, the server of `controlplane.transport`."""
     operator_token_sha256: str = ""
     """Hexadecimal; empty refuses every operator."""
     sidecar_tokens: Mapping[str, str] = field(default_factory=dict)

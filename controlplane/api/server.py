@@ -48,7 +48,13 @@ class Listener:
     """A gRPC server with its health."""
 
     def __init__(
-        self, servicers: Servicers, guard: Sequence[grpc.aio.ServerInterceptor], payload_bytes: int, *, reflection: bool
+        self,
+        servicers: Servicers,
+        guard: Sequence[grpc.aio.ServerInterceptor],
+        payload_bytes: int,
+        *,
+        reflection: bool,
+        native: bool = False,
     ) -> None:
         """Put everything together; nothing is listened to yet.
 
@@ -57,10 +63,9 @@ class Listener:
             guard: What every call passes first.
             payload_bytes: The largest payload; frames may be somewhat larger.
             reflection: Whether to tell what is served.
+            native: Whether by our own server instead of grpcio's.
         """
-        self._server = grpc.aio.server(
-            interceptors=guard, options=rpc_server.options(max_message_bytes=payload_bytes + _FRAME_OVERHEAD)
-        )
+        self._server = _open(guard, rpc_server.options(max_message_bytes=payload_bytes + _FRAME_OVERHEAD), native=native)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((servicers.session.handler(),))
@@ -102,3 +107,11 @@ class Listener:
         known = health_pb2.HealthCheckResponse
         for name in ("", *SERVICES):
             await self._health.set(name, known.SERVING if serving else known.NOT_SERVING)
+
+
+def _open(guard: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]], *, native: bool) -> grpc.aio.Server:
+    if not native:
+        return grpc.aio.server(interceptors=guard, options=options)
+    from controlplane.transport.server import Server  # noqa: PLC0415 - only where it is asked for
+
+    return Server(guard, options)

@@ -49,6 +49,7 @@ class ControlPlane:
             "operator_token_sha256": sha256(OPERATOR_TOKEN),
             "sidecar_tokens": {agent: sha256(sidecar_token(agent)) for agent in agents},
             "retry_delay": 0.05,
+            "grpc_server": os.environ.get("CONDUCTOR_TEST_GRPC_SERVER", "grpcio"),
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -236,3 +236,20 @@ async def test_what_keeps_it_from_starting_is_one_clear_line(shared: ControlPlan
         assert line in said
         assert "Traceback" not in said
     assert json.loads(shared.log().splitlines()[0])["message"] == "serving"
+
+
+@pytest.mark.parametrize(("grpc_server", "largest_frame"), [("grpcio", 16_384), ("native", 256 << 10)])
+async def test_the_server_is_the_one_that_was_asked_for(tmp_path: Path, grpc_server: str, largest_frame: int) -> None:
+    plane = ControlPlane(tmp_path / "home", grpc_server=grpc_server)
+    await plane.start()
+    reader, writer = await asyncio.open_unix_connection(plane.address.removeprefix("unix:"))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))  # the preface and empty SETTINGS
+    head = await reader.readexactly(9)
+    settings = await reader.readexactly(int.from_bytes(head[:3]))
+    writer.close()
+    await plane.close()
+
+    announced = {
+        int.from_bytes(settings[at : at + 2]): int.from_bytes(settings[at + 2 : at + 6]) for at in range(0, len(settings), 6)
+    }
+    assert announced.get(5, 16_384) == largest_frame
