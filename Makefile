@@ -41,7 +41,7 @@ FAULT_SEEDS ?= 1-10
 test-long: setup-dev ## what tries many seeds, others at each run: faults, properties, schedules; hours
 	@CONDUCTOR_FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults
 	@CONDUCTOR_HYPOTHESIS=long CONDUCTOR_SCHEDULES=$(or $(SCHEDULES),200000) CONDUCTOR_SEED=$(or $(SEED),$$(date +%s)) \
-		$(BIN)/python -m pytest -n auto --timeout 86400 tests/contract/test_mailboxes_model.py tests/simulation \
+		$(BIN)/python -m pytest -n auto --timeout 86400 tests/contract/test_mailboxes_model.py tests/contract/test_tasks_model.py tests/simulation \
 		tests/integration/test_hostile_streams.py tests/unit/controlplane/api/test_peek.py
 
 check: setup-dev ## format, lint, types, protos, layers, unit tests; under a minute, without root

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,11 @@ from agent_sidecar.drivers.catalog import DriverSettings
 from agent_sidecar.drivers.driver import AgentDriver
 from agent_sidecar.drivers.finder import HostFinder
 from agent_sidecar.drivers.toolchain import python_toolchain, running_interpreter
-from agent_sidecar.gateway.door import Door, Owner, open_gateway
+from agent_sidecar.egress.door import SOCKET, Decision, EgressDoor, OpenProxy, open_proxy
+from agent_sidecar.egress.tally import Tally
+from agent_sidecar.gateway.door import Door, open_gateway
+from agent_sidecar.gateway.hold import Hold
+from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import provider_at
 from agent_sidecar.isolation.interface import IsolationDriver, Level, Refusal, Spec
 from agent_sidecar.local import agent_tools
@@ -26,18 +30,22 @@ from agent_sidecar.local.calls import ControlPlane
 from agent_sidecar.local.local_servicer import LocalServicer, Reach
 from agent_sidecar.local.server import LocalServer
 from agent_sidecar.run.files.git import Git
+from agent_sidecar.run.files.setup_cache import SetupCache
 from agent_sidecar.run.folders import Folders, check
-from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway
+from agent_sidecar.run.hooks.credentials import CredentialsHook, GatewayOpener, OpenGateway, Told
+from agent_sidecar.run.hooks.egress import EgressHook
 from agent_sidecar.run.hooks.environment import EnvironmentHook
 from agent_sidecar.run.hooks.isolation import IsolationHook
 from agent_sidecar.run.hooks.output import OutputHook
+from agent_sidecar.run.hooks.setup import Room, SetupHook
 from agent_sidecar.run.hooks.usage import UsageHook
 from agent_sidecar.run.hooks.watchdog import WatchdogHook
-from agent_sidecar.run.hooks.workspace import WorkspaceHook
+from agent_sidecar.run.hooks.workspace import Kept, WorkspaceHook
 from agent_sidecar.run.keeper import Program
 from agent_sidecar.run.long_running import LongRunningSlot
 from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
 from agent_sidecar.settings import Settings
+from agent_sidecar.untrusted.doorway import Owner
 from agent_sidecar.uplink import convert
 from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal
@@ -55,10 +63,11 @@ from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.rpc.channel import bearer
 from claude_conductor.telemetry.traces import open_tracer
 from claude_conductor.v1.agent_pb2 import ResourceLimits
-from claude_conductor.v1.session_service_pb2 import SidecarHello
+from claude_conductor.v1.session_service_pb2 import ProviderCredential, SidecarHello
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 2.0
+_GATEWAY: Final = GatewayLimits()
 
 
 class Sidecar:
@@ -81,6 +90,8 @@ class Sidecar:
         self._mint = SystemMint(self._clock)
         self._incarnation = self._mint("life_")
         self._line = Line(settings.control_plane)
+        self._provider = provider_at(settings.provider.base_url, settings.provider.api_key)
+        self._hold = Hold(self._clock, _GATEWAY.exchanges)
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -114,10 +125,14 @@ class Sidecar:
             journal.start()
             sender = Sender(outbox, self._clock)
             slot = self._slot(Surroundings(Reporting(outbox), inbox, tracer, self._clock, self._mint))
-            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace, Questions(outbox, self._clock))
+            parts = Parts(outbox, inbox, sender, slot, settings.stop_grace, Questions(outbox, self._clock), on_hold=self._held)
             door = self._door(slot, parts)
             await door.start()
             stack.push_async_callback(door.stop)
+            if settings.agent_command and settings.allow and settings.level is not Level.MINIMAL:
+                tally = Tally()  # of the agent's whole life: what it asks for belongs to no task, and is in the log
+                proxy = await self._open_proxy(settings.allow, tally.note)
+                stack.push_async_callback(proxy.close)
             await self._serve(slot, parts)
 
     async def _serve(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> None:
@@ -166,6 +181,7 @@ class Sidecar:
                 sockets=folders.sockets,
                 toolchains=(*settings.agent_toolchains, *self._tools.shown),
                 environment=settings.agent_environment,
+                allow=settings.allow if settings.level is not Level.MINIMAL else (),
             )
             return LongRunningSlot(bounds, program, self._workspace_hook(git, surroundings), surroundings, random.random)
 
@@ -177,12 +193,17 @@ class Sidecar:
 
         hooks = (
             self._workspace_hook(git, surroundings),
-            CredentialsHook(self._gateway_opener(), self._clock, surroundings.reports),
+            self._setup_hook(surroundings),
+            CredentialsHook(
+                *(self._gateway_opener(), self._clock, surroundings.reports, settings.provider.prices),
+                self._provider.credential_id,
+            ),
             EnvironmentHook(settings.agent_id, folders.sockets, surroundings.tracer),
+            EgressHook(self._open_proxy, settings.allow, surroundings.reports),
             self._isolation_hook(surroundings),
             OutputHook(surroundings.reports, self._clock),
             WatchdogHook(self._clock, settings.health_check_interval),
-            UsageHook(self._clock),
+            UsageHook(surroundings.reports, self._clock),
         )
         return TaskRunner(bounds, find_driver, hooks, surroundings)
 
@@ -194,8 +215,15 @@ class Sidecar:
             agent_id=self._settings.agent_id,
             agent_uid=self._isolation.agent_uid,
             mount=self._settings.workspace_mount,
-            keep_failed=self._settings.keep_workspaces,
+            kept=Kept(self._settings.keep_workspaces, self._settings.keep_workspaces_for),
+            now=self._clock.now,
         )
+
+    def _setup_hook(self, surroundings: Surroundings) -> SetupHook:
+        settings, folders = self._settings, self._folders
+        cache = SetupCache(folders.setups, settings.setup_cache_bytes, self._clock)
+        room = Room(self._isolation, folders.no_sockets, settings.agent_toolchains, settings.agent_id, settings.stop_grace)
+        return SetupHook(room, cache, surroundings.reports, self._clock, surroundings.tracer)
 
     def _isolation_hook(self, surroundings: Surroundings) -> IsolationHook:
         return IsolationHook(
@@ -219,20 +247,34 @@ class Sidecar:
         return catalog.build(described, finder, python_toolchain(running_interpreter(), finder))
 
     def _gateway_opener(self) -> GatewayOpener | None:
-        settings = self._settings
-        if not settings.provider.api_key:
+        if not self._settings.provider.api_key:
             return None
-        provider = provider_at(settings.provider.base_url, settings.provider.api_key)
         uid = self._isolation.agent_uid
 
-        async def opener(
-            on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
-        ) -> OpenGateway:
+        async def opener(told: Told, /) -> OpenGateway:
             path = self._folders.sockets / "model.sock"
             owner = Owner(uid, uid) if uid != os.geteuid() else None
-            return await open_gateway(Door(path, provider, on_usage, on_rate_limit, self._clock, owner=owner))
+            return await open_gateway(
+                Door(
+                    path=path,
+                    provider=self._provider,
+                    on_usage=told.usage,
+                    on_rate_limit=told.limited,
+                    clock=self._clock,
+                    limits=_GATEWAY,
+                    owner=owner,
+                    hold=self._hold,
+                    on_hold=told.held,
+                    on_taken=told.taken,
+                )
+            )
 
         return opener
+
+    async def _open_proxy(self, allow: Sequence[str], on_decision: Callable[[Decision], None], /) -> OpenProxy:
+        uid = self._isolation.agent_uid
+        owner = Owner(uid, uid) if uid != os.geteuid() else None
+        return await open_proxy(EgressDoor(self._folders.sockets / SOCKET, allow, on_decision, owner=owner))
 
     def _door(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> LocalServer:
         token = self._settings.token.reveal()
@@ -279,7 +321,27 @@ class Sidecar:
             host=socket.gethostname(),
             long_running=bool(settings.agent_command),
             capacity=_capacity(),
+            credential=self._credential(),
         )
+
+    def _credential(self) -> ProviderCredential | None:
+        if not self._provider.credential_id or self._settings.agent_command:
+            return None
+        closed = self._hold.reset_in
+        return ProviderCredential(
+            credential_id=self._provider.credential_id,
+            drivers=[
+                name
+                for name, driver in self._drivers().items()
+                if name in self._settings.drivers and driver.capabilities.needs_gateway
+            ],
+            closed=convert.duration(closed) if closed else None,
+        )
+
+    def _held(self, credential: str, reset: float, turn: float) -> None:
+        """Take note of a rate limit that somebody with the same key ran into."""
+        if credential == self._provider.credential_id:
+            self._hold.close(reset, turn)
 
 
 def _capacity() -> ResourceLimits:

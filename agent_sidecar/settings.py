@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent_sidecar.gateway.price import Prices
 from agent_sidecar.isolation.interface import Level, Limits
 from claude_conductor.settings.secret import Secret
 
@@ -17,6 +18,8 @@ class Provider:
     base_url: str = "https://api.anthropic.com"
     api_key: Secret = Secret("")
     """Added to requests in the sidecar; the agent never sees it."""
+    prices: Prices = field(default_factory=dict)
+    """Of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Settings:
     """False: every task starts with an empty scratch folder, whatever source it names."""
     agent_isolation: bool = True
     """False shares one workspace parent between agents; refused unless the level is minimal."""
-    networking: bool = False
-    """The network of the level: the host's with minimal; refused with every other, which have none."""
+    allow: tuple[str, ...] = ()
+    """Hosts that agents may reach through the proxy when their task names none; at minimal they have the host's network."""
     drivers: tuple[str, ...] = ("command", "claude_code", "scripted")
     """Kinds of agent this slot runs, a process per task."""
     agent_command: tuple[str, ...] = ()
@@ -61,6 +64,10 @@ class Settings:
     """Between TERM and KILL."""
     keep_workspaces: bool = False
     """Leave the workspace of a failed task for a look."""
+    keep_workspaces_for: float = 7 * 86_400.0
+    """How long workspaces are kept that are."""
+    setup_cache_bytes: int = 5 << 30
+    """Of what set-up commands made, all agents of the home together; 0: nothing is kept."""
     provider: Provider = Provider()
     journal_bytes: int = 64 << 20
     """Of what waits for the control plane; messages that do not fit are refused."""

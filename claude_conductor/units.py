@@ -9,6 +9,8 @@ from claude_conductor.errors import InvalidArgumentError
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*\Z", re.IGNORECASE)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MOST_BYTES = (1 << 63) - 1
+"""What travels as a size, and what a file system can hold."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -16,12 +18,15 @@ def parse_size(text: str | int) -> int:
     """Return bytes from `1g`, `512m`, `64 MiB` or a plain number; letters are powers of 1024 as podman and docker read them.
 
     Raises:
-        InvalidArgumentError: The text is no size.
+        InvalidArgumentError: The text is no size, or one of more than 2^63 - 1 bytes.
     """
     match = _SIZE.match(str(text))
     if match is None:
         raise InvalidArgumentError("A size is a number with k, m, g or t, such as 512m or 1.5g.", value=text)
-    return int(float(match[1]) * _FACTORS[match[2].lower()])
+    size = float(match[1]) * _FACTORS[match[2].lower()]
+    if size > _MOST_BYTES:
+        raise InvalidArgumentError("A size is less than 8388608t, which is 2^63 bytes.", value=str(text)[:40])
+    return int(size)
 
 
 def parse_cpus(text: str | float) -> float:

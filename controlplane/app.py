@@ -66,6 +66,7 @@ from controlplane.service.tasks import Books, Tasks
 from controlplane.service.timetable import Timetable
 from controlplane.service.waiting import Waiting
 from controlplane.service.watch import Watch
+from controlplane.service.windows import Windows
 from controlplane.service.work import Work
 from controlplane.settings import Settings
 
@@ -126,7 +127,8 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     limits = settings.limits
     mint = SystemMint(clock)
     watch, timetable, changed, ready = Watch(stores.events), Timetable(clock), Pulse(), asyncio.Event()
-    registry, leases = Registry(stores.agents, watch, clock), Leases(clock, settings.lease_seconds)
+    registry = Registry(stores.agents, watch, clock, Windows(clock, settings.starts_after_limit))
+    leases = Leases(clock, settings.lease_seconds)
     directory = Directory(registry, leases, stores.tasks)
     news = MessageNews(watch, clock)
     mail = Mail(stores.mailboxes, clock, work, news)
@@ -146,7 +148,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
     blobs = BlobDirectory(settings.home / "blobs")
-    results = Results(stores.tasks, tasks, leases, registry, output, clock, random.random)
+    results = Results(stores.tasks, tasks, leases, registry, output, watch, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, passing, directory, clock, tracer, ready.set)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),

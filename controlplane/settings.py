@@ -78,6 +78,8 @@ class Settings:
     retry_delay: float = 1.0
     caps: Caps = Caps()
     """How many tasks may be with agents at once."""
+    starts_after_limit: int = 1
+    """Tasks that start in the first second after a provider's rate limit; twice as many in each further second."""
     keep_tasks_days: float = 30.0
     """How long finished tasks, their output and their artefacts are kept."""
     limits: Limits = Limits()

@@ -8,7 +8,7 @@ import ssl
 import h11
 
 from agent_sidecar.gateway.provider import Provider
-from agent_sidecar.gateway.wire import Wire
+from agent_sidecar.untrusted.wire import Wire
 from claude_conductor.errors import ProviderUnavailableError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 import h11
@@ -12,18 +12,19 @@ import h11
 from agent_sidecar.gateway.admission import Asked, admit
 from agent_sidecar.gateway.dialer import Dialer
 from agent_sidecar.gateway.headers import downward, upward
+from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.gateway.question import Question
 from agent_sidecar.gateway.rate_limit import reset_seconds
-from agent_sidecar.gateway.refusal import Refusal, refusal_for
-from agent_sidecar.gateway.usage import UsageReader
-from agent_sidecar.gateway.wire import Wire
+from agent_sidecar.gateway.refusal import Refusal, limited, refusal_for
+from agent_sidecar.gateway.usage import Usage, UsageReader
+from agent_sidecar.untrusted.wire import Wire
 from claude_conductor.clock import Clock
 from claude_conductor.errors import (
     AgentHungUpError,
     ConductorError,
     InvalidArgumentError,
-    PayloadTooLargeError,
     ProviderUnavailableError,
 )
 from claude_conductor.groups import sole
@@ -36,10 +37,14 @@ _TOO_MANY_REQUESTS = 429
 class Observers:
     """Whom the gateway tells. They are called between two awaits, so they return at once and do not raise."""
 
-    on_usage: Callable[[int, int, int, int], None]
-    """Input, output, cache read and cache write tokens of one answer; also of one that broke off, as far as it was known."""
+    on_usage: Callable[[Usage], None]
+    """Tokens of one answer; also of one that broke off, as far as it was known."""
     on_rate_limit: Callable[[float], None]
-    """Seconds until the provider takes requests again."""
+    """Seconds until the provider takes requests again, as it said here."""
+    on_hold: Callable[[float], None]
+    """Seconds for which a request has to wait."""
+    on_taken: Callable[[], None]
+    """The provider answered otherwise than by a rate limit."""
 
 
 @dataclass(slots=True)
@@ -51,6 +56,7 @@ class Traffic:
     dialer: Dialer
     observers: Observers
     clock: Clock
+    hold: Hold
     under_way: int = 0
     """Exchanges at this moment."""
 
@@ -103,11 +109,7 @@ class Conversation:
         self._traffic.under_way += 1
         try:
             async with asyncio.timeout(self._limits.exchange_seconds):
-                provider = await self._traffic.dialer.connect()
-                try:
-                    await self._both_ways(request, provider)
-                finally:
-                    provider.abort()
+                return await self._ask(request)
         except TimeoutError as cause:
             overdue = ProviderUnavailableError("The model request took longer than the gateway allows.")
             overdue.__cause__ = cause
@@ -116,7 +118,48 @@ class Conversation:
             return self._failed(error)
         finally:
             self._traffic.under_way -= 1
+
+    async def _ask(self, request: h11.Request) -> Refusal | None:
+        """Ask the provider when its rate limit allows it, and again if it says then that it does not; return as `_carry`."""
+        traffic, limits = self._traffic, self._limits
+        head = h11.Request(
+            method=request.method,
+            target=traffic.provider.prefix.encode("ascii") + request.target,
+            headers=upward(request.headers, traffic.provider),
+        )
+        question = Question(head, limits.body_bytes, limits.kept_bytes)
+        again = True
+        while again:
+            while not traffic.hold.take():
+                if (left := traffic.hold.turn_in) > 0:
+                    traffic.observers.on_hold(left)
+                if left > limits.hold_seconds:
+                    return limited(left)
+                await self._while_it_stays(traffic.hold.change())
+            try:
+                provider = await traffic.dialer.connect()
+                try:
+                    again = await self._both_ways(question, provider)
+                finally:
+                    provider.abort()
+            finally:
+                traffic.hold.give_back()
         return None
+
+    async def _while_it_stays(self, waiting: Coroutine[None, None, None]) -> None:
+        """Wait for something unless the agent hangs up meanwhile.
+
+        Raises:
+            AgentHungUpError: It did.
+        """
+        try:
+            async with asyncio.TaskGroup() as both:
+                watching = both.create_task(self._agent.watch(), name="model agent")
+                waited = both.create_task(waiting, name="model limit")
+                waited.add_done_callback(lambda _: watching.cancel())
+        except ExceptionGroup as failed:
+            error = sole(failed, ConductorError)
+            raise error from error.__cause__
 
     def _failed(self, error: ConductorError) -> Refusal | None:
         """Decide what a failure means for the agent: an error it can read, or, inside an answer, the end of its connection."""
@@ -127,54 +170,54 @@ class Conversation:
             return None
         return refusal_for(error, limit=self._limits.body_bytes)
 
-    async def _both_ways(self, request: h11.Request, provider: Wire) -> None:
+    async def _both_ways(self, question: Question, provider: Wire) -> bool:
         """Send the request while the answer may come already; the end of the answer, or of the agent, ends both.
+
+        Returns:
+            Whether the request has to be sent again because of a rate limit, of which the agent was told nothing.
 
         Raises:
             ConductorError: Why it did not come to its end.
         """
         try:
             async with asyncio.TaskGroup() as both:
-                answer = both.create_task(self._download(provider), name="model answer")
-                question = both.create_task(self._upload(request, provider), name="model question")
-                answer.add_done_callback(lambda _: question.cancel())
+                answer = both.create_task(self._download(question, provider), name="model answer")
+                asking = both.create_task(self._upload(question, provider), name="model question")
+                answer.add_done_callback(lambda _: asking.cancel())
         except ExceptionGroup as failed:
             error = sole(failed, ConductorError)
             raise error from error.__cause__
+        return answer.result()
 
-    async def _upload(self, request: h11.Request, provider: Wire) -> None:
+    async def _upload(self, question: Question, provider: Wire) -> None:
         """Send the request, then watch whether the agent stays."""
         limits = self._limits
-        head = h11.Request(
-            method=request.method,
-            target=self._traffic.provider.prefix.encode("ascii") + request.target,
-            headers=upward(request.headers, self._traffic.provider),
-        )
         try:
-            await provider.send(head, limits.request_seconds)
+            await provider.send(question.head, limits.request_seconds)
+            for kept in question.again or ():
+                await provider.send(h11.Data(data=kept), limits.request_seconds)
             if self._agent.state.they_are_waiting_for_100_continue:
                 await self._agent.send(h11.InformationalResponse(status_code=100, headers=[]), limits.reading_seconds)
-            size = 0
-            while isinstance(piece := await self._agent.receive(limits.request_seconds), h11.Data):
-                size += len(piece.data)
-                if size > limits.body_bytes:
-                    raise PayloadTooLargeError(limit=limits.body_bytes)
+            while not question.whole and isinstance(piece := await self._agent.receive(limits.request_seconds), h11.Data):
+                question.add(bytes(piece.data))
                 await provider.send(h11.Data(data=piece.data), limits.request_seconds)
+            question.whole = True
             await provider.send(h11.EndOfMessage(), limits.request_seconds)
         except ProviderUnavailableError as broken:
             # A provider that refuses early closes its side while it is still written to; its answer says why, so that is read on.
             _log.debug("provider stopped reading", extra={"reason": broken.reason})
         await self._agent.watch()
 
-    async def _download(self, provider: Wire) -> None:
-        """Pass the answer on, each piece as it comes."""
+    async def _download(self, question: Question, provider: Wire) -> bool:
+        """Pass the answer on, each piece as it comes; or say that it is a rate limit, and the question can be asked again."""
         limits, observers = self._limits, self._traffic.observers
         response = await provider.receive(limits.first_byte_seconds)
         while isinstance(response, h11.InformationalResponse):
             response = await provider.receive(limits.first_byte_seconds)
         if not isinstance(response, h11.Response):
             raise ProviderUnavailableError("The model provider closed the connection without an answer.")
-        self._note_rate_limit(response)
+        if self._limited(response) and question.again is not None and self._traffic.hold.turn_in <= limits.hold_seconds:
+            return True
         content_type = dict(response.headers).get(b"content-type", b"").decode("ascii", "replace")
         reader = UsageReader(content_type)
         head = h11.Response(status_code=response.status_code, reason=response.reason, headers=downward(response.headers))
@@ -186,14 +229,22 @@ class Conversation:
         finally:
             used = reader.usage()
             if used is not None:
-                observers.on_usage(used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+                observers.on_usage(used)
         await self._agent.send(h11.EndOfMessage(), limits.reading_seconds)
+        return False
 
-    def _note_rate_limit(self, response: h11.Response) -> None:
-        if response.status_code == _TOO_MANY_REQUESTS:
-            seconds = reset_seconds(response.headers, self._traffic.clock.now())
-            if seconds is not None:
-                self._traffic.observers.on_rate_limit(seconds)
+    def _limited(self, response: h11.Response) -> bool:
+        """Note whether the provider takes requests; return whether it does not."""
+        hold, observers = self._traffic.hold, self._traffic.observers
+        if response.status_code != _TOO_MANY_REQUESTS:
+            hold.taken()
+            observers.on_taken()
+            return False
+        known = reset_seconds(response.headers, self._traffic.clock.now())
+        seconds = self._limits.unknown_reset_seconds if known is None else known
+        hold.close(seconds)
+        observers.on_rate_limit(seconds)
+        return True
 
     async def _refuse(self, refusal: Refusal, method: bytes) -> None:
         """Answer with an error of our own."""

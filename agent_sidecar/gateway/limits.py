@@ -24,6 +24,12 @@ class GatewayLimits:
     """Longest pause inside an answer; the provider sends a ping every few seconds."""
     reading_seconds: float = 60.0
     """How long the agent may refuse to read."""
+    hold_seconds: float = 540.0
+    """How long a request waits here for the provider's rate limit: agents' clients give up after 600 s. A longer one is told."""
+    unknown_reset_seconds: float = 5.0
+    """For how long a provider is left alone that says "too many requests" and not until when."""
+    kept_bytes: int = 4 << 20
+    """Of a request's body, so that it can be asked again; with a longer one the agent is told of the limit."""
     exchange_seconds: float = 3600.0
     idle_seconds: float = 600.0
     """Between two requests on one connection."""

@@ -36,6 +36,16 @@ class Provider:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS["https" if self.secure else "http"] else f"{host}:{self.port}"
 
+    @property
+    def credential_id(self) -> str:
+        """Names the key without telling it: a hash of it and of where it is used, 16 hexadecimal digits; empty without a key."""
+        if self.key is None:
+            return ""
+        import hashlib  # noqa: PLC0415 - 0.8 MB that a sidecar without a key does not need
+
+        parts = ("claude-conductor credential", self.authority, self.prefix, self.key.reveal())
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
     def opens(self, path: str) -> bool:
         """Tell whether this path may be asked for. It is compared as sent: encoded or dotted spellings never match."""
         return path in self.paths or (path.startswith("/v1/models/") and "/v1/models" in self.paths and ".." not in path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 from claude_conductor.errors import ConductorError, PayloadTooLargeError, ProviderUnavailableError
@@ -36,6 +37,16 @@ TOO_MANY = Refusal(
     "This agent has too many model requests under way at once; repeat in a second.",
     (("retry-after", "1"),),
 )
+
+
+def limited(seconds: float) -> Refusal:
+    """Refuse while the provider takes no requests for so many seconds: longer than a request is held here."""
+    return Refusal(
+        429,
+        "rate_limit_error",
+        f"The model provider takes no requests with this key for {seconds:.0f} s.",
+        (("retry-after", str(math.ceil(seconds))),),
+    )
 
 
 def closed_path(path: str) -> Refusal:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent_sidecar.untrusted.json_shape import Json, as_count, as_object, parse_object
+from agent_sidecar.untrusted.json_shape import Json, as_count, as_object, as_text, parse_object
 from agent_sidecar.untrusted.lines import Lines
 
 LONGEST_EVENT = 1 << 20
 """Bytes of one line of an event stream; longer ones are passed on, not read."""
 LONGEST_DOCUMENT = 4 << 20
 """Bytes of an answer that is not streamed."""
+
+LONGEST_MODEL = 128
+"""Characters of a model's name."""
 
 _NAMES = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -23,6 +26,13 @@ class Usage:
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    model: str = ""
+    """As the answer names it; empty where it does not."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sorts."""
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
 
 
 class UsageReader:
@@ -39,6 +49,7 @@ class UsageReader:
         self._lines = Lines(LONGEST_EVENT)
         self._document = bytearray()
         self._counts: dict[str, int] = {}
+        self._model = ""
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut in any way."""
@@ -55,17 +66,24 @@ class UsageReader:
     def usage(self) -> Usage | None:
         """Return what is known by now; None where the answer told nothing."""
         if self._whole and self._document:
-            self._note(as_object((parse_object(bytes(self._document)) or {}).get("usage")))
-        return Usage(*(self._counts.get(name, 0) for name in _NAMES)) if self._counts else None
+            self._message(parse_object(bytes(self._document)) or {})
+        if not self._counts:
+            return None
+        read, written, cache_read, cache_write = (self._counts.get(name, 0) for name in _NAMES)
+        return Usage(read, written, cache_read, cache_write, self._model)
 
     def _event(self, event: Json) -> None:
         match event.get("type"):
             case "message_start":
-                self._note(as_object(as_object(event.get("message")).get("usage")))
+                self._message(as_object(event.get("message")))
             case "message_delta":
                 self._note(as_object(event.get("usage")))
             case _:
                 return
+
+    def _message(self, message: Json) -> None:
+        self._model = " ".join(as_text(message.get("model")).split())[:LONGEST_MODEL]
+        self._note(as_object(message.get("usage")))
 
     def _note(self, counts: Json) -> None:
         """Remember counts; the later ones of a stream are totals and replace the earlier."""

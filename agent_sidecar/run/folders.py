@@ -21,12 +21,6 @@ def check(settings: Settings) -> None:
         InvalidArgumentError: The agent id cannot be one.
     """
     check_name("agent", settings.agent_id)
-    if settings.networking and settings.level is not Level.MINIMAL:
-        raise SettingsError(
-            "`enable_networking` needs the egress proxy, which this version does not have, at every isolation level but minimal.",
-            next_step="leave it off, or choose `workspace_isolation: minimal` explicitly: it has the host's own network",
-            level=settings.level.value,
-        )
     if not settings.agent_isolation and settings.level is not Level.MINIMAL:
         raise SettingsError(
             "`agent_isolation: false` is only possible with `workspace_isolation: minimal`.",
@@ -55,6 +49,10 @@ class Folders:
 
     state: Path
     sockets: Path
+    no_sockets: Path
+    """An empty folder, shown to set-up commands in the place of the sockets."""
+    setups: Path
+    """What set-up commands made, of all sidecars of the home."""
     home: Path
     """Of a long-running agent; its own also where agents share the folder of workspaces."""
     places: Places
@@ -69,8 +67,15 @@ class Folders:
         return cls(
             state=state,
             sockets=settings.home / "run/agents" / settings.agent_id,
+            no_sockets=settings.home / "run/agents" / settings.agent_id / "setup",
+            setups=settings.home / "setups",
             home=parent / own / ("home" if settings.agent_isolation else f"home-{settings.agent_id}"),
-            places=Places(workspaces=parent / own, stores=temporary, patches=state / "attachments"),
+            places=Places(
+                workspaces=parent / own,
+                stores=temporary,
+                kept=parent / ".kept" / settings.agent_id,
+                patches=state / "attachments",
+            ),
         )
 
     def prepare(self) -> None:
@@ -84,6 +89,7 @@ class Folders:
             for folder in (self.places.stores, self.places.patches):
                 tree.make_private(folder)
             self.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.no_sockets.mkdir(mode=0o711, exist_ok=True)
             tree.prepare_parent(self.places.workspaces)
         except OSError as cause:
             raise HomeUnusableError(path=self.state, cause=cause.strerror) from cause

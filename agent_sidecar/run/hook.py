@@ -12,7 +12,8 @@ from typing import Protocol
 from agent_sidecar.drivers.driver import AgentDriver, Answer, Command, TokenUse
 from agent_sidecar.isolation.interface import Exit, Handle, Level, Limits, Stats
 from agent_sidecar.run.life import Life
-from agent_sidecar.run.lifecycle import Ending, Phase, Revoked
+from agent_sidecar.run.lifecycle import Ending, Overdue, Phase, Revoked
+from agent_sidecar.run.spending import Spent
 from agent_sidecar.run.task import Assignment, InForce, Patch
 
 
@@ -32,6 +33,8 @@ class Run:
     workspace: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     bridges: dict[int, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    """Hosts the proxy beside the agent lets it reach; empty where there is none."""
     task_traceparent: str = ""
     """Of the span around the whole run."""
     traceparent: str = ""
@@ -41,22 +44,31 @@ class Run:
     exit: Exit | None = None
     answer: Answer | None = None
     tokens: TokenUse = field(default_factory=TokenUse)
-    gateway_tokens: TokenUse = field(default_factory=TokenUse)
-    """What the model gateway counted; used where the agent itself says nothing."""
+    """What the agent itself says; used where the gateway counted nothing."""
+    spent: Spent = field(default_factory=dict)
+    """What the model gateway counted."""
     stats: Stats = field(default_factory=Stats)
     patch: Patch | None = None
     base_commit: str = ""
+    kept: Path | None = None
+    """Where its files are kept."""
     warnings: list[str] = field(default_factory=list)
     life: Life = field(default_factory=Life)
     stalled: bool = False
     limited_until: float = 0.0
-    """Monotonic seconds until which the provider takes no requests."""
+    """Monotonic seconds until which the provider takes no requests, or none of this sidecar."""
+    refused: bool = False
+    """The last the provider had to say, or the gateway in its place, was that it takes no requests."""
     questions: int = 0
     """Of the agent to a human that are open."""
     succeeded: bool = False
     ending: Ending | None = None
     scope: asyncio.Timeout | None = None
     """Bounds the part of the run that may be cut short."""
+    bound: Overdue = Overdue.STARTUP
+    """What is over when the scope's time is."""
+    printed: int = 0
+    """Bytes of output that were handed over."""
 
     @contextmanager
     def asking(self, changed: asyncio.Event) -> Iterator[None]:
@@ -69,6 +81,29 @@ class Run:
             self.questions -= 1
             changed.set()
 
+    @contextmanager
+    def unhurried(self, now: float) -> Iterator[None]:
+        """Let a part of the start take as long as the task may; the time for the start stands still meanwhile.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        scope, loop, bound = self.scope, asyncio.get_running_loop(), self.bound
+        if scope is None or self.ending is not None:
+            yield
+            return
+        began, due = loop.time(), scope.when() or loop.time()
+        latest = began + self.assignment.timeout - (now - self.began)
+        scope.reschedule(latest)
+        self.bound = Overdue.TASK
+        try:
+            yield
+        finally:
+            if self.ending is None and not scope.expired():
+                due += loop.time() - began
+                self.bound = bound if due < latest else Overdue.TASK
+                scope.reschedule(min(due, latest))
+
     def waits_for_human(self) -> bool:
         """Tell whether the agent works on nothing but the answer of a human."""
         return self.phase is Phase.RUNNING and self.questions > 0
@@ -77,7 +112,7 @@ class Run:
         """Cut the run short. The first reason counts, but for a lost lease: nothing may be reported any more."""
         if self.ending is None or isinstance(ending, Revoked):
             self.ending = ending
-        if self.scope is not None:
+        if self.scope is not None and not self.scope.expired():  # a second wish, or its time is just over: it ends already
             self.scope.reschedule(asyncio.get_running_loop().time())
 
 

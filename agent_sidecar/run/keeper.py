@@ -12,8 +12,10 @@ from typing import Final
 
 from agent_sidecar.drivers.driver import AgentDriver, TaskOrder
 from agent_sidecar.drivers.toolchain import outermost
+from agent_sidecar.egress.door import PORT, SOCKET
 from agent_sidecar.isolation.interface import Cause, Exit, Handle, IsolationDriver, Level, Spec, Stats
 from agent_sidecar.run.files import tree
+from agent_sidecar.run.hooks.egress import variables
 from agent_sidecar.run.hooks.environment import SOCKETS, environment
 from agent_sidecar.run.hooks.isolation import in_force, planned
 from agent_sidecar.run.runner import Bounds, Surroundings
@@ -41,6 +43,8 @@ class Program:
     toolchains: tuple[Path, ...]
     environment: Mapping[str, str]
     """Added to its environment."""
+    allow: tuple[str, ...] = ()
+    """Hosts that the proxy beside it lets it reach; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ class Keeper:
         plan = planned(program.isolation, self._spec())
         self.spoke = False
         await self._with.mailboxes.new_process(program.agent_id, self._last_end)
-        self.in_force = in_force(plan, self._bounds.level, program.isolation.probe().driver)
+        self.in_force = in_force(plan, self._bounds.level, program.isolation.probe().driver, program.allow)
         handle = await program.isolation.start(plan)
         self.handle, self.trouble = handle, ""
         try:
@@ -142,11 +146,13 @@ class Keeper:
         program = self._program
         command = program.driver.command(TaskOrder(task_id="", type="", prompt="", environment=program.environment))
         sockets = str(program.sockets) if self._bounds.level is Level.MINIMAL else SOCKETS
+        proxied = variables() if program.allow else {}
         return Spec(
             agent_id=program.agent_id,
             run_id=self._with.mint("run_"),
             argv=command.argv,
-            environment=environment(program.agent_id, "", "", command.environment, sockets),
+            environment={**environment(program.agent_id, "", "", command.environment, sockets), **proxied},
+            bridges={PORT: SOCKET} if program.allow else {},
             workspace=program.home,
             socket_directory=program.sockets,
             level=self._bounds.level,

@@ -20,6 +20,12 @@ from claude_conductor.errors import (
 from claude_conductor.units import format_duration
 
 
+class SetupFailedError(WorkspaceError):
+    """The set-up command of the workspace failed."""
+
+    advice = "correct it; `conductor logs TASK` shows all that it wrote"
+
+
 class Phase(enum.Enum):
     """How far a run came; the order is the order of time."""
 
@@ -89,6 +95,7 @@ def from_error(error: ConductorError, *, started: bool = False) -> Failure:
     tried again without end.
     """
     kinds: tuple[tuple[type[ConductorError], FailureKind], ...] = (
+        (SetupFailedError, FailureKind.SETUP),
         (WorkspaceError, FailureKind.WORKSPACE),
         (IsolationRefusedError, FailureKind.ISOLATION_REFUSED),
         (MissingProgramError, FailureKind.PROGRAM_MISSING),

@@ -349,4 +349,5 @@ class LongRunningSlot:
             base_commit=run.base_commit,
             in_force=self._keeper.in_force,
             warnings=tuple(run.warnings),
+            workspace=str(run.kept or ""),
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from agent_sidecar.egress.tally import Counted
 from agent_sidecar.run.task import InForce, Lease, Result, Usage
 
 
@@ -16,11 +18,24 @@ class Reports(Protocol):
     async def progress(self, lease: Lease, text: str, usage: Usage) -> None:
         """Show one line of progress; it may be dropped."""
 
-    async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
-        """Say that the model provider takes no requests for some seconds."""
+    async def used(self, lease: Lease, usage: Usage) -> None:
+        """Tell the use so far; it may be dropped."""
+
+    async def rate_limited(self, lease: Lease, seconds: float, why: str, credential: str) -> None:
+        """Say that the model provider takes no requests for some seconds.
+
+        Args:
+            lease: Of the attempt.
+            seconds: From now.
+            why: For people.
+            credential: Id of the key the provider said it about; empty where only a turn is waited for.
+        """
 
     async def rate_limit_ended(self, lease: Lease) -> None:
         """Say that it takes them again."""
+
+    async def reached(self, lease: Lease, decisions: Sequence[Counted]) -> None:
+        """Say what the agent's proxy decided; at most 200 at a time."""
 
     async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
         """Hand over live output, waiting while the control plane is slower than the agent.

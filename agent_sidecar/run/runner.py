@@ -281,6 +281,7 @@ class TaskRunner:
 
     async def _start(self, run: Run, begun: list[Hook]) -> Overdue | None:
         bound = min(self._bounds.startup_timeout, run.assignment.timeout)
+        run.bound = Overdue.TASK if bound == run.assignment.timeout else Overdue.STARTUP
         try:
             async with asyncio.timeout(bound) as run.scope:
                 if run.ending is not None:
@@ -293,7 +294,7 @@ class TaskRunner:
         except TimeoutError as cause:
             if run.scope is None or not run.scope.expired():
                 raise ConductorError("A part of the start took too long.") from cause
-            return Overdue.TASK if bound == run.assignment.timeout else Overdue.STARTUP
+            return run.bound
         finally:
             run.scope = None
         run.phase = Phase.RUNNING
@@ -351,4 +352,6 @@ class TaskRunner:
             base_commit=run.base_commit,
             in_force=run.in_force,
             warnings=tuple(run.warnings),
+            workspace=str(run.kept or ""),
+            rate_limited=max(0.0, run.limited_until - self._with.clock.monotonic()) if failure and run.refused else None,
         )

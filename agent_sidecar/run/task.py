@@ -66,6 +66,18 @@ class LimitsAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SetupOrder:
+    """A command that makes the workspace ready. Timeout in seconds; paths are relative to the workspace."""
+
+    command: tuple[str, ...]
+    timeout: float = 600.0
+    cache_files: tuple[str, ...] = ()
+    """Files that decide what it makes; empty: never skipped."""
+    keep: tuple[str, ...] = ()
+    """What it makes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """A task for this sidecar. Times in seconds."""
 
@@ -85,8 +97,14 @@ class Assignment:
     level: Level | None = None
     """None: the slot's."""
     limits: LimitsAsked = field(default_factory=LimitsAsked)
+    allow: tuple[str, ...] = ()
+    """Hosts the agent may reach; empty: those of the slot's settings."""
     timeout: float = 3600.0
     parent_task_id: str = ""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository that it may change; empty: whatever it likes."""
+    setup: SetupOrder | None = None
+    keep_workspace: bool = False
     spec: bytes = b""
     """The whole TaskSpec as it came, for a long-running agent that wants to read it."""
 
@@ -107,6 +125,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    SETUP = "setup"
 
 
 RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT, FailureKind.AGENT_LOST})
@@ -147,6 +166,22 @@ class InForce:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model was used for, as the gateway counted it."""
+
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    turns: int = 0
+    """Its answers."""
+    cost_usd: float = 0.0
+    unpriced_tokens: int = 0
+    """Tokens of all sorts that no price is known of."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What one attempt used. Times in seconds, sizes in bytes."""
 
@@ -160,6 +195,10 @@ class Usage:
     cache_write_tokens: int = 0
     turns: int = 0
     cost_usd: float = 0.0
+    models: tuple[ModelUsage, ...] = ()
+    """The part that the gateway counted, the most expensive model first."""
+    unpriced_tokens: int = 0
+    """Tokens of all sorts whose cost is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +231,10 @@ class Result:
     base_commit: str = ""
     in_force: InForce | None = None
     warnings: tuple[str, ...] = ()
+    workspace: str = ""
+    """Where its files are kept; empty where they were removed."""
+    rate_limited: float | None = None
+    """Seconds for which the provider takes no requests, if that was the last it said to an attempt that failed."""
 
 
 class Activity(enum.Enum):

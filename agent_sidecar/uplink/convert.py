@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf import duration_pb2
 
+from agent_sidecar.egress.tally import Counted
 from agent_sidecar.isolation.interface import Level, Limits
 from agent_sidecar.run.question import Answer, Closed, Outcome
 from agent_sidecar.run.task import (
@@ -22,7 +23,9 @@ from agent_sidecar.run.task import (
     InForce,
     Lease,
     LimitsAsked,
+    ModelUsage,
     Result,
+    SetupOrder,
     Source,
     Usage,
 )
@@ -79,10 +82,29 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         source=_source(spec.workspace),
         level=_FROM_LEVEL.get(spec.isolation.level),
         limits=LimitsAsked(limits.memory_bytes, limits.cpus, limits.pids, limits.workspace_bytes),
+        allow=tuple(spec.isolation.allow),
         timeout=timeout or 3600.0,
         parent_task_id=spec.parent_task_id,
+        writes=tuple(spec.writes),
+        setup=_setup(spec.setup),
+        keep_workspace=spec.keep_workspace,
         spec=spec.SerializeToString(),
     )
+
+
+def decision_to(counted: Counted) -> session_service_pb2.EgressDecision:
+    """Return what was decided on connections to one target."""
+    decision = counted.decision
+    return session_service_pb2.EgressDecision(
+        host=decision.host, port=decision.port, rule=decision.rule, reason=decision.reason, connections=counted.connections
+    )
+
+
+def _setup(setup: task_pb2.Setup) -> SetupOrder | None:
+    if not setup.command:
+        return None
+    timeout = setup.timeout.ToMicroseconds() / 1e6 if setup.HasField("timeout") else 600.0
+    return SetupOrder(tuple(setup.command), timeout, tuple(setup.cache_files), tuple(setup.keep))
 
 
 def _source(source: task_pb2.WorkspaceSource) -> Source:
@@ -147,6 +169,21 @@ def usage_to(usage: Usage) -> task_pb2.TaskUsage:
         cache_write_tokens=usage.cache_write_tokens,
         turns=usage.turns,
         cost_usd=usage.cost_usd,
+        models=[_model_to(model) for model in usage.models],
+        unpriced_tokens=usage.unpriced_tokens,
+    )
+
+
+def _model_to(model: ModelUsage) -> task_pb2.ModelUsage:
+    return task_pb2.ModelUsage(
+        model=model.model,
+        input_tokens=model.input_tokens,
+        output_tokens=model.output_tokens,
+        cache_read_tokens=model.cache_read_tokens,
+        cache_write_tokens=model.cache_write_tokens,
+        turns=model.turns,
+        cost_usd=model.cost_usd,
+        unpriced_tokens=model.unpriced_tokens,
     )
 
 
@@ -158,7 +195,11 @@ def failure_to(failure: Failure) -> task_pb2.TaskFailure:
 def result_to(result: Result) -> task_pb2.TaskResult:
     """Return the result; its patch is named, not contained."""
     made = task_pb2.TaskResult(
-        summary=result.summary, usage=usage_to(result.usage), base_commit=result.base_commit, warnings=result.warnings
+        summary=result.summary,
+        usage=usage_to(result.usage),
+        base_commit=result.base_commit,
+        warnings=result.warnings,
+        workspace=result.workspace,
     )
     if result.exit_code is not None:
         made.exit_code = result.exit_code
@@ -166,6 +207,8 @@ def result_to(result: Result) -> task_pb2.TaskResult:
         made.failure.CopyFrom(failure_to(result.failure))
     if result.in_force is not None:
         made.isolation.CopyFrom(in_force_to(result.in_force))
+    if result.rate_limited is not None:
+        made.rate_limited.CopyFrom(duration(result.rate_limited))
     if (patch := result.patch) is not None:
         made.patch_artefact_id = patch.artefact_id
         made.patch.CopyFrom(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final
 
+from agent_sidecar.egress.tally import Counted
 from agent_sidecar.run.task import InForce, Lease, Result, Usage
 from agent_sidecar.uplink import convert
 from agent_sidecar.uplink.frames import Frame, Kind
@@ -16,6 +18,8 @@ from claude_conductor.v1 import task_pb2
 
 _log = logging.getLogger(__name__)
 _REPEAT_SECONDS: Final = 0.5
+_DECISIONS: Final = 100
+"""In one report."""
 
 
 class Reporting:
@@ -40,15 +44,27 @@ class Reporting:
         progress = pb.TaskProgress(text=text, usage=convert.usage_to(usage))
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), progress=progress)))
 
-    async def rate_limited(self, lease: Lease, seconds: float, why: str) -> None:
+    async def used(self, lease: Lease, usage: Usage) -> None:
+        """Tell the use so far; dropped while the journal is full."""
+        if self._outbox.takes_message(0):
+            used = pb.TaskReport(lease=convert.lease_to(lease), used=convert.usage_to(usage))
+            self._outbox.append(_frame(Kind.STATUS, used))
+
+    async def rate_limited(self, lease: Lease, seconds: float, why: str, credential: str) -> None:
         """Say that the model provider takes no requests for some seconds."""
-        limited = pb.TaskRateLimited(retry_delay=convert.duration(seconds), reason=why)
+        limited = pb.TaskRateLimited(retry_delay=convert.duration(seconds), reason=why, credential_id=credential)
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), rate_limited=limited)))
 
     async def rate_limit_ended(self, lease: Lease) -> None:
         """Say that it takes them again."""
         ended = pb.TaskRateLimitEnded()
         self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), rate_limit_ended=ended)))
+
+    async def reached(self, lease: Lease, decisions: Sequence[Counted]) -> None:
+        """Say what the agent's proxy decided."""
+        for first in range(0, len(decisions), _DECISIONS):
+            egress = pb.TaskEgress(decisions=map(convert.decision_to, decisions[first : first + _DECISIONS]))
+            self._outbox.append(_frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), egress=egress)))
 
     async def output(self, lease: Lease, stream: str, offset: int, data: bytes) -> bool:
         """Hand over live output; False if it was dropped."""

@@ -75,6 +75,8 @@ class Parts:
     questions: Questions
     terms: Terms = field(default_factory=Terms)
     """Filled in at each welcome."""
+    on_hold: Callable[[str, float, float], None] = lambda *_: None
+    """Told of a credential that takes no requests: its id, and the seconds until its reset and until our turn."""
 
 
 class Session:
@@ -239,11 +241,21 @@ class Session:
                 parts.sender.credit(answer.credit.messages, answer.credit.bytes, first=False)
             case "leases_revoked":
                 parts.slot.revoke([convert.lease_from(lease) for lease in answer.leases_revoked.leases])
+            case "move":
+                raise SessionEndedError(answer.move.address)
+            case _:
+                self._hear(answer)
+
+    def _hear(self, answer: ConnectResponse) -> None:
+        """Take what the agent waits for."""
+        parts = self._parts
+        match answer.WhichOneof("frame"):
             case "question_closed":
                 closed = answer.question_closed
                 parts.questions.closed(convert.lease_from(closed.lease), closed.question_id, convert.closed_from(closed))
-            case "move":
-                raise SessionEndedError(answer.move.address)
+            case "credential_hold":
+                told = answer.credential_hold
+                parts.on_hold(told.credential_id, told.reset.ToMicroseconds() / 1e6, told.turn.ToMicroseconds() / 1e6)
             case kind:
                 _log.debug("frame of an unknown kind was ignored", extra={"kind": kind or "unknown"})
 

@@ -25,7 +25,7 @@ _BY: Final = {
 
 @dataclass(slots=True)
 class Account:
-    """Sums over tasks. What a task used is what its last attempt did. Times in seconds, sizes in bytes."""
+    """Sums over tasks, all of their attempts counted. Times in seconds, sizes in bytes."""
 
     key: str = ""
     tasks: int = 0
@@ -43,10 +43,13 @@ class Account:
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cost_usd: float = 0.0
+    """Without the tokens of `unpriced_tokens`."""
+    unpriced_tokens: int = 0
+    """Tokens of all sorts whose cost is not known."""
 
     def add(self, task: task_pb2.Task) -> None:
         """Count a task."""
-        use, patch = task.result.usage, task.result.patch
+        use, patch = task_view.used(task), task.result.patch
         word = task_view.state(task)
         self.tasks += 1
         self.states[word] = self.states.get(word, 0) + 1
@@ -62,6 +65,18 @@ class Account:
         self.output_tokens += use.output_tokens
         self.cache_read_tokens += use.cache_read_tokens
         self.cost_usd += use.cost_usd
+        self.unpriced_tokens += use.unpriced_tokens
+
+    def add_model(self, task: task_pb2.Task, model: task_pb2.ModelUsage) -> None:
+        """Count what a task used one model for; time, memory and patches are nobody's part."""
+        word = task_view.state(task)
+        self.tasks += 1
+        self.states[word] = self.states.get(word, 0) + 1
+        self.input_tokens += model.input_tokens
+        self.output_tokens += model.output_tokens
+        self.cache_read_tokens += model.cache_read_tokens
+        self.cost_usd += model.cost_usd
+        self.unpriced_tokens += model.unpriced_tokens
 
     def plain(self) -> dict[str, Any]:
         """Return what programs are told."""
@@ -79,6 +94,7 @@ class Account:
             "output_tokens": self.output_tokens,
             "cache_read_tokens": self.cache_read_tokens,
             "cost_usd": round(self.cost_usd, 6),
+            "unpriced_tokens": self.unpriced_tokens,
         }
 
     def used(self) -> str:
@@ -88,7 +104,7 @@ class Account:
             f"{self.cpu_seconds:.1f} s of cpu time" if self.cpu_seconds else "",
             f"{format_size(self.memory_peak_bytes)} of memory at most" if self.memory_peak_bytes else "",
             f"{self.input_tokens} tokens in, {self.output_tokens} out" if self.input_tokens or self.output_tokens else "",
-            f"${self.cost_usd:.4f}" if self.cost_usd else "",
+            task_view.cost(self.cost_usd, self.unpriced_tokens),
         ]
         return ", ".join(part for part in parts if part)
 
@@ -104,6 +120,8 @@ def total(tasks: Iterable[task_pb2.Task]) -> Account:
 def by(tasks: Iterable[task_pb2.Task], what: str) -> list[Account]:
     """Return the sums by what tasks have in common: the most expensive first, then the longest.
 
+    By model, a task is counted with every model that the gateway saw it use, each with its own part of tokens and cost.
+
     Args:
         tasks: Which.
         what: `tenant`, `type`, `agent`, `driver`, `model`, `submitter`, or `label:NAME`.
@@ -116,6 +134,10 @@ def by(tasks: Iterable[task_pb2.Task], what: str) -> list[Account]:
         raise InvalidArgumentError("Usage is not kept by that.", next_step=f"there are: {', '.join(_BY)}, {_LABEL}NAME", by=what)
     accounts: dict[str, Account] = {}
     for task in tasks:
+        if key == "model" and (models := task_view.used(task).models):
+            for model in models:
+                accounts.setdefault(model.model, Account(model.model)).add_model(task, model)
+            continue
         name = task.spec.labels.get(key.removeprefix(_LABEL), "") if key.startswith(_LABEL) else str(_BY[key](task))
         accounts.setdefault(name, Account(name)).add(task)
     return sorted(accounts.values(), key=lambda each: (-each.cost_usd, -each.wall_seconds, each.key))

@@ -58,12 +58,15 @@ def facts(sides: Sequence[Side]) -> list[_Row]:
         ("failed", lambda side: task_view.failure(side.task)),
         ("attempts", lambda side: str(len(side.task.attempts) or "")),
         ("time", lambda side: _span(side.task)),
-        ("cpu time", lambda side: f"{side.task.result.usage.cpu_seconds:.1f} s" if side.task.result.usage.cpu_seconds else ""),
-        ("memory", lambda side: _size(side.task.result.usage.memory_peak_bytes)),
-        ("tokens in", lambda side: str(side.task.result.usage.input_tokens or "")),
-        ("tokens out", lambda side: str(side.task.result.usage.output_tokens or "")),
-        ("turns", lambda side: str(side.task.result.usage.turns or "")),
-        ("cost", lambda side: f"${side.task.result.usage.cost_usd:.4f}" if side.task.result.usage.cost_usd else ""),
+        (
+            "cpu time",
+            lambda side: f"{task_view.used(side.task).cpu_seconds:.1f} s" if task_view.used(side.task).cpu_seconds else "",
+        ),
+        ("memory", lambda side: _size(task_view.used(side.task).memory_peak_bytes)),
+        ("tokens in", lambda side: str(task_view.used(side.task).input_tokens or "")),
+        ("tokens out", lambda side: str(task_view.used(side.task).output_tokens or "")),
+        ("turns", lambda side: str(task_view.used(side.task).turns or "")),
+        ("cost", lambda side: task_view.cost(task_view.used(side.task).cost_usd, task_view.used(side.task).unpriced_tokens)),
         ("warnings", lambda side: str(len(side.task.result.warnings) or "")),
     ]
     rows = [_Row(title, tuple(value(side) for side in sides)) for title, value in told]
@@ -94,7 +97,7 @@ def overlap(sides: Sequence[Side]) -> list[str]:
 def plain(side: Side, sides: Sequence[Side]) -> dict[str, Any]:
     """Return what programs are told of one of them."""
     shared = set(overlap(sides))
-    task, use = side.task, side.task.result.usage
+    task, use = side.task, task_view.used(side.task)
     return {
         "task_id": task.task_id,
         "state": output.word(task_pb2.TaskState, task.state, "TASK_STATE_"),
@@ -109,6 +112,7 @@ def plain(side: Side, sides: Sequence[Side]) -> dict[str, Any]:
         "input_tokens": use.input_tokens,
         "output_tokens": use.output_tokens,
         "cost_usd": use.cost_usd,
+        "unpriced_tokens": use.unpriced_tokens,
         "files": [
             {
                 "path": change.path,

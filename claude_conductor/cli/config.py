@@ -15,12 +15,20 @@ from claude_conductor.cli.output import Column, Format, FormatOption, say
 from claude_conductor.settings import resolve, yaml_file
 from claude_conductor.settings.home import find
 from claude_conductor.settings.load import Loaded, Sources, load
+from claude_conductor.settings.prices import PARTS
 from claude_conductor.settings.schema import keys
 from claude_conductor.supervisor import control
 
 app = commands.app("Show, check, export and import settings.", group=True)
 
-HOST_BOUND: Final = ("claude_binary", "provider.api_key_file", "storage.workspace_path", "storage.temp_path", "toolchains")
+HOST_BOUND: Final = (
+    "claude_binary",
+    "provider.api_key_file",
+    "provider.prices_file",
+    "storage.workspace_path",
+    "storage.temp_path",
+    "toolchains",
+)
 """Keys that name files of this machine: exported, and pointed out."""
 IMPORT_CALL: Final = "conductor config import < settings.yaml"
 
@@ -41,6 +49,17 @@ def show(
     if show_origin:
         columns.append(Column("FROM", lambda row: row["origin"]))
     output.show_rows(form, rows, columns, lambda row: str(row["key"]), "")
+
+
+@app.command()
+def prices(config: ConfigOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Show what models cost: US dollars for a million tokens, and which file says so."""
+    table = resolve.prices_in_force(in_use.read(config), find(os.environ), os.environ)
+    rows = [{"model": name, **entry.price, "from": entry.source} for name, entry in sorted(table.items())]
+    columns = [Column("MODEL", lambda row: str(row["model"]))]
+    columns += [_price_column(part) for part in PARTS]
+    columns.append(Column("FROM", lambda row: str(row["from"])))
+    output.show_rows(form, rows, columns, lambda row: str(row["model"]), "no prices")
 
 
 @app.command()
@@ -133,6 +152,10 @@ def _leaves(values: dict[str, Any]) -> list[str]:
     for name, value in values.items():
         found += _leaves(value) if isinstance(value, dict) and value else [name]
     return found
+
+
+def _price_column(part: str) -> Column:
+    return Column(part.replace("_", " ").upper(), lambda row: f"{row[part]:g}")
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - a settings value

@@ -7,7 +7,18 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from claude_conductor.cli import comparison, complaint, diff_view, output, patch_text, repository, session, snapshot, task_view
+from claude_conductor.cli import (
+    comparison,
+    complaint,
+    copies,
+    diff_view,
+    output,
+    patch_text,
+    repository,
+    session,
+    snapshot,
+    task_view,
+)
 from claude_conductor.cli.output import Format, say
 from claude_conductor.client import Conductor
 from claude_conductor.client.tasks import FINAL
@@ -44,7 +55,7 @@ async def put_on_branch(task_id: str, repo: str, branch: str) -> None:
     name = branch or f"conductor/{task.task_id}"
     about = " ".join(task.spec.prompt.split())[:_SUBJECT] or task.task_id
     message = f"{about}\n\nConductor-Task: {task.task_id}\n"
-    base = task.result.base_commit
+    base = copies.below(target, task.result.base_commit)
     commit = repository.apply(target, base, content, name, message)
     say(f"branch {name} at {commit[:12]}: {task_view.patch(task)}")
     _warn(task)

@@ -10,10 +10,12 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 
 from claude_conductor.client.tasks import duration
+from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import words
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
 from claude_conductor.v1 import agent_pb2, task_pb2
+from claude_conductor.write_set import problem
 
 SHELL: Final = "/bin/sh"
 
@@ -31,6 +33,8 @@ class Request:
     ref: str = ""
     dirty: bool = False
     """Take changes along that are not committed yet."""
+    copy: tuple[str, ...] = ()
+    """Files and folders of the repository that git does not have, to be copied along."""
     folder: str = ""
     type: str = ""
     priority: int = 0
@@ -40,6 +44,8 @@ class Request:
     cpus: str = ""
     disk: str = ""
     level: str = ""
+    allow: tuple[str, ...] = ()
+    """Hosts the agent may reach."""
     model: str = ""
     on: str = ""
     """The one agent that shall do it."""
@@ -49,6 +55,17 @@ class Request:
     labels: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
     """Labels an agent must have."""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository it may change."""
+    setup: str = ""
+    """A shell line that makes the workspace ready."""
+    setup_timeout: str = ""
+    setup_cache: tuple[str, ...] = ()
+    """Files that decide what it makes."""
+    setup_keep: tuple[str, ...] = ()
+    """What it makes."""
+    keep_workspace: bool = False
+    """Leave its files after the end."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -79,6 +96,23 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         agent_id=request.on,
         model=request.model,
         labels=request.labels,
+        writes=_writes(request),
+        setup=_setup(request),
+        keep_workspace=request.keep_workspace,
+    )
+
+
+def _setup(request: Request) -> task_pb2.Setup | None:
+    more = {"--setup-timeout": request.setup_timeout, "--setup-cache": request.setup_cache, "--setup-keep": request.setup_keep}
+    if not request.setup:
+        if given := next((flag for flag, value in more.items() if value), ""):
+            raise InvalidArgumentError(f"{given} needs a set-up command.", next_step="add --setup 'make deps', for example")
+        return None
+    return task_pb2.Setup(
+        command=[SHELL, "-c", request.setup],
+        timeout=_seconds("--setup-timeout", request.setup_timeout),
+        cache_files=request.setup_cache,
+        keep=request.setup_keep,
     )
 
 
@@ -115,6 +149,17 @@ def _command(line: str) -> list[str]:
     return [SHELL, "-c", line]
 
 
+def _writes(request: Request) -> tuple[str, ...]:
+    if request.writes and not request.repo:
+        raise InvalidArgumentError(
+            "--writes names paths of a repository.", next_step="add --repo PATH", **{"--writes": ",".join(request.writes)}
+        )
+    for pattern in request.writes:
+        if why := problem(pattern):
+            raise InvalidArgumentError(why, next_step="correct --writes", **{"--writes": repr(pattern)})
+    return request.writes
+
+
 def _workspace(request: Request) -> task_pb2.WorkspaceSource | None:
     if request.repo and request.folder:
         raise InvalidArgumentError("--repo and --folder exclude each other.", next_step="give one of the two")
@@ -138,12 +183,23 @@ def _isolation(request: Request) -> agent_pb2.IsolationSpec | None:
         cpus=from_flag("--cpus", request.cpus, parse_cpus) or 0.0,
         workspace_bytes=from_flag("--disk", request.disk, parse_size) or 0,
     )
-    if not level and limits == agent_pb2.ResourceLimits():
+    allow = _hosts(request.allow)
+    if not level and not allow and limits == agent_pb2.ResourceLimits():
         return None
     number = (
         agent_pb2.IsolationLevel.Value(f"ISOLATION_LEVEL_{level.upper()}") if level else agent_pb2.ISOLATION_LEVEL_UNSPECIFIED
     )
-    return agent_pb2.IsolationSpec(level=number, limits=limits)
+    return agent_pb2.IsolationSpec(level=number, limits=limits, allow=allow)
+
+
+def _hosts(written: tuple[str, ...]) -> list[str]:
+    """Return the entries of flags that may hold several, separated by commas."""
+    found = [entry.strip() for text in written for entry in text.split(",") if entry.strip()]
+    try:
+        rules(found)
+    except InvalidArgumentError as problem:
+        raise InvalidArgumentError(problem.message, next_step=problem.next_step, **{"--allow": ",".join(written)}) from problem
+    return found
 
 
 def _seconds(flag: str, text: str) -> Duration | None:

@@ -68,6 +68,10 @@ def run(
     repo: Annotated[str, Flag("--repo", help="Git repository to work on; every task gets its own clone.")] = "",
     ref: Annotated[str, Flag("--ref", help="Branch, tag or commit of the repository.")] = "",
     dirty: Annotated[bool, Flag("--dirty", help="Take along what is not committed in it; your files stay as they are.")] = False,  # noqa: FBT002
+    copy: Annotated[
+        list[str] | None,
+        Flag("--copy", metavar="PATH", help="File or folder of it that git does not have, such as a fixture, to take along."),
+    ] = None,
     folder: Annotated[str, Flag("--folder", help="Folder to work on a copy of, instead of --repo.")] = "",
     count: Annotated[int, Flag("-n", "--count", min=1, max=MOST, help="How many attempts at the same thing, side by side.")] = 1,
     file: Annotated[Path | None, Flag("-f", "--file", help="Several tasks from a file; the flags are their defaults.")] = None,
@@ -81,12 +85,29 @@ def run(
     cpus: Annotated[str, Flag("--cpus", help="Processor limit, such as 0.5.")] = "",
     disk: Annotated[str, Flag("--disk", help="Size of the workspace, such as 10g.")] = "",
     level: Annotated[str, Flag("--level", help="Isolation: strict, moderate or minimal. Never lowered by itself.")] = "",
+    allow: Annotated[
+        list[str] | None, Flag("--allow", metavar="HOST[:PORT]", help="Hosts the agent may reach, or pypi, npm, github, ...")
+    ] = None,
     model: Annotated[str, Flag("--model", help="Model, for agents that use one.")] = "",
     on: Annotated[str, Flag("--on", metavar="AGENT", help="The one agent that shall do it.")] = "",
     prompt_by: Annotated[str, Flag("--prompt-by", help="How the prompt reaches a command: argument, stdin or file.")] = "",
     env: Annotated[list[str] | None, Flag("--env", metavar="NAME=VALUE", help="Variable of the agent; never a secret.")] = None,
     label: Annotated[list[str] | None, Flag("--label", metavar="NAME=VALUE", help="Label to find the task by.")] = None,
     needs: Annotated[list[str] | None, Flag("--needs", metavar="NAME=VALUE", help="Label the agent must have.")] = None,
+    writes: Annotated[
+        list[str] | None, Flag("--writes", metavar="PATHS", help="What it may change, such as src/,docs/*.md; no two at once.")
+    ] = None,
+    setup: Annotated[str, Flag("--setup", help="Shell line that makes the workspace ready before the agent starts.")] = "",
+    setup_timeout: Annotated[str, Flag("--setup-timeout", help="How long it may run.", show_default="10m")] = "",
+    setup_cache: Annotated[
+        list[str] | None,
+        Flag("--setup-cache", metavar="FILE", help="Skip it while this file of the workspace, such as a lock file, is the same."),
+    ] = None,
+    setup_keep: Annotated[
+        list[str] | None,
+        Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
+    ] = None,
+    keep_workspace: Annotated[bool, Flag("--keep-workspace", help="Leave its files: see `tasks workspace`.")] = False,  # noqa: FBT002
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
@@ -100,6 +121,7 @@ def run(
         repo=repo,
         ref=ref,
         dirty=dirty,
+        copy=tuple(copy or ()),
         folder=folder,
         type=type_,
         priority=priority,
@@ -109,12 +131,19 @@ def run(
         cpus=cpus,
         disk=disk,
         level=level,
+        allow=tuple(allow or []),
         model=model,
         on=on,
         prompt_by=prompt_by,
         env=pairs("--env", env or []),
         labels=pairs("--label", label or []),
         needs=pairs("--needs", needs or []),
+        writes=tuple(path for paths in writes or [] for path in paths.split(",")),
+        setup=setup,
+        setup_timeout=setup_timeout,
+        setup_cache=tuple(setup_cache or ()),
+        setup_keep=tuple(setup_keep or ()),
+        keep_workspace=keep_workspace,
     )
     entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
     if len(entries) * count > MOST:

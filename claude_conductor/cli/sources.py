@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from claude_conductor.cli import complaint, repository, snapshot
+from claude_conductor.cli import complaint, copies, repository, snapshot
 from claude_conductor.cli.request import Request
 from claude_conductor.cli.task_file import Entry
 from claude_conductor.errors import InvalidArgumentError
@@ -27,21 +27,27 @@ def looked_up(requests: Sequence[Request]) -> list[Request]:
         WorkspaceError: A repository cannot be used.
         InvalidArgumentError: A folder is not there.
     """
-    seen: dict[tuple[str, str, bool], tuple[str, str]] = {}
+    seen: dict[tuple[str, str, bool, tuple[str, ...]], tuple[str, str]] = {}
     found = []
     for request in requests:
-        changes: dict[str, str | bool] = {}
+        changes: dict[str, str | bool | tuple[str, ...]] = {}
         if request.dirty and (request.ref or not request.repo):
             raise InvalidArgumentError(
                 "--dirty takes along what is not committed in the working tree of a repository.",
                 next_step="leave --ref out" if request.repo else "add --repo PATH",
             )
         if request.repo:
-            key = (request.repo, request.ref, request.dirty)
+            key = (request.repo, request.ref, request.dirty, request.copy)
             if key not in seen:
-                seen[key] = _snapshot(request) if request.dirty else _checked(request)
+                where, begin = _snapshot(request) if request.dirty else _checked(request)
+                seen[key] = (where, _with_copies(request, begin)) if request.copy else (where, begin)
             changes["repo"], changes["ref"] = seen[key]
-            changes["dirty"] = False
+            changes["dirty"], changes["copy"] = False, ()
+        elif request.copy:
+            raise InvalidArgumentError(
+                "--copy adds files to the clone of a repository.",
+                next_step="leave it out: a folder is copied as a whole" if request.folder else "add --repo PATH",
+            )
         if request.folder:
             path = Path(request.folder).expanduser().resolve()
             if not path.is_dir():
@@ -69,3 +75,12 @@ def _snapshot(request: Request) -> tuple[str, str]:
     for path in taken.left_out:
         complaint.warn(f"{path!r} is a repository of its own and is not taken along")
     return taken.repository, taken.commit
+
+
+def _with_copies(request: Request, begin: str) -> str:
+    added = copies.add(request.repo, begin, request.copy)
+    files = f"{added.files} file{'s' if added.files > 1 else ''}"
+    complaint.note(f"{files} copied along: {', '.join(request.copy)}, as {added.commit[:12]}")
+    for path in added.secrets:
+        complaint.warn(f"{path!r} looks like a secret: agents can read it, and git keeps it for two weeks; better give them none")
+    return added.commit

@@ -28,6 +28,7 @@ MOST_AFTER: Final = 100
 """Tasks that one task waits for, as the control plane takes them."""
 _KINDS: Final = {each.name: type(getattr(Request(), each.name)) for each in dataclasses.fields(Request)}
 _OWN: Final = ("name", "after")
+_NO_NETWORK: Final = ("setup_network", "setup_networking", "setup_egress")
 _EXAMPLE: Final = "tasks:\n  - prompt: ...\n    repo: ."
 
 
@@ -135,6 +136,13 @@ def _request(entry: object, place: Key, text: Text, base: Request, more: Sequenc
     for key, value in entry.items():
         if key in more:
             continue
+        if key in _NO_NETWORK:
+            raise _wrong(
+                f"`{key}`: a set-up has no network at the levels strict and moderate, as no sandbox has.",
+                "leave it out; let the set-up use what the workspace or a toolchain folder holds",
+                text,
+                (*place, key),
+            )
         if key not in _KINDS:
             near = difflib.get_close_matches(str(key), [*_KINDS, *more], n=1, cutoff=0.0)
             raise _wrong(f"Unknown key `{key}`.", f"the nearest valid one is `{near[0]}`", text, (*place, key))

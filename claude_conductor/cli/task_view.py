@@ -48,9 +48,22 @@ def patch(task: task_pb2.Task) -> str:
     return f"{size.files} file{'s' if size.files != 1 else ''}, +{size.added_lines} -{size.removed_lines}"
 
 
+def used(task: task_pb2.Task) -> task_pb2.TaskUsage:
+    """Return what all of its attempts used; a control plane that does not tell knows that of the last one."""
+    return task.usage if task.HasField("usage") else task.result.usage
+
+
+def cost(usd: float, unpriced_tokens: int) -> str:
+    """Return a cost in words; empty where there is none, and never 0 where it is not known."""
+    if not unpriced_tokens:
+        return f"${usd:.4f}" if usd else ""
+    unknown = f"cost of {unpriced_tokens} tokens unknown"
+    return f"over ${usd:.4f} ({unknown})" if usd else unknown
+
+
 def usage(task: task_pb2.Task) -> str:
-    """Return what it used, in words."""
-    use = task.result.usage
+    """Return what it used over all attempts, in words."""
+    use = used(task)
     parts = []
     if use.wall_time.ToNanoseconds():
         parts.append(f"{format_duration(use.wall_time.ToNanoseconds() / 1e9)}")
@@ -63,9 +76,18 @@ def usage(task: task_pb2.Task) -> str:
     if use.input_tokens or use.output_tokens:
         cached = f", {use.cache_read_tokens} from the cache" if use.cache_read_tokens else ""
         parts.append(f"{use.input_tokens} tokens in{cached}, {use.output_tokens} out")
-    if use.cost_usd:
-        parts.append(f"${use.cost_usd:.4f}")
-    return ", ".join(parts)
+    parts.append(cost(use.cost_usd, use.unpriced_tokens))
+    return ", ".join(part for part in parts if part)
+
+
+def models(task: task_pb2.Task) -> str:
+    """Return what it used each model for, a line each."""
+    return "\n".join(
+        f"{output.printable(model.model) or 'a model without a name'}: {model.turns} answer{'s' if model.turns != 1 else ''}, "
+        f"{model.input_tokens} tokens in, {model.output_tokens} out, "
+        + (f"${model.cost_usd:.4f}" if not model.unpriced_tokens else "cost unknown: it is in no price table (`config prices`)")
+        for model in used(task).models
+    )
 
 
 def failure(task: task_pb2.Task) -> str:
@@ -129,7 +151,9 @@ def outcome(task: task_pb2.Task) -> list[tuple[str, str]]:
         ("failed", output.printable_lines(failure(task))),
         ("patch", patched),
         ("warnings", "\n".join(output.printable(warning) for warning in result.warnings)),
+        ("kept", output.printable(result.workspace)),
         ("used", usage(task)),
+        ("models", models(task)),
         ("output", f"conductor tasks output {task.task_id}"),
     ]
 
@@ -153,6 +177,8 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("told", output.printable_lines(spec.instructions.strip())),
         ("command", output.printable(" ".join(spec.command))),
         ("workspace", f"{where} {spec.workspace.git.ref}".strip()),
+        ("writes", output.printable(", ".join(spec.writes))),
+        ("set-up", output.printable(" ".join(spec.setup.command))),
         ("priority", str(spec.priority)),
         ("depends on", ", ".join(spec.depends_on)),
         ("parent", spec.parent_task_id),
@@ -171,4 +197,6 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
 def _attempt(attempt: task_pb2.TaskAttempt) -> str:
     end = f" to {output.moment(attempt.end_time)}" if attempt.end_time.seconds else ""
     why = f": {output.printable(attempt.failure.message)}" if attempt.HasField("failure") else ""
+    spent = cost(attempt.usage.cost_usd, attempt.usage.unpriced_tokens)
+    end += f", {spent}" if spent else ""
     return f"{attempt.attempt} on {attempt.agent_id}, {output.moment(attempt.lease_time)}{end}{why}"

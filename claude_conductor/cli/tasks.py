@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import from_flag, pairs
 from claude_conductor.cli.run import show_results, submit
 from claude_conductor.client.tasks import FINAL
-from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.errors import InvalidArgumentError, WorkspaceError
 from claude_conductor.units import parse_duration
 from claude_conductor.v1 import task_pb2
 
@@ -91,6 +92,12 @@ def output_(
 
 
 @app.command()
+def workspace(task: TaskArgument) -> None:
+    """Print the folder where the files of a finished task are, if it was submitted with --keep-workspace."""
+    session.run(_workspace(task))
+
+
+@app.command()
 def patch(task: TaskArgument) -> None:
     """Print the patch of a task, to be piped into `git apply`."""
     session.run(patches.print_patch(task))
@@ -161,6 +168,23 @@ async def _cancel(ids: list[str], reason: str, *, wait: bool) -> None:
             say(f"{task.task_id} {task_view.state(task)}")
 
 
+async def _workspace(task_id: str) -> None:
+    async with session.connect() as conductor:
+        task = await conductor.tasks.get(task_id)
+    folder = task.result.workspace
+    if not folder:
+        because = "it has not ended yet" if task.state not in FINAL else "it was removed at its end"
+        raise WorkspaceError(
+            "The workspace of this task is not kept.",
+            next_step="submit a task with --keep-workspace, or set `agent.keep_workspaces` for failed ones",
+            task=task.task_id,
+            because=because,
+        )
+    say(output.printable(folder))
+    if not await asyncio.to_thread(Path(folder).is_dir):
+        complaint.warn("there is no such folder here: it was kept long enough, or is on the host of its agent")
+
+
 async def print_output(task_id: str, *, follow: bool, attempt: int = 0) -> None:
     """Print an agent's output as it is; on a terminal without what would steer it."""
     async with session.connect() as conductor:
@@ -170,7 +194,7 @@ async def print_output(task_id: str, *, follow: bool, attempt: int = 0) -> None:
                 if piece.HasField("gap"):
                     complaint.warn("earlier output is no longer kept")
                     continue
-                stream = sys.stderr if piece.stream == "stderr" else sys.stdout
+                stream = sys.stdout if piece.stream == "stdout" else sys.stderr
                 if stream.isatty():
                     stream.write(output.printable_lines(piece.data.decode("utf-8", "replace")))
                 else:

@@ -30,7 +30,10 @@ def usage(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show what tasks used that ended since then: time, processor, memory, tokens, cost. Of each task its last attempt counts."""
+    """Show what tasks used that ended since then, all attempts counted: time, processor, memory, tokens, cost.
+
+    Cost is by the price table (`conductor config prices`); `?` says that some of it is not known.
+    """
     start = parse(since, dt.datetime.now().astimezone())
     accounts.by((), by)  # a wrong word is refused before anybody is asked
     found = accounts.ended(session.run(tasks_since(start, pairs("--label", label or []))))
@@ -59,6 +62,11 @@ def _succeeded(account: Account) -> str:
     return str(account.states.get("succeeded", 0))
 
 
+def _cost(account: Account) -> str:
+    known = f"${account.cost_usd:.4f}" if account.cost_usd else ""
+    return f"{known} + ?".removeprefix(" + ") if account.unpriced_tokens else known or _NONE
+
+
 COLUMNS: Final = (
     Column("TASKS", lambda row: str(row.tasks)),
     Column("SUCCEEDED", _succeeded),
@@ -68,5 +76,5 @@ COLUMNS: Final = (
     Column("TOKENS IN", lambda row: _number(row.input_tokens)),
     Column("CACHED", lambda row: _number(row.cache_read_tokens), wide=True),
     Column("TOKENS OUT", lambda row: _number(row.output_tokens)),
-    Column("COST", lambda row: f"${row.cost_usd:.4f}" if row.cost_usd else _NONE),
+    Column("COST", _cost),
 )

@@ -37,6 +37,11 @@ class Home:
         return self.path / "config" / "config.yaml"
 
     @property
+    def prices(self) -> Path:
+        """The user's own prices of models, if this file is there."""
+        return self.path / "config" / "prices.yaml"
+
+    @property
     def contexts(self) -> Path:
         """The named places the command line can talk to."""
         return self.path / "config" / "contexts.json"

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from claude_conductor.errors import SettingsError
+from claude_conductor.egress import rules
+from claude_conductor.errors import InvalidArgumentError, SettingsError
+from claude_conductor.settings import prices
 from claude_conductor.settings.home import Home, expand, expand_path
 from claude_conductor.settings.load import Loaded
 from claude_conductor.settings.origin import Rank
@@ -65,6 +67,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
         "retry_delay": parse_duration(tasks.retry_delay),
         "keep_tasks_days": tasks.keep_days,
         "caps": tasks.concurrency.model_dump(),
+        "starts_after_limit": document.provider.starts_after_limit,
         "limits": {
             "payload_bytes": parse_size(limits.payload_bytes),
             "mailbox_messages": limits.mailbox_messages,
@@ -114,7 +117,7 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         },
         "workspace_mount": container.workspace_mount,
         "agent_isolation": storage.agent_isolation,
-        "networking": container.enable_networking,
+        "allow": list(container.allowed_hosts) if container.enable_networking else [],
         "drivers": list(agent.drivers),
         "agent_toolchains": _folders(document.toolchains, home, environment, "toolchains"),
         "labels": dict(agent.labels),
@@ -124,8 +127,14 @@ def _shared(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[
         "health_check_interval": parse_duration(agent.health_check_interval),
         "stop_grace": parse_duration(agent.stop_grace),
         "keep_workspaces": agent.keep_workspaces,
+        "keep_workspaces_for": parse_duration(agent.keep_workspaces_for),
+        "setup_cache_bytes": parse_size(storage.setup_cache_size),
         "mcp_tools": agent.mcp_tools,
-        "provider": {"base_url": document.provider.base_url, "api_key": _api_key(loaded, home, environment)},
+        "provider": {
+            "base_url": document.provider.base_url,
+            "api_key": _api_key(loaded, home, environment),
+            "prices": {name: dict(entry.price) for name, entry in prices_in_force(loaded, home, environment).items()},
+        },
         "journal_bytes": parse_size(document.streams.journal_bytes),
         "inbox_messages": document.streams.inbox_messages,
         "inbox_bytes": parse_size(document.streams.inbox_bytes),
@@ -185,17 +194,18 @@ def _check_combinations(loaded: Loaded) -> None:
     document = loaded.document
     levels = {document.agent.workspace_isolation} if document.num_agents else set()
     levels |= {agent.level or document.agent.workspace_isolation for agent in document.agents}
-    if document.container_config.enable_networking and (without := levels - {"minimal"}):
+    container = document.container_config
+    if container.enable_networking and "strict" in levels:
         where = f"`container_config.enable_networking` ({loaded.origin('container_config.enable_networking')})"
-        why = (
-            "is refused with isolation level strict, which has no network at all"
-            if "strict" in without
-            else "is refused with isolation level moderate: it needs the egress proxy, which comes with a later release"
-        )
         raise SettingsError(
-            f"{where} {why}.",
-            next_step="set it to false, or choose `agent.workspace_isolation: minimal` explicitly: it has the host's own network",
+            f"{where} is refused with isolation level strict, whose agents reach nothing unless their task asks for it.",
+            next_step="set it to false and use `conductor run --allow HOST`, or choose `agent.workspace_isolation: moderate`",
         )
+    try:
+        rules(container.allowed_hosts)
+    except InvalidArgumentError as error:
+        where = f"`container_config.allowed_hosts` ({loaded.origin('container_config.allowed_hosts')})"
+        raise SettingsError(f"{where}: {error.message}", next_step=error.next_step) from error
     if not document.storage.agent_isolation and levels != {"minimal"}:
         raise SettingsError(
             f"`storage.agent_isolation: false` ({loaded.origin('storage.agent_isolation')}) shares workspaces between agents, "
@@ -206,6 +216,18 @@ def _check_combinations(loaded: Loaded) -> None:
 
 def _folders(written: tuple[str, ...], home: Home, environment: Mapping[str, str], key: str) -> list[str]:
     return [str(expand_path(folder, home, environment, key=key)) for folder in written]
+
+
+def prices_in_force(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> dict[str, prices.Entry]:
+    """Return what models cost here, by name.
+
+    Raises:
+        SettingsError: The file of prices cannot be read, or is none.
+    """
+    written = loaded.document.provider.prices_file
+    if written:
+        return prices.table(expand_path(written, home, environment, key="provider.prices_file"))
+    return prices.table(home.prices if home.prices.exists() else None)
 
 
 def _api_key(loaded: Loaded, home: Home, environment: Mapping[str, str]) -> str:

@@ -109,7 +109,10 @@ class ContainerConfig(Block):
     memory_limit: Size = "1g"
     cpu_limit: Cpus = "0.5"
     enable_networking: bool = False
-    """The host's network, as the level minimal has it; refused with every other level until there is an egress proxy."""
+    """Agents reach `allowed_hosts` through the proxy beside them (moderate), or have the host's network (minimal); refused with
+    strict, where a task asks for hosts by itself."""
+    allowed_hosts: tuple[str, ...] = ("pypi", "npm", "github")
+    """Hosts and presets, as `conductor run --allow` takes them; counts with `enable_networking`."""
     workspace_mount: bool = True
     """False: an empty sized scratch folder instead of the task's files."""
 
@@ -122,6 +125,8 @@ class Storage(Block):
     """Parent of private temporary folders; empty: the sidecar's own."""
     agent_isolation: bool = True
     """False shares workspaces between agents; refused unless the level is minimal."""
+    setup_cache_size: AnySize = "5g"
+    """What set-up commands of tasks made and what is kept for the next, in all; the oldest goes first. 0: nothing is kept."""
 
 
 class AgentBlock(Block):
@@ -142,6 +147,8 @@ class AgentBlock(Block):
     open_files: Count = 4096
     keep_workspaces: bool = False
     """Leave the workspace of a failed task for a look."""
+    keep_workspaces_for: Seconds = "7d"
+    """How long these and those of tasks with `--keep-workspace` are left."""
     drivers: tuple[Driver, ...] = ("command", "claude_code", "scripted")
     labels: dict[str, str] = {}
     mcp_tools: bool = True
@@ -263,6 +270,10 @@ class Provider(Block):
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] = "https://api.anthropic.com"
     api_key_file: str = ""
+    prices_file: str = ""
+    """What models cost; its entries go before the built-in ones. Empty: `config/prices.yaml` of the home, if it is there."""
+    starts_after_limit: Count = 1
+    """Tasks that start in the first second after a rate limit of the provider is over; twice as many in each further second."""
 
 
 class Isolation(Block):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63laude_conductor/v1/agent.proto\x12\x13\x63laude_conductor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\rIsolationSpec\x12\x32\n\x05level\x18\x01 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12\x33\n\x06limits\x18\x02 \x01(\x0b\x32#.claude_conductor.v1.ResourceLimits\"[\n\x0eResourceLimits\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x03\x12\x0c\n\x04\x63pus\x18\x02 \x01(\x01\x12\x0c\n\x04pids\x18\x03 \x01(\x03\x12\x17\n\x0fworkspace_bytes\x18\x04 \x01(\x03\"\xc7\x01\n\x0fIsolationStatus\x12<\n\x0frequested_level\x18\x01 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12<\n\x0f\x65\x66\x66\x65\x63tive_level\x18\x02 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12\x0e\n\x06\x64river\x18\x03 \x01(\t\x12\x12\n\nmechanisms\x18\x04 \x03(\t\x12\x14\n\x0c\x64\x65gradations\x18\x05 \x03(\t\"\x9a\x04\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64rivers\x18\x03 \x03(\t\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.claude_conductor.v1.Agent.LabelsEntry\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.claude_conductor.v1.AgentState\x12.\n\nstate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\x07 \x01(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\x12\x37\n\tisolation\x18\t \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\x12-\n\x03use\x18\n \x01(\x0b\x32 .claude_conductor.v1.ResourceUse\x12\x13\n\x0bincarnation\x18\x0b \x01(\t\x12\x13\n\x0bsidecar_pid\x18\x0c \x01(\x03\x12\x0c\n\x04host\x18\r \x01(\t\x12\x0f\n\x07version\x18\x0e \x01(\t\x12<\n\x0fstrongest_level\x18\x0f \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x0bResourceUse\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x01\x12\x0c\n\x04pids\x18\x03 \x01(\x03*\x88\x01\n\x0eIsolationLevel\x12\x1f\n\x1bISOLATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1a\n\x16ISOLATION_LEVEL_STRICT\x10\x01\x12\x1c\n\x18ISOLATION_LEVEL_MODERATE\x10\x02\x12\x1b\n\x17ISOLATION_LEVEL_MINIMAL\x10\x03*\xe2\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_STATE_IDLE\x10\x01\x12\x17\n\x13\x41GENT_STATE_WORKING\x10\x02\x12!\n\x1d\x41GENT_STATE_WAITING_FOR_HUMAN\x10\x03\x12\x1c\n\x18\x41GENT_STATE_RATE_LIMITED\x10\x04\x12\x17\n\x13\x41GENT_STATE_STALLED\x10\x05\x12\x14\n\x10\x41GENT_STATE_LOST\x10\x06\x12\x18\n\x14\x41GENT_STATE_STARTING\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63laude_conductor/v1/agent.proto\x12\x13\x63laude_conductor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n\rIsolationSpec\x12\x32\n\x05level\x18\x01 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12\x33\n\x06limits\x18\x02 \x01(\x0b\x32#.claude_conductor.v1.ResourceLimits\x12\r\n\x05\x61llow\x18\x03 \x03(\t\"[\n\x0eResourceLimits\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x03\x12\x0c\n\x04\x63pus\x18\x02 \x01(\x01\x12\x0c\n\x04pids\x18\x03 \x01(\x03\x12\x17\n\x0fworkspace_bytes\x18\x04 \x01(\x03\"\xc7\x01\n\x0fIsolationStatus\x12<\n\x0frequested_level\x18\x01 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12<\n\x0f\x65\x66\x66\x65\x63tive_level\x18\x02 \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x12\x0e\n\x06\x64river\x18\x03 \x01(\t\x12\x12\n\nmechanisms\x18\x04 \x03(\t\x12\x14\n\x0c\x64\x65gradations\x18\x05 \x03(\t\"\x9a\x04\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64rivers\x18\x03 \x03(\t\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.claude_conductor.v1.Agent.LabelsEntry\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.claude_conductor.v1.AgentState\x12.\n\nstate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\x07 \x01(\t\x12\x0f\n\x07task_id\x18\x08 \x01(\t\x12\x37\n\tisolation\x18\t \x01(\x0b\x32$.claude_conductor.v1.IsolationStatus\x12-\n\x03use\x18\n \x01(\x0b\x32 .claude_conductor.v1.ResourceUse\x12\x13\n\x0bincarnation\x18\x0b \x01(\t\x12\x13\n\x0bsidecar_pid\x18\x0c \x01(\x03\x12\x0c\n\x04host\x18\r \x01(\t\x12\x0f\n\x07version\x18\x0e \x01(\t\x12<\n\x0fstrongest_level\x18\x0f \x01(\x0e\x32#.claude_conductor.v1.IsolationLevel\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x0bResourceUse\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x03\x12\x13\n\x0b\x63pu_seconds\x18\x02 \x01(\x01\x12\x0c\n\x04pids\x18\x03 \x01(\x03*\x88\x01\n\x0eIsolationLevel\x12\x1f\n\x1bISOLATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1a\n\x16ISOLATION_LEVEL_STRICT\x10\x01\x12\x1c\n\x18ISOLATION_LEVEL_MODERATE\x10\x02\x12\x1b\n\x17ISOLATION_LEVEL_MINIMAL\x10\x03*\xe2\x01\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_STATE_IDLE\x10\x01\x12\x17\n\x13\x41GENT_STATE_WORKING\x10\x02\x12!\n\x1d\x41GENT_STATE_WAITING_FOR_HUMAN\x10\x03\x12\x1c\n\x18\x41GENT_STATE_RATE_LIMITED\x10\x04\x12\x17\n\x13\x41GENT_STATE_STALLED\x10\x05\x12\x14\n\x10\x41GENT_STATE_LOST\x10\x06\x12\x18\n\x14\x41GENT_STATE_STARTING\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +34,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENT_LABELSENTRY']._loaded_options = None
   _globals['_AGENT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ISOLATIONLEVEL']._serialized_start=1120
-  _globals['_ISOLATIONLEVEL']._serialized_end=1256
-  _globals['_AGENTSTATE']._serialized_start=1259
-  _globals['_AGENTSTATE']._serialized_end=1485
-  _globals['_ISOLATIONSPEC']._serialized_start=89
-  _globals['_ISOLATIONSPEC']._serialized_end=209
-  _globals['_RESOURCELIMITS']._serialized_start=211
-  _globals['_RESOURCELIMITS']._serialized_end=302
-  _globals['_ISOLATIONSTATUS']._serialized_start=305
-  _globals['_ISOLATIONSTATUS']._serialized_end=504
-  _globals['_AGENT']._serialized_start=507
-  _globals['_AGENT']._serialized_end=1045
-  _globals['_AGENT_LABELSENTRY']._serialized_start=1000
-  _globals['_AGENT_LABELSENTRY']._serialized_end=1045
-  _globals['_RESOURCEUSE']._serialized_start=1047
-  _globals['_RESOURCEUSE']._serialized_end=1117
+  _globals['_ISOLATIONLEVEL']._serialized_start=1136
+  _globals['_ISOLATIONLEVEL']._serialized_end=1272
+  _globals['_AGENTSTATE']._serialized_start=1275
+  _globals['_AGENTSTATE']._serialized_end=1501
+  _globals['_ISOLATIONSPEC']._serialized_start=90
+  _globals['_ISOLATIONSPEC']._serialized_end=225
+  _globals['_RESOURCELIMITS']._serialized_start=227
+  _globals['_RESOURCELIMITS']._serialized_end=318
+  _globals['_ISOLATIONSTATUS']._serialized_start=321
+  _globals['_ISOLATIONSTATUS']._serialized_end=520
+  _globals['_AGENT']._serialized_start=523
+  _globals['_AGENT']._serialized_end=1061
+  _globals['_AGENT_LABELSENTRY']._serialized_start=1016
+  _globals['_AGENT_LABELSENTRY']._serialized_end=1061
+  _globals['_RESOURCEUSE']._serialized_start=1063
+  _globals['_RESOURCEUSE']._serialized_end=1133
 # @@protoc_insertion_point(module_scope)

@@ -100,21 +100,30 @@ class IsolationSpec(_message.Message):
 
     LEVEL_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    ALLOW_FIELD_NUMBER: _builtins.int
     level: Global___IsolationLevel.ValueType
     """The level; unspecified means the agent's configured level."""
     @_builtins.property
     def limits(self) -> Global___ResourceLimits:
         """Resource limits; unset fields take the agent's configured limits."""
 
+    @_builtins.property
+    def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts the agent may reach through the proxy beside it: `example.com`, `example.com:8080`, `*.example.com`, `internal:mirror:8443`
+        for one with a private address, or a preset such as `pypi` or `npm`. At most 100. Empty means what the agent's settings allow,
+        which by default is nothing. Not enforced at the minimal level, which has the host's network.
+        """
+
     def __init__(
         self,
         *,
         level: Global___IsolationLevel.ValueType = ...,
         limits: Global___ResourceLimits | None = ...,
+        allow: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "limits", b"limits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "level", b"level", "limits", b"limits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

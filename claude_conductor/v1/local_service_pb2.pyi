@@ -484,7 +484,7 @@ class SubmitSubtaskRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Idempotency key; empty means none."""
+    """Idempotency key; empty means none. It belongs to the present task: the attempt after this one gets the same child."""
     @_builtins.property
     def spec(self) -> _task_pb2.TaskSpec:
         """What to do. Its parent is the present task, whatever the spec says."""

@@ -99,6 +99,7 @@ class ConnectResponse(_message.Message):
     MOVE_FIELD_NUMBER: _builtins.int
     LEASES_REVOKED_FIELD_NUMBER: _builtins.int
     QUESTION_CLOSED_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_HOLD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """First frame of every session."""
@@ -135,6 +136,10 @@ class ConnectResponse(_message.Message):
     def question_closed(self) -> Global___QuestionClosed:
         """What became of the agent's question."""
 
+    @_builtins.property
+    def credential_hold(self) -> Global___CredentialHold:
+        """The provider takes no requests of a credential this sidecar uses."""
+
     def __init__(
         self,
         *,
@@ -147,12 +152,13 @@ class ConnectResponse(_message.Message):
         move: Global___Move | None = ...,
         leases_revoked: Global___LeasesRevoked | None = ...,
         question_closed: Global___QuestionClosed | None = ...,
+        credential_hold: Global___CredentialHold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credential_hold", b"credential_hold", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "cancellation", b"cancellation", "committed", b"committed", "credential_hold", b"credential_hold", "credit", b"credit", "delivery", b"delivery", "frame", b"frame", "leases_revoked", b"leases_revoked", "move", b"move", "question_closed", b"question_closed", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "delivery", "committed", "assignment", "cancellation", "credit", "move", "leases_revoked", "question_closed"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "delivery", "committed", "assignment", "cancellation", "credit", "move", "leases_revoked", "question_closed", "credential_hold"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -219,6 +225,7 @@ class SidecarHello(_message.Message):
     LONG_RUNNING_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol the sidecar speaks; major * 1000 + minor. This file describes 1000."""
     incarnation: _builtins.str
@@ -267,6 +274,10 @@ class SidecarHello(_message.Message):
     def capacity(self) -> _agent_pb2.ResourceLimits:
         """What the host has of memory and processors: a task that asks for more is not given to this agent. 0 or unset: not known."""
 
+    @_builtins.property
+    def credential(self) -> Global___ProviderCredential:
+        """The key its model gateway adds to requests; unset without one."""
+
     def __init__(
         self,
         *,
@@ -285,14 +296,83 @@ class SidecarHello(_message.Message):
         long_running: _builtins.bool = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
         capacity: _agent_pb2.ResourceLimits | None = ...,
+        credential: Global___ProviderCredential | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "default_isolation", b"default_isolation", "isolation", b"isolation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "credential", b"credential", "default_isolation", b"default_isolation", "isolation", b"isolation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "capacity", b"capacity", "default_isolation", b"default_isolation", "drivers", b"drivers", "features", b"features", "host", b"host", "incarnation", b"incarnation", "isolation", b"isolation", "labels", b"labels", "long_running", b"long_running", "mailbox_positions", b"mailbox_positions", "pid", b"pid", "protocol_version", b"protocol_version", "strongest_level", b"strongest_level", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "capacity", b"capacity", "credential", b"credential", "default_isolation", b"default_isolation", "drivers", b"drivers", "features", b"features", "host", b"host", "incarnation", b"incarnation", "isolation", b"isolation", "labels", b"labels", "long_running", b"long_running", "mailbox_positions", b"mailbox_positions", "pid", b"pid", "protocol_version", b"protocol_version", "strongest_level", b"strongest_level", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SidecarHello: _TypeAlias = SidecarHello  # noqa: Y015
+
+@_typing.final
+class ProviderCredential(_message.Message):
+    """A key for a model provider, which itself never leaves the sidecar. All who use the same one share the provider's rate limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    DRIVERS_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.str
+    """Names it: a hash of the provider's address and the key, 16 hexadecimal digits. It is no secret."""
+    @_builtins.property
+    def drivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of agent that need it."""
+
+    @_builtins.property
+    def closed(self) -> _duration_pb2.Duration:
+        """For how long from now the provider takes no requests, as far as this sidecar knows; unset: it does."""
+
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.str = ...,
+        drivers: _abc.Iterable[_builtins.str] | None = ...,
+        closed: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "credential_id", b"credential_id", "drivers", b"drivers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderCredential: _TypeAlias = ProviderCredential  # noqa: Y015
+
+@_typing.final
+class CredentialHold(_message.Message):
+    """The provider takes no requests of a credential until its reset. Everybody who uses it is told, and sends none until its turn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    credential_id: _builtins.str
+    """Which."""
+    @_builtins.property
+    def reset(self) -> _duration_pb2.Duration:
+        """Until the reset, from now."""
+
+    @_builtins.property
+    def turn(self) -> _duration_pb2.Duration:
+        """Until the turn of this sidecar, from now; not before the reset."""
+
+    def __init__(
+        self,
+        *,
+        credential_id: _builtins.str = ...,
+        reset: _duration_pb2.Duration | None = ...,
+        turn: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reset", b"reset", "turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "reset", b"reset", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CredentialHold: _TypeAlias = CredentialHold  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -697,6 +777,8 @@ class TaskReport(_message.Message):
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     RATE_LIMITED_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_ENDED_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> _task_pb2.Lease:
         """Fencing token: a report with a stale lease is refused with STALE_LEASE and changes nothing."""
@@ -733,6 +815,14 @@ class TaskReport(_message.Message):
     def rate_limit_ended(self) -> Global___TaskRateLimitEnded:
         """That while is over."""
 
+    @_builtins.property
+    def egress(self) -> Global___TaskEgress:
+        """What the agent's proxy decided."""
+
+    @_builtins.property
+    def used(self) -> _task_pb2.TaskUsage:
+        """Use so far; what is known of an attempt whose end nobody reports."""
+
     def __init__(
         self,
         *,
@@ -745,12 +835,14 @@ class TaskReport(_message.Message):
         withdrawn: Global___QuestionWithdrawn | None = ...,
         rate_limited: Global___TaskRateLimited | None = ...,
         rate_limit_ended: Global___TaskRateLimitEnded | None = ...,
+        egress: Global___TaskEgress | None = ...,
+        used: _task_pb2.TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "egress", "used"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -876,8 +968,11 @@ class TaskRateLimited(_message.Message):
 
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Why, in one sentence, at most 1 KiB."""
+    credential_id: _builtins.str
+    """The credential the provider said it about, if it said it to this sidecar; empty where that only waits for its turn."""
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
         """For how long, from now."""
@@ -887,10 +982,11 @@ class TaskRateLimited(_message.Message):
         *,
         retry_delay: _duration_pb2.Duration | None = ...,
         reason: _builtins.str = ...,
+        credential_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_id", b"credential_id", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -912,6 +1008,70 @@ class TaskRateLimitEnded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskRateLimitEnded: _TypeAlias = TaskRateLimitEnded  # noqa: Y015
+
+@_typing.final
+class TaskEgress(_message.Message):
+    """What the proxy beside an agent decided on connections of the agent. Each target is told of once when it is first asked for, and
+    again at the end of the attempt if it was asked for more than once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EgressDecision]:
+        """At most 100."""
+
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___EgressDecision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskEgress: _TypeAlias = TaskEgress  # noqa: Y015
+
+@_typing.final
+class EgressDecision(_message.Message):
+    """What was decided on connections to one target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """Lower case, without a last dot; what is no host is shown as ASCII. At most 300 characters."""
+    port: _builtins.int
+    """0 if none was named."""
+    rule: _builtins.str
+    """What allowed it, as it is written in a list; empty: refused."""
+    reason: _builtins.str
+    """Why it was refused, or why an allowed one could not be made; empty for a connection that was made."""
+    connections: _builtins.int
+    """How many connections so far."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+        rule: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        connections: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "host", b"host", "port", b"port", "reason", b"reason", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EgressDecision: _TypeAlias = EgressDecision  # noqa: Y015
 
 @_typing.final
 class TaskStarted(_message.Message):
@@ -975,9 +1135,9 @@ class TaskOutput(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
-    """`stdout` or `stderr`."""
+    """`stdout`, `stderr`, or `setup` for what the set-up command of the workspace wrote before the agent ran."""
     offset: _builtins.int
-    """Place of the first byte in the attempt's output, both streams counted together."""
+    """Place of the first byte in the attempt's output, all streams counted together."""
     data: _builtins.bytes
     """At most 64 KiB."""
     def __init__(

@@ -116,6 +116,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The task itself cannot be run as it was submitted. Not retryable."""
     FAILURE_KIND_DEPENDENCY: _FailureKind.ValueType  # 13
     """A task it depends on did not succeed. Not retryable."""
+    FAILURE_KIND_SETUP: _FailureKind.ValueType  # 16
+    """The set-up command of its workspace failed or ran too long. Not retryable."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """What kind of failure ended an attempt."""
@@ -148,6 +150,8 @@ FAILURE_KIND_INVALID_TASK: FailureKind.ValueType  # 12
 """The task itself cannot be run as it was submitted. Not retryable."""
 FAILURE_KIND_DEPENDENCY: FailureKind.ValueType  # 13
 """A task it depends on did not succeed. Not retryable."""
+FAILURE_KIND_SETUP: FailureKind.ValueType  # 16
+"""The set-up command of its workspace failed or ran too long. Not retryable."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 class _QuestionKind:
@@ -340,6 +344,56 @@ class FolderWorkspace(_message.Message):
 Global___FolderWorkspace: _TypeAlias = FolderWorkspace  # noqa: Y015
 
 @_typing.final
+class Setup(_message.Message):
+    """A command that makes a workspace ready, such as the installation of what the project depends on. The sidecar runs it in the
+    workspace before the agent, in a sandbox of the same level and limits, but without the agent's socket and its way to a model. As
+    there is no network in sandboxes at strict and moderate, it has what the workspace, the system and `toolchains` have.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    CACHE_FILES_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The argument vector."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long it may run, within the time-out of the task; unset means 10 min."""
+
+    @_builtins.property
+    def cache_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files in the workspace, such as `requirements.lock`, that decide what the command makes; at most 20. While they, the command,
+        the environment, the source, the level and the platform are the same, what it made is taken from a cache beside the sidecar,
+        and the command is skipped. Empty: it is never skipped. Name all files of the project that the command reads.
+        """
+
+    @_builtins.property
+    def keep(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths in the workspace that the command makes, at most 20: what the cache keeps, and what is not part of the patch unless the
+        repository has it. Empty means `.venv` and `node_modules`.
+        """
+
+    def __init__(
+        self,
+        *,
+        command: _abc.Iterable[_builtins.str] | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        cache_files: _abc.Iterable[_builtins.str] | None = ...,
+        keep: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_files", b"cache_files", "command", b"command", "keep", b"keep", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Setup: _TypeAlias = Setup  # noqa: Y015
+
+@_typing.final
 class RetryPolicy(_message.Message):
     """How often and how quickly a failed task is tried again."""
 
@@ -460,6 +514,9 @@ class TaskSpec(_message.Message):
     MAX_TURNS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
+    SETUP_FIELD_NUMBER: _builtins.int
+    KEEP_WORKSPACE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
     Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
@@ -483,6 +540,10 @@ class TaskSpec(_message.Message):
     instructions: _builtins.str
     """What the agent is told: the prompt within the template of its type; empty where that is the prompt alone. Set by the
     control plane; what a submitter writes here is ignored.
+    """
+    keep_workspace: _builtins.bool
+    """Leave its files after the end, where its agent's host keeps them for `agent.keep_workspaces_for` (7 days); not for subtasks of
+    agents.
     """
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -528,6 +589,18 @@ class TaskSpec(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels to find it by."""
 
+    @_builtins.property
+    def writes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the task's repository that it may change, from its top: a file, a folder (`src/`), or a pattern (`src/**/*.py`,
+        `docs/*.md`; `.` is all of it). At most 100 paths and 4096 characters. Tasks of one tenant on one repository whose sets
+        overlap never run together. What a task changes outside of its set is told as a warning of its result.
+        Empty: nothing is declared. Needs a git workspace.
+        """
+
+    @_builtins.property
+    def setup(self) -> Global___Setup:
+        """Runs in the workspace before the agent does; unset means that nothing has to be made ready. Not for `grpc_agent`."""
+
     def __init__(
         self,
         *,
@@ -552,10 +625,13 @@ class TaskSpec(_message.Message):
         max_turns: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
+        writes: _abc.Iterable[_builtins.str] | None = ...,
+        setup: Global___Setup | None = ...,
+        keep_workspace: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "timeout", b"timeout", "type", b"type", "workspace", b"workspace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -663,6 +739,8 @@ class TaskUsage(_message.Message):
     CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
     TURNS_FIELD_NUMBER: _builtins.int
     COST_USD_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    UNPRICED_TOKENS_FIELD_NUMBER: _builtins.int
     cpu_seconds: _builtins.float
     """Processor time in seconds."""
     memory_peak_bytes: _builtins.int
@@ -680,10 +758,18 @@ class TaskUsage(_message.Message):
     turns: _builtins.int
     """Turns of the model."""
     cost_usd: _builtins.float
-    """Cost in US dollars as the agent reported it; 0 when unknown."""
+    """Cost in US dollars, by the price table where the model gateway counted, else as the agent reported it. Without the tokens
+    of `unpriced_tokens`.
+    """
+    unpriced_tokens: _builtins.int
+    """Tokens of all sorts whose cost is not known; above 0, `cost_usd` is not the whole cost."""
     @_builtins.property
     def wall_time(self) -> _duration_pb2.Duration:
         """From start to end."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUsage]:
+        """The part that the model gateway counted, by model, the most expensive first; empty where it counted nothing."""
 
     def __init__(
         self,
@@ -698,14 +784,66 @@ class TaskUsage(_message.Message):
         cache_write_tokens: _builtins.int = ...,
         turns: _builtins.int = ...,
         cost_usd: _builtins.float = ...,
+        models: _abc.Iterable[Global___ModelUsage] | None = ...,
+        unpriced_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wall_time", b"wall_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "cpu_seconds", b"cpu_seconds", "input_tokens", b"input_tokens", "memory_peak_bytes", b"memory_peak_bytes", "output_tokens", b"output_tokens", "throttled_seconds", b"throttled_seconds", "turns", b"turns", "wall_time", b"wall_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "cpu_seconds", b"cpu_seconds", "input_tokens", b"input_tokens", "memory_peak_bytes", b"memory_peak_bytes", "models", b"models", "output_tokens", b"output_tokens", "throttled_seconds", b"throttled_seconds", "turns", b"turns", "unpriced_tokens", b"unpriced_tokens", "wall_time", b"wall_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskUsage: _TypeAlias = TaskUsage  # noqa: Y015
+
+@_typing.final
+class ModelUsage(_message.Message):
+    """What one model was used for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_READ_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its name as the provider gave it; empty where it gave none."""
+    input_tokens: _builtins.int
+    """As in TaskUsage."""
+    output_tokens: _builtins.int
+    """As in TaskUsage."""
+    cache_read_tokens: _builtins.int
+    """As in TaskUsage."""
+    cache_write_tokens: _builtins.int
+    """As in TaskUsage."""
+    turns: _builtins.int
+    """Answers of the model."""
+    cost_usd: _builtins.float
+    """By the price table, in US dollars; without the tokens of `unpriced_tokens`."""
+    unpriced_tokens: _builtins.int
+    """As in TaskUsage."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cache_read_tokens: _builtins.int = ...,
+        cache_write_tokens: _builtins.int = ...,
+        turns: _builtins.int = ...,
+        cost_usd: _builtins.float = ...,
+        unpriced_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_tokens", b"cache_read_tokens", "cache_write_tokens", b"cache_write_tokens", "cost_usd", b"cost_usd", "input_tokens", b"input_tokens", "model", b"model", "output_tokens", b"output_tokens", "turns", b"turns", "unpriced_tokens", b"unpriced_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUsage: _TypeAlias = ModelUsage  # noqa: Y015
 
 @_typing.final
 class Artefact(_message.Message):
@@ -761,6 +899,8 @@ class TaskResult(_message.Message):
     PATCH_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    WORKSPACE_FIELD_NUMBER: _builtins.int
+    RATE_LIMITED_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """Exit code of the agent's process, if it exited."""
     summary: _builtins.str
@@ -769,13 +909,15 @@ class TaskResult(_message.Message):
     """Artefact id of the patch; empty when nothing changed or the workspace is no repository."""
     base_commit: _builtins.str
     """The commit the patch applies to, in hexadecimal."""
+    workspace: _builtins.str
+    """Folder on the host of its agent with the files as its last attempt left them; empty where they were removed."""
     @_builtins.property
     def failure(self) -> Global___TaskFailure:
         """Set unless it succeeded."""
 
     @_builtins.property
     def usage(self) -> Global___TaskUsage:
-        """What it used."""
+        """What this attempt used; `Task.usage` is the sum over all."""
 
     @_builtins.property
     def artefacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artefact]:
@@ -793,6 +935,12 @@ class TaskResult(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Things a reviewer should look at, such as hooks planted in a nested repository."""
 
+    @_builtins.property
+    def rate_limited(self) -> _duration_pb2.Duration:
+        """Set if it failed and the last that the model provider said to it was that it takes no requests: for how long, from its end.
+        Such an attempt is not counted as a failure; the task is tried again when that time is over.
+        """
+
     def __init__(
         self,
         *,
@@ -806,10 +954,12 @@ class TaskResult(_message.Message):
         patch: Global___PatchSummary | None = ...,
         isolation: _agent_pb2.IsolationStatus | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        workspace: _builtins.str = ...,
+        rate_limited: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "rate_limited", b"rate_limited", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "summary", b"summary", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "artefacts", b"artefacts", "base_commit", b"base_commit", "exit_code", b"exit_code", "failure", b"failure", "isolation", b"isolation", "patch", b"patch", "patch_artefact_id", b"patch_artefact_id", "rate_limited", b"rate_limited", "summary", b"summary", "usage", b"usage", "warnings", b"warnings", "workspace", b"workspace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -961,6 +1111,7 @@ class TaskAttempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """From 1."""
     agent_id: _builtins.str
@@ -981,6 +1132,10 @@ class TaskAttempt(_message.Message):
     def failure(self) -> Global___TaskFailure:
         """Set unless it succeeded or goes on."""
 
+    @_builtins.property
+    def usage(self) -> Global___TaskUsage:
+        """What it used, as far as it is known by now: of an attempt that lost its agent, what was reported until then."""
+
     def __init__(
         self,
         *,
@@ -990,10 +1145,11 @@ class TaskAttempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         failure: Global___TaskFailure | None = ...,
+        usage: Global___TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "end_time", b"end_time", "failure", b"failure", "lease_time", b"lease_time", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1022,6 +1178,7 @@ class Task(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     STATE_TIME_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`task_` and a UUIDv7."""
     tenant_id: _builtins.str
@@ -1072,6 +1229,10 @@ class Task(_message.Message):
     def state_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in `state`."""
 
+    @_builtins.property
+    def usage(self) -> Global___TaskUsage:
+        """What all attempts used: their sum, of peak memory the largest."""
+
     def __init__(
         self,
         *,
@@ -1092,10 +1253,11 @@ class Task(_message.Message):
         version: _builtins.int = ...,
         question: Global___Question | None = ...,
         state_time: _timestamp_pb2.Timestamp | None = ...,
+        usage: Global___TaskUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -517,7 +517,7 @@ class ReadTaskOutputResponse(_message.Message):
     attempt: _builtins.int
     """The attempt it belongs to."""
     stream: _builtins.str
-    """`stdout` or `stderr`."""
+    """`stdout`, `stderr`, or `setup` for what the set-up command of the workspace wrote before the agent ran."""
     data: _builtins.bytes
     """The bytes."""
     next_offset: _builtins.int

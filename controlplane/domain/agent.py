@@ -55,3 +55,7 @@ class Agent:
     capacity: ResourceLimits = ResourceLimits()
     """What its host has, so that no task can be given more; 0: not known."""
     long_running: bool = False
+    credential: str = ""
+    """Id of the provider credential that its gateway uses; empty without one."""
+    credential_drivers: tuple[str, ...] = ()
+    """Kinds of task that need it."""

@@ -7,11 +7,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from claude_conductor.ids import AgentId, TenantId
+from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.units import format_size
 from controlplane.domain.agent import Agent, State
 from controlplane.domain.caps import Caps, Group, capped, full
+from controlplane.domain.rate_window import credential_of, may_begin
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Task, queue_order
+from controlplane.domain.write_set import Claim, Writers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ def _needs(task: Task) -> list[_Need]:
         needs.append(_label(name, value))
     if spec.isolation_level is not None:
         needs.append(_level(spec.isolation_level))
+    if spec.allow:
+        words = "a list of hosts of its own to a task"
+        # A long-running agent has been in its sandbox before the task came, with the hosts of its settings.
+        needs.append(_Need(f"can give {words}", f"cannot give {words}", lambda agent: not agent.long_running))
     asked = spec.limits
     if asked.memory_bytes:
         words = f"{format_size(asked.memory_bytes)} of memory"
@@ -85,15 +91,20 @@ def possible(task: Task, agents: Iterable[Agent]) -> bool:
     return any(not _obstacle(task, needs, agent) for agent in agents)
 
 
-def place(task: Task, free: Iterable[Agent]) -> Agent | None:
-    """Return the agent that shall work on the task, or None.
+def able(task: Task, agents: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that could work on the task if they were free."""
+    needs = _needs(task)
+    return [agent for agent in agents if not _obstacle(task, needs, agent)]
+
+
+def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None) -> Agent | None:
+    """Return the agent that shall work on the task, or None: also where its credential has no room (`rate_window`).
 
     Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
     been idle for longest.
     """
-    needs = _needs(task)
-    able = [agent for agent in free if not _obstacle(task, needs, agent)]
-    return min(able, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
+    some = [agent for agent in able(task, free) if may_begin(task, agent, room or {})]
+    return min(some, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
 
 
 class _Queue:
@@ -128,23 +139,30 @@ class _Queue:
 
 
 def plan(
-    ready: Iterable[Task], free: Iterable[Agent], counts: Mapping[Group, int] | None = None, caps: Caps | None = None
+    ready: Iterable[Task],
+    free: Iterable[Agent],
+    counts: Mapping[Group, int] | None = None,
+    caps: Caps | None = None,
+    claims: Mapping[TaskId, Claim] | None = None,
+    room: Mapping[str, int] | None = None,
 ) -> list[tuple[Task, Agent]]:
     """Return who gets what, each agent once, in the order in which it was decided.
 
     Tenants take turns: the one that has the fewest tasks with agents now goes next, so that a long queue of one delays no other;
     what counts is what runs at the moment, so nobody saves up turns and a restart forgets nothing. Within a tenant, and between
     tenants that have as many, the order of the queue holds. A task that no free agent can do, or that is capped, holds up no
-    other.
+    other. One that could go but for its write set holds up those that would write the same files, so that it has its turn.
 
     Args:
         ready: Queued tasks; those of one lane in the order of the queue.
         free: Agents without work.
         counts: How many tasks of each group are with agents.
         caps: How many of a group may be.
+        claims: What the tasks that are with agents may write.
+        room: How many tasks may begin now, of each provider credential whose window is not open.
     """
-    caps = caps or Caps()
-    held = Counter(counts or {})
+    caps, writers = caps or Caps(), Writers(claims)
+    held, turns = Counter(counts or {}), dict(room or {})
     left = {(agent.tenant_id, agent.id): agent for agent in free}
     queues: dict[TenantId, _Queue] = {}
     for task in ready:
@@ -153,24 +171,31 @@ def plan(
     while left and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values())
+        agent = None if full(task, caps, held) else place(task, left.values(), turns)
+        if agent is not None and writers.before(task) is not None:
+            writers.waits(task)
+            agent = None
         if agent is not None:
+            writers.took(task)
             del left[agent.tenant_id, agent.id]
             placed.append((task, agent))
             held.update({Group(tenant), *capped(task, caps)})
+            if (credential := credential_of(agent, task.spec.driver)) in turns:
+                turns[credential] -= 1
         if queues[tenant].drop(lane=agent is None):
             del queues[tenant]
     return placed
 
 
-def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "") -> str:
+def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "", closed: str = "") -> str:
     """Return in one sentence what a queued task waits for.
 
     Args:
         task: The task.
         agents: Every connected agent of its tenant.
         known: Whether the agent that it names has ever been here.
-        full: The cap that keeps it waiting, if one does.
+        full: The cap, or the task that writes the same files, that keeps it waiting, if one does.
+        closed: The window of a credential that does, if one does.
     """
     wanted = task.spec.agent_id
     named = [agent for agent in agents if not wanted or agent.id == wanted]
@@ -182,16 +207,16 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
     obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:
         return f"waits for {wanted}, which {obstacles[named[0].id]}"
-    able = [agent for agent in named if not obstacles[agent.id]]
-    if not able:
+    can = [agent for agent in named if not obstacles[agent.id]]
+    if not can:
         return _impossible(needs, named, obstacles)
-    if full:
-        return full
-    if any(agent.state is State.IDLE for agent in able):
+    if full or closed:
+        return full or closed
+    if any(agent.state is State.IDLE for agent in can):
         return "waits for its turn"
-    if len(able) == 1:
-        return f"waits for {able[0].id} to be free"
-    return f"waits for a free agent: {len(able)} can do it, and none of them is free"
+    if len(can) == 1:
+        return f"waits for {can[0].id} to be free"
+    return f"waits for a free agent: {len(can)} can do it, and none of them is free"
 
 
 def _impossible(needs: Sequence[_Need], agents: Sequence[Agent], obstacles: Mapping[AgentId, str]) -> str:

@@ -62,10 +62,15 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    SETUP = "setup"
 
 
 RETRYABLE = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.STARTUP_TIMEOUT})
 """Kinds another attempt may help with; the control plane decides this, not the sidecar's word."""
+
+
+BY_A_LIMIT = frozenset({FailureKind.EXIT_CODE, FailureKind.SIGNAL, FailureKind.TIMEOUT, FailureKind.AGENT_REPORTED})
+"""Kinds that an agent may fail with only because its model provider takes no requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,18 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """A command that makes a workspace ready before the agent starts; without a command there is none. Timeout in seconds."""
+
+    command: tuple[str, ...] = ()
+    timeout: float = 600.0
+    cache_files: tuple[str, ...] = ()
+    """Files that decide what it makes; empty: it is never skipped."""
+    keep: tuple[str, ...] = ()
+    """What it makes."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how quickly a failed task is tried again. Delays in seconds."""
 
@@ -152,6 +169,8 @@ class Spec:
     isolation_level: IsolationLevel | None = None
     """None: the agent's configured level."""
     limits: ResourceLimits = ResourceLimits()
+    allow: tuple[str, ...] = ()
+    """Hosts the agent may reach, as `claude_conductor.egress` reads them; empty: what the agent's settings allow."""
     required_labels: Mapping[str, str] = field(default_factory=dict)
     agent_id: str = ""
     depends_on: tuple[TaskId, ...] = ()
@@ -162,6 +181,10 @@ class Spec:
     labels: Mapping[str, str] = field(default_factory=dict)
     instructions: str = ""
     """What the agent is told instead of the prompt alone; empty where its type adds nothing."""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository it may change, in their normal form (`write_set.declared`); empty: nothing is declared."""
+    setup: Setup = Setup()
+    keep_workspace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +195,21 @@ class Lease:
     attempt: int
     epoch: int
     """64 random bits of this hand-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model was used for, as the model gateway counted it."""
+
+    model: str
+    """As the provider calls it; empty where it did not say."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    turns: int = 0
+    cost_usd: float = 0.0
+    unpriced_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +226,11 @@ class Usage:
     cache_write_tokens: int = 0
     turns: int = 0
     cost_usd: float = 0.0
+    """Without the tokens of `unpriced_tokens`."""
+    models: tuple[ModelUsage, ...] = ()
+    """The part that the model gateway counted, the most expensive model first."""
+    unpriced_tokens: int = 0
+    """Tokens of all sorts whose cost is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +261,10 @@ class Result:
     patch_removed: int = 0
     isolation: IsolationStatus = IsolationStatus()
     warnings: tuple[str, ...] = ()
+    workspace: str = ""
+    """Folder on the agent's host with its files; empty where they were removed."""
+    rate_limited: float | None = None
+    """Seconds for which the provider takes no requests, if that was the last it said to an attempt that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +277,8 @@ class Attempt:
     start_time: float | None = None
     end_time: float | None = None
     failure: Failure | None = None
+    usage: Usage = Usage()
+    """What it used, as far as that was reported."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from datetime import UTC, datetime
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
 from claude_conductor.units import format_duration
-from controlplane.domain import pauses
+from controlplane.domain import attempts, pauses
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.question import Question
 from controlplane.domain.task import (
+    BY_A_LIMIT,
     MAX_LOSSES,
     Attempt,
     Failure,
@@ -30,9 +31,9 @@ from controlplane.domain.task import (
     IsolationStatus,
     Lease,
     Result,
-    RetryPolicy,
     State,
     Task,
+    Usage,
 )
 
 # --- events
@@ -75,10 +76,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """The agent said what it is doing."""
+    """The agent said what it is doing, or its sidecar how much it used by now."""
 
     lease: Lease
-    text: str
+    text: str | None
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +231,20 @@ def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> 
         case Started(isolation=isolation, at=at):
             if task.state is not State.LEASED:
                 return Step(task)  # told twice: harmless
-            attempts = (*task.attempts[:-1], replace(task.attempts[-1], start_time=at))
+            started = (*task.attempts[:-1], replace(task.attempts[-1], start_time=at))
             running = replace(
                 task,
                 state=State.RUNNING,
                 reason=f"runs on {task.agent_id}",
                 start_time=at,
                 isolation=isolation,
-                attempts=attempts,
+                attempts=started,
             )
             return Step(running, (Publish("task.running", f"started on {task.agent_id}"),))
-        case Progressed(text=text):
+        case Progressed(text=text, usage=usage):
+            task = attempts.with_use(task, usage)
+            if text is None:
+                return Step(task)
             return Step(replace(task, progress=text), (Publish("task.progress", text),))
         case Completed():
             return _complete(task, event)
@@ -328,12 +333,17 @@ def _complete(task: Task, event: Completed) -> Step:
     failure = event.result.failure
     if failure is not None and failure.kind is FailureKind.AGENT_LOST:
         # Handed back by a sidecar that stops in order. Counted only if it never ran: what no slot takes must end some day.
-        return _lose(task, AgentLost(event.lease, failure.message, event.at), losses=task.losses + (task.state is State.LEASED))
-    task = _close_attempt(task, event.at, failure)
+        lost = AgentLost(event.lease, failure.message, event.at)
+        return _lose(task, lost, losses=task.losses + (task.state is State.LEASED), usage=event.result.usage)
+    task = attempts.close(task, event.at, failure, event.result.usage)
     if failure is None:
         return _end(task, State.SUCCEEDED, "done", event.at, event.result)
     if task.cancel_reason is not None or failure.kind is FailureKind.CANCELLED:
         return _end(task, State.CANCELLED, task.cancel_reason or failure.message, event.at, event.result)
+    if event.result.rate_limited is not None and failure.kind in BY_A_LIMIT:
+        freed = replace(task, lease=None, incarnation=Incarnation(""), result=event.result)
+        waits = replace(freed, not_before=event.at + event.result.rate_limited)
+        return _blocked(waits, f"{attempts.LIMITED}; tries again in {event.result.rate_limited:.1f} s")
     if failure.kind is FailureKind.TIMEOUT:
         return _end(task, State.TIMED_OUT, failure.message, event.at, event.result)
     task = replace(task, failures=task.failures + 1)
@@ -342,25 +352,21 @@ def _complete(task: Task, event: Completed) -> Step:
     if task.failures >= task.spec.retry.max_attempts:
         used_up = f"all {task.failures} attempts failed, last" if task.failures > 1 else "its only attempt failed"
         return _end(task, State.DEAD, f"{used_up}: {failure.message}", event.at, event.result)
-    delay = retry_delay(task.spec.retry, task.failures, event.jitter)
+    delay = attempts.retry_delay(task.spec.retry, task.failures, event.jitter)
     reason = f"attempt {task.failures} of {task.spec.retry.max_attempts} failed ({failure.message}); tries again in {delay:.1f} s"
     freed = replace(task, lease=None, incarnation=Incarnation(""), not_before=event.at + delay, result=event.result)
     return _blocked(freed, reason)
 
 
-def _lose(task: Task, event: AgentLost, *, losses: int) -> Step:
+def _lose(task: Task, event: AgentLost, *, losses: int, usage: Usage | None = None) -> Step:
     failure = Failure(FailureKind.AGENT_LOST, event.why)
-    task = replace(_close_attempt(task, event.at, failure), losses=losses)
+    task = replace(attempts.close(task, event.at, failure, usage), losses=losses)
     if task.cancel_reason is not None:
         return _end(task, State.CANCELLED, task.cancel_reason, event.at, Result(failure=failure))
     if task.losses >= MAX_LOSSES:
         reason = f"lost its agent {task.losses} times, last: {event.why}"
         return _end(task, State.DEAD, reason, event.at, Result(failure=replace(failure, message=reason)))
     return _queued(task, task.queue_time, f"lost its agent ({event.why}); waits for another")
-
-
-def _close_attempt(task: Task, at: float, failure: Failure | None) -> Task:
-    return replace(task, attempts=(*task.attempts[:-1], replace(task.attempts[-1], end_time=at, failure=failure)))
 
 
 def _end(task: Task, state: State, reason: str, at: float, result: Result) -> Step:
@@ -385,14 +391,10 @@ def why_blocked(task: Task, now: float) -> str:
     if task.waits_for or task.not_before <= now:
         return task.reason
     when = f"in {format_duration(task.not_before - now)}, at {datetime.fromtimestamp(task.not_before, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if task.result is not None and task.result.rate_limited is not None:
+        return f"{attempts.LIMITED}; tries again {when}"
     if not task.failures:
         return f"starts {when}"
     last = task.attempts[-1].failure if task.attempts else None
     why = f" ({last.message})" if last is not None else ""
     return f"attempt {task.failures} of {task.spec.retry.max_attempts} failed{why}; tries again {when}"
-
-
-def retry_delay(policy: RetryPolicy, failures: int, jitter: float) -> float:
-    """Return the pause in seconds before the next attempt: doubling from `first_delay`, capped, then spread to 50-100 %."""
-    full = min(policy.max_delay, policy.first_delay * 2 ** min(failures - 1, 30))
-    return float(full * (0.5 + 0.5 * jitter))

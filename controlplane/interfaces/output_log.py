@@ -19,7 +19,7 @@ class OutputChunk:
     offset: int
     """Place of its first byte in the attempt's output, both streams counted together."""
     stream: str
-    """`stdout` or `stderr`."""
+    """`stdout`, `stderr`, or `setup`: what the set-up command of the workspace wrote."""
     data: bytes
 
 

@@ -32,6 +32,15 @@ def only_one(task_id: str, candidates: Sequence[Task]) -> Task:
     return candidates[0]
 
 
+def requester(task: Task) -> str:
+    """Return among whose request ids the task's is: those of its parent if an agent submitted it, else of its submitter.
+
+    So a parent that is tried again by another agent finds the children it has, and two parents do not get into each other's way.
+    """
+    parent = task.spec.parent_task_id
+    return f"task/{parent}" if parent and task.submitter.startswith("agent/") else task.submitter
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
     """Which tasks to list; empty fields do not filter."""
@@ -55,7 +64,7 @@ class TaskStore(Protocol):
     """
 
     async def insert(self, task: Task) -> Task:
-        """Store a new task, or return the one stored before under the same (tenant, submitter, request_id) within 24 h.
+        """Store a new task, or return the one stored before under the same (tenant, `requester`, request_id) within 24 h.
 
         An empty request_id never matches. The caller compares specs: the store does not judge a re-used key.
         """

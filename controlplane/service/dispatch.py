@@ -17,6 +17,7 @@ from controlplane.domain.task_machine import AgentLost, Leased
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.in_hand import InHand
 from controlplane.service.mail import Mail
+from controlplane.service.pulse import wait
 from controlplane.service.registry import Registry
 from controlplane.service.tasks import Tasks
 
@@ -64,11 +65,13 @@ class Dispatch:
         self._random_bits = random_bits
         self._tracer = tracer
         self._lanes = 1
+        self._next_turn: float | None = None
+        """When a task may begin that waits for a provider's window, in monotonic seconds."""
 
     async def run(self) -> None:
         """Dispatch for ever."""
         while True:
-            await self._work.wait()
+            await self._woken()
             self._work.clear()
             try:
                 await self.round()
@@ -77,12 +80,23 @@ class Dispatch:
                 await asyncio.sleep(_STORE_PAUSE)
                 self._work.set()
 
+    async def _woken(self) -> None:
+        """Wait until there may be something to do, or until a task that waits for a provider's window has its turn."""
+        if self._next_turn is None:
+            await self._work.wait()
+        else:
+            await wait(self._work, max(0.0, self._next_turn - self._clock.monotonic()))
+
     async def round(self) -> None:
         """Give every free agent a task that it can do, in the order that `placement.plan` decides."""
+        self._next_turn = None
         while free := self._registry.free():
             ready = await self._store.ready(max(1, min(len(free), _LOOK // self._lanes)))
             self._lanes = max(1, len({task.lane for task in ready}))
-            placed = plan(ready, free, self._in_hand.counts, self._in_hand.caps)
+            windows = self._registry.windows.look()
+            in_hand = self._in_hand
+            placed = plan(ready, free, in_hand.counts, in_hand.caps, in_hand.claims, windows.room)
+            self._next_turn = windows.next_turn if ready else None
             if not placed:
                 return
             await self._hand_out_all(placed)
@@ -110,6 +124,7 @@ class Dispatch:
                 why = "its session ended before the task reached it"
                 await self._tasks.try_change(leased, AgentLost(lease, why, self._clock.now()))
                 return
+            self._registry.windows.began(task, agent)
             connected.link.assign(leased, current.traceparent or task.traceparent)
             failure = task.attempts[-1].failure if task.attempts else None
             name = mailbox(task.tenant_id, task_mailbox_name(task.id))

@@ -1,4 +1,4 @@
-"""How many tasks are with agents, by what caps and fair shares count?"""
+"""How many tasks are with agents, by what caps and fair shares count, and what may they write?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from claude_conductor.ids import TaskId
 from controlplane.domain.caps import Caps, Group, capped, full
 from controlplane.domain.task import Task
+from controlplane.domain.write_set import Claim, Writers, claim_of
 
 
 class InHand:
@@ -17,6 +18,7 @@ class InHand:
         self.caps = caps
         self._groups: dict[TaskId, tuple[Group, ...]] = {}
         self._counts: Counter[Group] = Counter()
+        self._claims: dict[TaskId, Claim] = {}
 
     def took(self, task: Task) -> None:
         """Count a task that an agent was given; counting it twice is harmless."""
@@ -24,9 +26,11 @@ class InHand:
         groups = tuple({Group(task.tenant_id), *capped(task, self.caps)})
         self._groups[task.id] = groups
         self._counts.update(groups)
+        self._claims[task.id] = claim_of(task)
 
     def released(self, task_id: TaskId) -> None:
         """Stop counting a task, if it was counted."""
+        self._claims.pop(task_id, None)
         for group in self._groups.pop(task_id, ()):
             self._counts[group] -= 1
             if not self._counts[group]:
@@ -37,6 +41,11 @@ class InHand:
         """How many tasks of each group are with agents: of every tenant, and of what has a cap."""
         return self._counts
 
+    @property
+    def claims(self) -> Mapping[TaskId, Claim]:
+        """What the tasks that are with agents may write."""
+        return self._claims
+
     def full(self, task: Task) -> str:
-        """Return which cap keeps the task waiting; empty if none does."""
-        return full(task, self.caps, self._counts)
+        """Return which cap, or which task that writes the same files, keeps the task waiting; empty if none does."""
+        return full(task, self.caps, self._counts) or Writers(self._claims).why(task)

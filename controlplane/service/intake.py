@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
+from claude_conductor.egress import beyond, rules
 from claude_conductor.errors import (
     IdempotencyConflictError,
     IllegalTransitionError,
@@ -17,6 +18,7 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
+from controlplane.domain import setup, sound
 from controlplane.domain.caps import Caps
 from controlplane.domain.lane import lane_of
 from controlplane.domain.pauses import Answered
@@ -24,6 +26,7 @@ from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
+from controlplane.domain.write_set import declared, fault
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
@@ -105,6 +108,7 @@ class Intake:
         """Return what may be done, and the tasks it depends on."""
         spec = submission.spec
         check(spec, submission.request_id, self._prompt_bytes)
+        spec = replace(spec, writes=declared(spec.writes))
         dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
         if spec.parent_task_id:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
@@ -189,7 +193,8 @@ def confined(spec: Spec, parent: Task) -> Spec:
     """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
 
     Raises:
-        PermissionDeniedError: Weaker isolation than its own, or a folder or repository that it was not given itself.
+        PermissionDeniedError: Weaker isolation than its own, a folder or repository that it was not given itself, or files that
+            stay on its host.
     """
     own = parent.spec.isolation_level or parent.isolation.effective_level
     asked = spec.isolation_level
@@ -205,6 +210,16 @@ def confined(spec: Spec, parent: Task) -> Spec:
             "An agent names no folder or repository but that of its own task.",
             next_step="give the parent task this workspace, or submit the subtask with an empty one",
             field="spec.workspace",
+        )
+    if further := beyond(rules(spec.allow), rules(parent.spec.allow)):
+        raise PermissionDeniedError(
+            f"A subtask reaches no host that its parent may not reach: {', '.join(map(str, further[:5]))}.",
+            next_step="allow it to the parent task, or leave the list of hosts open",
+            field="spec.isolation.allow",
+        )
+    if spec.keep_workspace:
+        raise PermissionDeniedError(
+            "The files of an agent's subtask are not kept.", next_step="leave `keep_workspace` out", field="spec.keep_workspace"
         )
     if asked is None:
         asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level
@@ -227,7 +242,9 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
     Raises:
         InvalidArgumentError: The message says what is allowed, the details name the field.
     """
+    wrong_set = fault(spec.writes, spec.workspace)
     faults: Sequence[tuple[bool, str, str]] = (
+        (bool(wrong_set), "spec.writes", wrong_set),
         (len(request_id) > MAX_REQUEST_ID, "request_id", f"A request id has at most {MAX_REQUEST_ID} characters."),
         (len(spec.prompt.encode()) > prompt_bytes, "spec.prompt", f"A prompt has at most {prompt_bytes} bytes."),
         (not 1 <= spec.priority <= 10, "spec.priority", "A priority is 1 (last) to 10 (first)."),
@@ -256,3 +273,7 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
     for wrong, field, message in faults:
         if wrong:
             raise InvalidArgumentError(message, field=field)
+    if (found := setup.fault(spec)) is not None:
+        raise InvalidArgumentError(found[1], field=found[0])
+    for field, message in sound.faults(spec):
+        raise InvalidArgumentError(message, field=field)

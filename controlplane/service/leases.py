@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from claude_conductor.clock import Clock
 from claude_conductor.ids import AgentId, Incarnation, TaskId, TenantId
 from controlplane.domain.task import Lease, Task
+
+TAKEN: Final = 1000
+"""Leases that were taken away and that their holders may not know of yet; older ones are forgotten."""
 
 
 @dataclass(slots=True)
@@ -36,6 +40,7 @@ class Leases:
         self.version = 0
         """Grows whenever a task gets into other hands."""
         self._held: dict[TaskId, Held] = {}
+        self._taken: dict[Lease, None] = {}
 
     def arm(self, task: Task) -> None:
         """Start the lease of a held task, in place of an older one of that task."""
@@ -59,10 +64,19 @@ class Leases:
         for held in self._held.values():
             held.deadline = deadline
 
-    def release(self, task_id: TaskId) -> None:
-        """Forget the lease of a task, if there is one."""
-        if self._held.pop(task_id, None) is not None:
+    def release(self, task_id: TaskId, *, taken: bool = False) -> None:
+        """Forget the lease of a task, if there is one; `taken` if its holder did not hand it back itself."""
+        held = self._held.pop(task_id, None)
+        if held is not None:
             self.version += 1
+            if taken:
+                self._taken[held.lease] = None
+                while len(self._taken) > TAKEN:
+                    del self._taken[next(iter(self._taken))]
+
+    def missed(self, lease: Lease) -> bool:
+        """Return whether this lease was taken away and its holder shows only now that it missed that; true once."""
+        return self._taken.pop(lease, self) is None
 
     def release_if(self, held: Held) -> None:
         """Forget exactly this lease; a newer one of the task stays."""

@@ -35,6 +35,9 @@ class Link(Protocol):
     def close_question(self, lease: Lease, question: Question) -> None:
         """Tell what became of the agent's question. Harmless where nobody waits for it."""
 
+    def hold(self, credential: str, reset: float, turn: float) -> None:
+        """Tell that a credential takes no requests. `reset` and `turn` (when this sidecar may ask again) in seconds from now."""
+
     def move(self, deadline: float) -> None:
         """Tell that this stream ends within `deadline` seconds."""
 

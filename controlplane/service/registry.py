@@ -14,6 +14,7 @@ from controlplane.domain.task import IsolationStatus
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.service.link import Link
 from controlplane.service.watch import Watch
+from controlplane.service.windows import Windows
 
 Key = tuple[TenantId, AgentId]
 
@@ -37,7 +38,16 @@ class Connected:
 class Registry:
     """Every agent with the one truth about its state. What it knows of sessions ends with the process."""
 
-    def __init__(self, store: AgentStore, watch: Watch, clock: Clock) -> None:
+    def __init__(self, store: AgentStore, watch: Watch, clock: Clock, windows: Windows | None = None) -> None:
+        """Begin with nobody.
+
+        Args:
+            store: Of agents.
+            watch: Told of what they do.
+            clock: Tells the time.
+            windows: Of the provider credentials that agents use.
+        """
+        self.windows = windows or Windows(clock)
         self._store = store
         self._watch = watch
         self._clock = clock
@@ -156,6 +166,10 @@ class Registry:
     def all_connected(self) -> list[Connected]:
         """Return every live session."""
         return list(self._connected.values())
+
+    def linked(self) -> list[tuple[Agent, Link]]:
+        """Return every connected agent with the way to it."""
+        return [(self._agents[key], connected.link) for key, connected in self._connected.items()]
 
     def live_agents(self) -> list[Agent]:
         """Return every connected agent."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import StaleLeaseError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TenantId
+from controlplane.domain.events import Event
 from controlplane.domain.pauses import Asked, LimitEnded, RateLimited, Withdrawn
 from controlplane.domain.question import Question, QuestionKind
-from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task
+from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task, Usage
 from controlplane.domain.task_machine import Completed, Progressed, Started
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.interfaces.task_store import TaskStore
@@ -18,6 +19,7 @@ from controlplane.service.leases import Leases
 from controlplane.service.output import Output
 from controlplane.service.registry import Registry
 from controlplane.service.tasks import Tasks
+from controlplane.service.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class HasStarted:
 
 @dataclass(frozen=True, slots=True)
 class HasProgressed:
-    """A line of progress."""
+    """A line of progress, or only the use so far."""
 
     lease: Lease
-    text: str
+    text: str | None
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class IsRateLimited:
     lease: Lease
     seconds: float
     why: str
+    credential: str = ""
+    """The one the provider said it about; empty where only a turn is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,28 @@ class LimitHasEnded:
     lease: Lease
 
 
-Report = HasStarted | HasProgressed | HasPrinted | HasEnded | HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the agent's proxy decided on connections to one target."""
+
+    host: str
+    port: int
+    rule: str
+    """What allowed it; empty: refused."""
+    reason: str
+    connections: int
+    """So far in this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class HasReached:
+    """The agent asked for hosts."""
+
+    lease: Lease
+    decisions: tuple[Decision, ...]
+
+
+Report = HasStarted | HasProgressed | HasPrinted | HasEnded | HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded | HasReached
 
 
 class Results:
@@ -104,6 +130,7 @@ class Results:
         leases: Leases,
         registry: Registry,
         output: Output,
+        watch: Watch,
         clock: Clock,
         jitter: Callable[[], float],
     ) -> None:
@@ -112,11 +139,12 @@ class Results:
         self._leases = leases
         self._registry = registry
         self._output = output
+        self._watch = watch
         self._clock = clock
         self._jitter = jitter
 
     async def take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
-        """Act on a report of this agent.
+        """Act on a report of this agent. A result that is refused is told to watchers: somebody did that work.
 
         Raises:
             StaleLeaseError: The lease is not in force, or not this agent's, and the report is not a repeat.
@@ -124,6 +152,14 @@ class Results:
             InvalidArgumentError, IllegalTransitionError, IdempotencyConflictError: A question cannot be asked, or not now.
             StoreUnavailableError: Nothing was changed.
         """
+        try:
+            await self._take(tenant_id, agent_id, report)
+        except StaleLeaseError:
+            if isinstance(report, HasEnded):
+                await self._tell_refused(tenant_id, agent_id, report.lease)
+            raise
+
+    async def _take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
         lease = report.lease
         held = self._leases.get(lease.task_id)
         if held is None or held.lease != lease or held.agent_id != agent_id or held.tenant_id != tenant_id:
@@ -135,8 +171,8 @@ class Results:
             case HasStarted(isolation=isolation):
                 await self._tasks.change(tenant_id, lease.task_id, Started(lease, isolation, now))
                 self._registry.isolated(tenant_id, agent_id, lease.task_id, isolation)
-            case HasProgressed(text=text):
-                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text))
+            case HasProgressed(text=text, usage=usage):
+                await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text, usage))
             case HasPrinted(chunk=chunk):
                 await self._output.append(lease.task_id, lease.attempt, chunk)
             case HasEnded(result=result):
@@ -157,16 +193,35 @@ class Results:
             case HasWithdrawn(question_id=question_id, expired=expired):
                 task = await self._tasks.change(tenant_id, lease.task_id, Withdrawn(lease, question_id, expired, now))
                 self._tell_asker(task, lease)
-            case IsRateLimited(seconds=seconds, why=why):
+            case IsRateLimited(seconds=seconds, why=why, credential=credential):
+                self._registry.windows.close(credential, seconds, self._registry)
                 await self._tasks.change(tenant_id, lease.task_id, RateLimited(lease, now + seconds, why, now))
+            case HasReached(decisions=decisions):
+                self._publish(tenant_id, agent_id, lease, decisions)
             case LimitHasEnded():
                 await self._tasks.change(tenant_id, lease.task_id, LimitEnded(lease, now))
+
+    def _publish(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            where = f"{decision.host}:{decision.port}" + (f": {decision.reason}" if decision.reason else "")
+            kind, verb = ("task.egress_allowed", "may") if decision.rule else ("task.egress_refused", "may not")
+            facts = {"host": decision.host, "port": str(decision.port), "rule": decision.rule, "reason": decision.reason}
+            details = {**facts, "connections": str(decision.connections), "attempt": str(lease.attempt)}
+            summary = f"{agent_id} {verb} reach {where}"
+            self._watch.publish(Event(kind, self._clock.now(), summary, tenant_id, lease.task_id, agent_id, details))
 
     def _tell_asker(self, task: Task, lease: Lease) -> None:
         """Say what became of a question that is closed; the sidecar may have missed it, or asked again."""
         connected = self._registry.connected(task.tenant_id, task.agent_id)
         if connected is not None and task.question is not None and not task.question.open:
             connected.link.close_question(lease, task.question)
+
+    async def _tell_refused(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> None:
+        try:
+            task = await self._store.get(tenant_id, lease.task_id)
+        except TaskNotFoundError:
+            return  # nobody could look it up
+        self._tasks.result_refused(task, agent_id, lease)
 
     async def _is_repeat(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> bool:
         """Return whether this attempt was this agent's and ended by its own report: then everything it says was taken before."""

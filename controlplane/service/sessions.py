@@ -51,6 +51,10 @@ class Hello:
     long_running: bool = False
     isolation: IsolationStatus = IsolationStatus()
     capacity: ResourceLimits = ResourceLimits()
+    credential: str = ""
+    credential_drivers: tuple[str, ...] = ()
+    credential_closed: float = 0.0
+    """Seconds for which the provider takes no requests of it, as far as the sidecar knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +192,7 @@ class Sessions:
         Called once the welcome is queued.
         """
         link = session.connected.link
-        stale = [lease for lease in hello.active_leases if not self._leases.renew(lease, session.agent_id)]
-        if stale:
-            link.revoke(stale)
+        self._renew(session, hello.active_leases)
         if hello.long_running:
             self._open_mailbox(session, session.agent_id, hello)
         for held in self._leases.of_agent(session.tenant_id, session.agent_id):
@@ -203,6 +205,9 @@ class Sessions:
             question = task.question if task.lease == held.lease else None
             if question is not None and question.attempt == held.lease.attempt and not question.open:
                 link.close_question(held.lease, question)  # it was answered while the sidecar was away, perhaps
+        windows, agent = self._registry.windows, self._registry.get(session.tenant_id, session.agent_id)
+        if not windows.close(hello.credential, hello.credential_closed, self._registry):
+            windows.tell(agent, link)
         session.connected.ready = True
         self._ready()
 
@@ -232,6 +237,8 @@ class Sessions:
             default_limits=hello.default_limits,
             capacity=hello.capacity,
             long_running=hello.long_running,
+            credential=hello.credential,
+            credential_drivers=hello.credential_drivers,
         )
 
     async def close(self, session: Session, reason: str) -> None:
@@ -256,11 +263,18 @@ class Sessions:
 
     def heartbeat(self, session: Session, beat: Beat) -> None:
         """Note a sign of life. Leases that are not in force are revoked."""
-        stale = [lease for lease in beat.leases if not self._leases.renew(lease, session.agent_id)]
-        if stale:
-            session.connected.link.revoke(stale)
+        self._renew(session, beat.leases)
         if self._registry.said(session.connected, beat.state, beat.reason, beat.use):
             self._ready()
+
+    def _renew(self, session: Session, leases: Sequence[Lease]) -> None:
+        """Start the time of these leases anew; those that are not in force are revoked, as a completed one may be, too."""
+        stale = [lease for lease in leases if not self._leases.renew(lease, session.agent_id)]
+        if stale:
+            session.connected.link.revoke(stale)
+        for lease in stale:
+            if self._leases.missed(lease):
+                self._tasks.lease_revoked(session.tenant_id, session.agent_id, lease)
 
     def passed(self, session: Session, frame: Numbered) -> bool:
         """Take the next frame of the journal if that needs neither the store nor an answer; else change nothing.

@@ -6,15 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
-from claude_conductor.ids import TaskId, TenantId
+from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
 from controlplane.domain.events import Event
 from controlplane.domain.routing import mailbox, task_mailbox_name
-from controlplane.domain.task import FailureKind, State, Task
+from controlplane.domain.task import FailureKind, Lease, State, Task
 from controlplane.domain.task_machine import (
+    AgentLost,
     CancelChildren,
     CancelRequested,
     CloseMailbox,
@@ -29,6 +31,7 @@ from controlplane.domain.task_machine import (
 )
 from controlplane.domain.task_machine import Event as TaskEvent
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
+from controlplane.service import certain
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
@@ -79,6 +82,7 @@ class Tasks:
         self._work = work
         self._queued_spans: dict[TaskId, Span] = {}
         self._counts: dict[State, int] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def insert(self, step: Step) -> Task:
         """Store a new task, or return the one its request id stands for; effects follow only a new one.
@@ -88,7 +92,7 @@ class Tasks:
         return await self._work.whole(self._insert(step), name=f"insert {step.task.id}")
 
     async def _insert(self, step: Step) -> Task:
-        stored = await self._store.insert(step.task)
+        stored = await certain.insert(self._store, step.task)
         if stored.id == step.task.id:
             self._keep_books(None, stored)
             await self._carry_out(stored, step.effects)
@@ -109,16 +113,22 @@ class Tasks:
         return await self._work.whole(self._change(tenant_id, task_id, event), name=f"change {task_id}")
 
     async def _change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
+        async with self._turns.setdefault(task_id, asyncio.Lock()):
+            after, effects = await self._apply(tenant_id, task_id, event)
+        await self._carry_out(after, effects)
+        return after
+
+    async def _apply(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> tuple[Task, tuple[Effect, ...]]:
+        """Save what the event makes of the task, and keep the books; for one task this is done by one at a time."""
         while True:
             before = await self._store.get(tenant_id, task_id)
             step = apply(before, event)
             if step.task is before:
-                return before
+                return before, ()
             after = replace(step.task, version=before.version + 1)
-            if await self._store.save(after):
-                self._keep_books(before, after)
-                await self._carry_out(after, step.effects)
-                return after
+            if await certain.save(self._store, after):
+                self._keep_books(before, after, taken=isinstance(event, AgentLost))
+                return after, step.effects
 
     def recall(self, task: Task) -> None:
         """Take a task as the store had it at start into the books."""
@@ -128,13 +138,13 @@ class Tasks:
         """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
         return {state.value: count for state, count in self._counts.items() if count}
 
-    def _keep_books(self, before: Task | None, after: Task) -> None:
+    def _keep_books(self, before: Task | None, after: Task, *, taken: bool = False) -> None:
         books = self._books
         self._counts[after.state] = self._counts.get(after.state, 0) + 1
         if before is not None:
             self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
         if before is not None and before.lease is not None and before.lease != after.lease:
-            books.leases.release(after.id)
+            books.leases.release(after.id, taken=taken)
             books.in_hand.released(after.id)
             books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
             books.mail.close(mailbox(after.tenant_id, task_mailbox_name(after.id)))
@@ -189,6 +199,18 @@ class Tasks:
     def _publish(self, task: Task, kind: str, summary: str) -> None:
         details = {"state": task.state.value, "attempt": str(len(task.attempts))}
         self._watch.publish(Event(kind, self._clock.now(), summary, task.tenant_id, task.id, task.agent_id, details))
+
+    def result_refused(self, task: Task, agent_id: AgentId, lease: Lease) -> None:
+        """Tell watchers that a result came under a lease that is not in force, and changed nothing."""
+        summary = f"{agent_id} ended attempt {lease.attempt} when it was not its own any more; the result was refused"
+        details = {"state": task.state.value, "attempt": str(lease.attempt), "reason": StaleLeaseError.reason}
+        self._watch.publish(Event("task.result_refused", self._clock.now(), summary, task.tenant_id, task.id, agent_id, details))
+
+    def lease_revoked(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease) -> None:
+        """Tell watchers that an agent went on with a task that had been taken from it."""
+        summary = f"{agent_id} still had attempt {lease.attempt}, which was taken from it; it was told to stop"
+        details = {"attempt": str(lease.attempt)}
+        self._watch.publish(Event("task.lease_revoked", self._clock.now(), summary, tenant_id, lease.task_id, agent_id, details))
 
     def _send_cancellation(self, task: Task, effect: SendCancellation) -> None:
         connected = self._books.registry.connected(task.tenant_id, effect.agent_id)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from claude_conductor.clock import Clock
 from controlplane.domain.agent import Agent
-from controlplane.domain.placement import possible, why_waiting
+from controlplane.domain.placement import able, possible, why_waiting
 from controlplane.domain.task import State, Task
 from controlplane.domain.task_machine import why_blocked
 from controlplane.interfaces.task_store import TaskStore
@@ -30,7 +30,9 @@ class Waiting:
         if task.state is not State.QUEUED:
             return task.reason
         known = not task.spec.agent_id or self._registry.find(task.tenant_id, task.spec.agent_id) is not None
-        return why_waiting(task, self._agents(task), known=known, full=self._in_hand.full(task))
+        agents = self._agents(task)
+        closed = self._registry.windows.why(task, able(task, agents))
+        return why_waiting(task, agents, known=known, full=self._in_hand.full(task), closed=closed)
 
     def reasons(self, tasks: Sequence[Task]) -> list[str]:
         """Return the reason of each; queued tasks of one lane wait for the same, which is found once."""

@@ -17,10 +17,12 @@ from controlplane.domain.task import (
     IsolationLevel,
     IsolationStatus,
     Lease,
+    ModelUsage,
     Result,
     Spec,
     State,
     Task,
+    Usage,
     Workspace,
 )
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
@@ -31,6 +33,7 @@ EVERYTHING = TaskFilter()
 
 class TaskStoreContract:
     async def test_an_inserted_task_comes_back_as_it_was(self, tasks: TaskStore) -> None:
+        spent = Usage(wall_seconds=0.5, turns=2, models=(ModelUsage("m", 1, 2, 3, 4, 2, 0.25, 10),), unpriced_tokens=10)
         full = task(
             1,
             spec=Spec(
@@ -49,8 +52,8 @@ class TaskStoreContract:
             agent_id=AgentId("agent-1"),
             incarnation=Incarnation("inc_1"),
             waits_for=frozenset({task_id(2), task_id(3)}),
-            attempts=(Attempt(1, AgentId("a"), 1.5, None, 2.5, Failure(FailureKind.EXIT_CODE, "exit code 1")),),
-            result=Result(exit_code=0, isolation=IsolationStatus(mechanisms=("a", "b"))),
+            attempts=(Attempt(1, AgentId("a"), 1.5, None, 2.5, Failure(FailureKind.EXIT_CODE, "exit code 1"), spent),),
+            result=Result(exit_code=0, rate_limited=0.0, isolation=IsolationStatus(mechanisms=("a", "b"))),
             start_time=0.1,
             cancel_reason="",
         )
@@ -84,6 +87,19 @@ class TaskStoreContract:
         await tasks.insert(task(1, request_id="key"))
         for other in (task(2, request_id="key", tenant_id=OTHER_TENANT), task(3, request_id="key", submitter="task/x")):
             assert await tasks.insert(other) == other
+
+    async def test_the_request_ids_of_agents_belong_to_the_task_they_work_on(self, tasks: TaskStore) -> None:
+        """A parent that is tried again by another agent gets the child it has; another parent of that agent gets its own."""
+        spec = Spec(prompt="child", parent_task_id=task_id(100))
+        first = await tasks.insert(task(1, request_id="child-1", submitter="agent/a", spec=spec))
+        assert await tasks.insert(task(2, request_id="child-1", submitter="agent/b", spec=spec)) == first
+        other = task(3, request_id="child-1", submitter="agent/a", spec=replace(spec, parent_task_id=task_id(200)))
+        assert await tasks.insert(other) == other
+        operators = task(4, request_id="child-1", spec=spec)
+        assert await tasks.insert(operators) == operators
+        await tasks.remove([first.id])
+        again = task(5, request_id="child-1", submitter="agent/b", spec=spec)
+        assert await tasks.insert(again) == again
 
     async def test_an_empty_request_key_never_matches(self, tasks: TaskStore) -> None:
         assert await tasks.insert(task(1)) == task(1)

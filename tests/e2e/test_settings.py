@@ -262,8 +262,8 @@ def test_caps_of_the_file_hold_tasks_back_and_why_says_so(installation: Installa
     [
         ({"container_config": {"enable_networking": True}}, ["enable_networking", "conductor.yaml:2", "strict"]),
         (
-            {"container_config": {"enable_networking": True}, "agent": {"workspace_isolation": "moderate"}},
-            ["enable_networking", "egress proxy, which comes with a later release"],
+            {"container_config": {"allowed_hosts": ["*"]}},
+            ["allowed_hosts", "conductor.yaml:2", "nothing an agent could be allowed to reach"],
         ),
         ({"storage": {"agent_isolation": False}}, ["agent_isolation", "conductor.yaml:2", "minimal"]),
         ({"agent": {"workspace_isolation": "paranoid"}}, ["workspace_isolation", "conductor.yaml:2", "strict"]),

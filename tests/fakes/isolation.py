@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 
 from agent_sidecar.isolation.interface import Capabilities, Cause, Exit, Level, Mechanism, Plan, Refusal, Spec, Stats, Strength
@@ -80,8 +81,10 @@ class FakeHandle:
 class FakeIsolation:
     """Starts plain processes; refuses the levels it is told to."""
 
-    def __init__(self, *, refused: frozenset[Level] = frozenset()) -> None:
+    def __init__(self, *, refused: frozenset[Level] = frozenset(), stand_in: str = "") -> None:
+        """Begin. A stand-in is a Python script that is started in place of every agent's program, with its arguments."""
         self._refused = refused
+        self._stand_in = (sys.executable, stand_in) if stand_in else ()
         self._handles: list[FakeHandle] = []
 
     @property
@@ -105,7 +108,7 @@ class FakeIsolation:
             "FAKE_LIMIT": str(spec.limits.memory_bytes),
         }
         process = await asyncio.create_subprocess_exec(
-            *spec.argv,
+            *((*self._stand_in, *spec.argv[1:]) if self._stand_in else spec.argv),
             cwd=spec.workspace,
             env=environment,
             stdin=asyncio.subprocess.PIPE,

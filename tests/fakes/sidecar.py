@@ -54,6 +54,7 @@ class Sidecar:
         self.delivered: asyncio.Queue[message_pb2.DeliveredFrame] = asyncio.Queue()
         self.revoked: asyncio.Queue[task_pb2.Lease] = asyncio.Queue()
         self.moves: asyncio.Queue[pb.Move] = asyncio.Queue()
+        self.holds: asyncio.Queue[pb.CredentialHold] = asyncio.Queue()
         self.closed: list[pb.QuestionClosed] = []
         self.refused: dict[int, pb.Refused] = {}
         self.published: dict[int, int] = {}
@@ -147,14 +148,21 @@ class Sidecar:
                 for lease in answer.leases_revoked.leases:
                     self.leases.pop(lease.task_id, None)
                     await self.revoked.put(lease)
-            case "question_closed":
-                self.closed.append(answer.question_closed)
-            case "move":
-                await self.moves.put(answer.move)
             case "credit":
                 self.credit_messages += answer.credit.messages
+            case _:
+                await self._hear(answer)
         async with self._changed:
             self._changed.notify_all()
+
+    async def _hear(self, answer: pb.ConnectResponse) -> None:
+        match answer.WhichOneof("frame"):
+            case "question_closed":
+                self.closed.append(answer.question_closed)
+            case "credential_hold":
+                await self.holds.put(answer.credential_hold)
+            case "move":
+                await self.moves.put(answer.move)
 
     def _forget(self, sequence: int) -> None:
         for known in [known for known in self.journal if known <= sequence]:

@@ -22,7 +22,9 @@ def main() -> int:
     logs.configure(settings.log_level)
     refused = frozenset(Level(name) for name in os.environ.get("FAKE_REFUSED", "").split(",") if name)
     try:
-        process.run(serve(settings, FakeIsolation(refused=refused), dict(os.environ)))
+        process.run(
+            serve(settings, FakeIsolation(refused=refused, stand_in=os.environ.get("FAKE_STAND_IN", "")), dict(os.environ))
+        )
     except ConductorError as error:
         sys.stderr.write(f"{error}\n")
         return 78

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import statistics
 import time
 from collections import defaultdict
@@ -18,7 +16,7 @@ from claude_conductor.settings.secret import Secret
 from claude_conductor.v1.message_pb2 import MessageState
 from tests.faults.history import Record, Violation, check
 from tests.faults.plan import Fault
-from tests.faults.programs import LOOK_SECONDS, Programs, ended, find, tell
+from tests.faults.programs import LOOK_SECONDS, Programs, find, strike
 from tests.faults.watching import Watched
 
 START_SECONDS = 120.0
@@ -112,20 +110,8 @@ class Fleet:
     async def _strike(self, fault: Fault) -> None:
         async with self._locks[fault.agent]:
             process = await find(self._programs, fault.program, fault.agent)
-            try:
-                began = time.monotonic()
-                if fault.action == "freeze":
-                    tell(process, signal.SIGSTOP)
-                    await asyncio.sleep(fault.seconds)
-                    tell(process, signal.SIGCONT)
-                    began = time.monotonic()
-                else:
-                    tell(process, signal.SIGKILL)
-                    await ended(process)
-                    await self._programs.restart(fault.program, fault.agent)
-            finally:
-                os.close(process)
-            self._struck.append((fault, began))
+            began, gone_on = await strike(self._programs, fault, process)
+            self._struck.append((fault, gone_on if fault.action == "freeze" else began))
 
     def observations(self) -> str:
         """Return how fast messages went through, and how soon after each kind of fault an agent it hit was served again."""

@@ -8,10 +8,11 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 
@@ -21,9 +22,11 @@ from claude_conductor.settings.secret import Secret
 from tests.e2e.conftest import Installation
 from tests.fakes.control_plane import OPERATOR_TOKEN, ControlPlane, sidecar_token
 from tests.fakes.sidecar_process import ROOT, SidecarProcess, settings
+from tests.faults.plan import Fault
 
 CONTROL_PLANE, SIDECAR, AGENT = "control plane", "sidecar", "agent"
 MODULE = "tests.faults.agent"
+WORKER = Path(__file__).with_name("worker.py")
 APPEARS_SECONDS = 60.0
 LOOK_SECONDS = 0.05
 
@@ -81,6 +84,28 @@ async def ended(process: int) -> None:
             await asyncio.sleep(LOOK_SECONDS)
 
 
+async def strike(programs: Programs, fault: Fault, process: int) -> tuple[float, float]:
+    """Do to a process what the fault says and, if it kills, start again what was hit. The descriptor is closed.
+
+    Returns:
+        When it hit, and when what was hit could go on or was told to start, in monotonic seconds.
+    """
+    began = time.monotonic()
+    try:
+        if fault.action == "freeze":
+            tell(process, signal.SIGSTOP)
+            await asyncio.sleep(fault.seconds)
+            tell(process, signal.SIGCONT)
+            return began, time.monotonic()
+        tell(process, signal.SIGKILL)
+        await ended(process)
+        killed = time.monotonic()
+        await programs.restart(fault.program, fault.agent)
+        return began, killed
+    finally:
+        os.close(process)
+
+
 def _matching(candidates: Sequence[psutil.Process], fits: Callable[[list[str]], bool]) -> list[int]:
     found = []
     for process in candidates:
@@ -106,11 +131,12 @@ class Separate:
     Args:
         home: Short, because sockets lie below it.
         agents: Names.
+        chosen: Settings of the control plane.
     """
 
-    def __init__(self, home: Path, agents: Sequence[str]) -> None:
+    def __init__(self, home: Path, agents: Sequence[str], **chosen: Any) -> None:
         self._home = home
-        self._plane = ControlPlane(home, tuple(agents), log_level="warning")
+        self._plane = ControlPlane(home, tuple(agents), log_level="warning", **chosen)
         self._sidecars: dict[str, SidecarProcess] = {}
         self.address = self._plane.address
         self.token = OPERATOR_TOKEN
@@ -165,6 +191,22 @@ class Separate:
             if sidecar.process is not None:
                 await sidecar.stop(signal.SIGKILL)
         await self._plane.close()
+
+
+class Slots(Separate):
+    """As before, with sidecars that start a process for each task."""
+
+    def _settings(self, agent: str, plan: str) -> Settings:
+        del plan
+        token = Secret(sidecar_token(agent))
+        return settings(self._home, agent_id=agent, token=token, level=Level.MINIMAL, log_level="info")
+
+    def pids(self, program: str, agent: str) -> Sequence[int]:
+        """See Programs."""
+        if program != AGENT:
+            return super().pids(program, agent)
+        sidecar = super().pids(SIDECAR, agent)
+        return [pid for parent in sidecar for pid in _matching(_children(parent), lambda line: str(WORKER) in line)]
 
 
 class Standalone:

@@ -20,6 +20,7 @@ from agent_sidecar.drivers.driver import Answer, Observation, Progress, TaskOrde
 from agent_sidecar.drivers.finder import HostFinder
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.provider import provider_at
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.clock import SystemClock
 from claude_conductor.errors import MissingProgramError
 from claude_conductor.settings.secret import Secret
@@ -60,7 +61,7 @@ class Run:
     environment: dict[str, str]
     observations: list[Observation]
     shown: bytes
-    usage: list[tuple[int, int, int, int]]
+    usage: list[Usage]
 
     def only(self, kind: type[Observation]) -> list[Observation]:
         return [seen for seen in self.observations if isinstance(seen, kind)]
@@ -82,9 +83,9 @@ def folder() -> Iterator[Path]:
 async def run(stub: api.MessagesApi, folder: Path, order: TaskOrder, key: str | None = REAL_KEY) -> Run:
     """Run it: program -> loopback bridge -> gateway -> stub."""
     program = claude_binary()
-    usage: list[tuple[int, int, int, int]] = []
+    usage: list[Usage] = []
     provider = provider_at(stub.url, Secret(key) if key else None)
-    door = Door(folder / "model.sock", provider, lambda *counts: usage.append(counts), lambda _: None, SystemClock())
+    door = Door(folder / "model.sock", provider, usage.append, lambda _: None, SystemClock())
     gateway = await open_gateway(door)
     try:
         async with bridge(door.path) as port:
@@ -144,7 +145,10 @@ async def test_it_writes_a_file_with_its_own_tool_and_everything_is_parsed(writi
     assert (total.cache_read_tokens, total.cache_write_tokens) == (2 * api.CACHE_READ_TOKENS, 2 * api.CACHE_WRITE_TOKENS)
     assert total.turns == 2
     assert total.cost_usd > 0
-    assert done.usage == [(api.INPUT_TOKENS, api.OUTPUT_TOKENS, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS)] * 2
+    assert (
+        done.usage
+        == [Usage(api.INPUT_TOKENS, api.OUTPUT_TOKENS, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS, "claude-stub")] * 2
+    )
 
 
 async def test_the_provider_sees_the_real_key_and_the_agent_never_does(writing: tuple[api.MessagesApi, Path], folder: Path):

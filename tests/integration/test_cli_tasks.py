@@ -11,6 +11,7 @@ import pytest
 from claude_conductor import errors
 from claude_conductor.v1 import task_pb2
 from tests.fakes.operator_services import World
+from tests.fakes.repository import git
 from tests.integration import test_cli_commands as commands
 from tests.integration.test_cli_commands import CommandLine
 
@@ -71,6 +72,53 @@ def test_changes_that_are_not_committed_go_along_if_asked_for(conductor: Command
     for wrong in (("--ref", "main"), ()):
         where = ("--repo", str(repo)) if wrong else ()
         assert "--dirty" in conductor("run", "x", "--agent", "scripted", *where, *wrong, "--dirty", code=2).stderr
+
+
+def test_files_git_does_not_have_go_along_and_stay_out_of_the_branch(conductor: CommandLine, world: World, place: Path):
+    repo = make_ignoring(place / "repo")
+    told = conductor(
+        "run", "x", "--agent", "scripted", "--repo", str(repo), "--copy", ".env", "--copy", "data", "--setup", "make"
+    ).stderr
+    assert "2 files copied along" in told
+    assert "'.env' looks like a secret" in told
+    begin = world.submitted[0].spec.workspace.git.ref
+    assert git(repo, "show", f"{begin}:.env", f"{begin}:data/fixture") == "KEY=1\nfixture"
+    assert git(repo, "rev-parse", f"{begin}^") == git(repo, "rev-parse", "HEAD")
+    world.artefacts["art_patch"] = b"diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+3\n"
+    task = list(world.tasks)[-1]
+    world.tasks[task].result.base_commit = begin
+    conductor("tasks", "apply", task, "--branch", "agents")
+    assert git(repo, "show", "agents:a") == "3"
+    assert git(repo, "ls-tree", "-r", "--name-only", "agents").split() == [".gitignore", "a"]
+    (place / "t.yaml").write_text(f"tasks: [{{prompt: x, agent: scripted, repo: {repo}, copy: [.env]}}]")
+    conductor("apply", "-f", str(place / "t.yaml"))
+    assert git(repo, "show", f"{world.submitted[-1].spec.workspace.git.ref}:.env") == "KEY=1"
+    assert "--repo" in conductor("run", "x", "--agent", "scripted", "--copy", ".env", code=2).stderr
+
+
+def test_the_kept_workspace_of_a_task_is_named(conductor: CommandLine, world: World, place: Path):
+    task = conductor("run", "x", "--agent", "scripted", "--keep-workspace", "-o", "name").stdout.strip()
+    assert world.submitted[0].spec.keep_workspace
+    assert "--keep-workspace" in conductor("tasks", "workspace", task, code=1).stderr
+    world.tasks[task].result.workspace = str(place)
+    done = conductor("tasks", "workspace", task)
+    assert (done.stdout.strip(), done.stderr) == (str(place), "")
+    assert str(place) in conductor("tasks", "show", task).stdout
+    world.tasks[task].result.workspace = str(place / "gone")
+    assert "no such folder here" in conductor("tasks", "workspace", task).stderr
+
+
+def make_ignoring(repo: Path) -> Path:
+    repo.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    (repo / "a").write_text("1\n")
+    (repo / ".gitignore").write_text(".env\ndata/\n")
+    git(repo, "add", ".")
+    git(repo, "commit", "-qm", "first")
+    (repo / ".env").write_text("KEY=1\n")
+    (repo / "data").mkdir()
+    (repo / "data/fixture").write_text("fixture\n")
+    return repo
 
 
 def test_types_of_tasks_are_listed_and_shown(conductor: CommandLine, world: World):

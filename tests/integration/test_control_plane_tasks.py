@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from claude_conductor.rpc.status import from_call
-from claude_conductor.v1 import agent_pb2, agent_service_pb2, task_pb2, task_service_pb2
+from claude_conductor.v1 import agent_pb2, agent_service_pb2, event_pb2, event_service_pb2, task_pb2, task_service_pb2
 from claude_conductor.v1 import session_service_pb2 as session_pb
 from tests.fakes.control_plane import ControlPlane, Operator, sidecar_token
 from tests.fakes.sidecar import Sidecar
@@ -62,6 +62,32 @@ async def test_a_failed_attempt_is_tried_again_and_the_last_one_counts(control_p
     assert failed.reason == "all 2 attempts failed, last: exit code 1"
     assert failed.result.failure.kind == task_pb2.FAILURE_KIND_EXIT_CODE
     assert len(failed.attempts) == 2
+
+
+async def test_what_every_attempt_used_is_added_up_also_over_a_restart(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit(retry={"max_attempts": 2, "first_delay": {"nanos": 1000000}})
+    model = {"model": "claude-x", "input_tokens": 70, "turns": 1, "cost_usd": 0.5}
+    half = {"wall_time": {"seconds": 3}, "memory_peak_bytes": 50, "input_tokens": 70, "cost_usd": 0.5, "models": [model]}
+    await do(agent, failure=EXIT_CODE, exit_code=1, usage=half)
+    second = await agent.next_assignment()
+    await agent.started(second)
+    used = task_pb2.TaskUsage(input_tokens=7, unpriced_tokens=7, wall_time={"nanos": 1000})
+    assert await agent.committed(await agent.report(second.lease, used=used)) is None
+    running = await operator.task(task.task_id)
+    assert (running.usage.input_tokens, running.usage.unpriced_tokens) == (77, 7)
+    whole = {"wall_time": {"seconds": 4}, "memory_peak_bytes": 20, "input_tokens": 30, "cost_usd": 0.25, "unpriced_tokens": 9}
+    await agent.completed(second, usage=whole)
+    done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+
+    control_plane.kill()
+    await control_plane.start()
+    again = await control_plane.operator().task(task.task_id)
+    assert again.usage == done.usage
+    assert (done.usage.input_tokens, done.usage.cost_usd, done.usage.unpriced_tokens) == (100, 0.75, 9)
+    assert (done.usage.wall_time.seconds, done.usage.memory_peak_bytes, done.result.usage.input_tokens) == (7, 50, 30)
+    assert [each.model for each in done.usage.models] == ["claude-x"]
+    assert [attempt.usage.input_tokens for attempt in done.attempts] == [70, 30]
 
 
 async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control_plane: ControlPlane, sidecar) -> None:
@@ -197,6 +223,41 @@ async def test_other_caps_than_before_the_restart_hold_for_what_was_queued(tmp_p
         await plane.close()
 
 
+async def test_tasks_that_write_the_same_files_never_run_together_also_after_a_restart(tmp_path: Path, sidecar_of) -> None:
+    plane = ControlPlane(tmp_path / "home")
+    await plane.start()
+    try:
+        operator = plane.operator()
+
+        async def writes(*paths: str, repository: str = "/r") -> str:
+            return (await operator.submit(workspace={"git": {"repository": repository}}, writes=paths)).task_id
+
+        first = await writes("./src//", "README.md")
+        second, docs, elsewhere = await writes("src/**/*.py"), await writes("docs/"), await writes("src/", repository="/other")
+        assert list((await operator.task(first)).spec.writes) == ["README.md", "src/"]
+        agents = [await sidecar_of(plane, f"agent-{number}") for number in (1, 2, 3)]
+        for task_id in (first, docs, elsewhere):
+            await operator.until(task_id, task_pb2.TASK_STATE_LEASED)
+        plane.kill()
+        await plane.start()
+        for agent in agents:
+            await agent.connect()
+        operator = plane.operator()
+        late = await writes("src/new.py")
+        for task_id in (second, late):
+            waiting = await operator.task(task_id)
+            assert waiting.state == task_pb2.TASK_STATE_QUEUED
+            assert waiting.reason == f"waits for {first}, which writes src/ too"
+        holder = next(agent for agent in agents if first in agent.leases)
+        await do(holder)
+        await operator.until(second, task_pb2.TASK_STATE_LEASED)
+        assert (await operator.task(late)).reason == f"waits for {second}, which writes src/**/*.py too"
+        await do(next(agent for agent in agents if second in agent.leases))
+        await operator.until(late, task_pb2.TASK_STATE_LEASED)
+    finally:
+        await plane.close()
+
+
 async def test_cancelling_a_running_task_reaches_its_agent_and_its_children(control_plane: ControlPlane, sidecar) -> None:
     operator, agent = control_plane.operator(), await sidecar("agent-1")
     task = await operator.submit(agent_id="agent-1")
@@ -256,6 +317,8 @@ async def test_the_same_request_id_is_the_same_task_also_after_a_restart(control
         ({"driver": "command"}, "spec.command"),
         ({"timeout": {"seconds": -1}}, "spec.timeout"),
         ({"not_before_time": {"seconds": 1 << 62}}, "spec.not_before_time"),
+        ({"writes": ["src/"]}, "spec.writes"),
+        ({"writes": ["../x"], "workspace": {"git": {"repository": "/r"}}}, "spec.writes"),
         ({"environment": {"BIG": "x" * (2 << 20)}}, "spec"),
     ],
 )
@@ -314,6 +377,24 @@ async def test_a_running_task_stays_with_its_agent_across_a_restart(control_plan
     assert len((await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)).attempts) == 1
 
 
+async def events(operator: Operator, kind: str) -> list[event_pb2.Event]:
+    """Return what the log has of a kind; a task that is submitted now shows that all before it was written."""
+    last = (await operator.submit()).task_id
+    found: list[event_pb2.Event] = []
+    async for answer in operator.events.WatchEvents(event_service_pb2.WatchEventsRequest(after_cursor=0), **operator.call):
+        if answer.event.task_id == last:
+            break
+        found += [answer.event] if answer.event.type == kind else []
+    return found
+
+
+async def first_event(operator: Operator, kind: str) -> event_pb2.Event:
+    request = event_service_pb2.WatchEventsRequest(after_cursor=0, type_prefixes=[kind])
+    async for answer in operator.events.WatchEvents(request, **operator.call):
+        return answer.event
+    raise AssertionError("the stream ended")
+
+
 async def test_a_new_life_of_a_sidecar_loses_its_task_at_once_and_a_stale_report_changes_nothing(
     control_plane: ControlPlane, sidecar
 ) -> None:
@@ -328,6 +409,9 @@ async def test_a_new_life_of_a_sidecar_loses_its_task_at_once_and_a_stale_report
     refused = await agent.committed(stale)
     assert refused is not None
     assert refused.reason == "STALE_LEASE"
+    told = await first_event(operator, "task.result_refused")
+    assert (told.task_id, told.agent_id, told.details["attempt"]) == (task.task_id, "agent-1", "1")
+    assert told.details["reason"] == "STALE_LEASE"
     await agent.completed(second, "fresh")
     done = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
     assert done.result.summary == "fresh"
@@ -349,10 +433,16 @@ async def test_a_lease_that_is_not_renewed_ends_and_its_holder_is_told(tmp_path:
         await first.beat(agent_pb2.AGENT_STATE_WORKING)
         async with asyncio.timeout(10):
             assert await first.revoked.get() == lost.lease
+        told = await first_event(operator, "task.lease_revoked")
+        assert (told.task_id, told.agent_id, told.details["attempt"]) == (task.task_id, "agent-1", "1")
         beating = asyncio.create_task(beat_for(second, 2.0), name="beats")
         await beating  # twice as long as a lease, but with signs of life
         assert await second.committed(await second.completed(found)) is None
         await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+        second.leases[task.task_id] = found.lease
+        await second.beat(agent_pb2.AGENT_STATE_IDLE)  # written before it knew that its result was taken
+        assert await second.revoked.get() == found.lease
+        assert [event.agent_id for event in await events(operator, "task.lease_revoked")] == ["agent-1"]
     finally:
         await first.disconnect()
         await second.disconnect()

@@ -140,7 +140,7 @@ class Plane:
         )
         books = Books(leases, registry, mail, timetable, changed, ready.set, InHand(Caps()))
         tasks = Tasks(task_store, books, relay, watch, clock, tracer, work)
-        results = Results(task_store, tasks, leases, registry, None, clock, self._fate.random.random)  # type: ignore[arg-type]
+        results = Results(task_store, tasks, leases, registry, None, watch, clock, self._fate.random.random)  # type: ignore[arg-type]
         given = (mail, relay, results, passing, directory)
         sessions = Sessions(task_store, tasks, registry, leases, *given, clock, tracer, ready.set)
         servicer = SessionServicer(

@@ -41,6 +41,8 @@ class Collected:
     patch: Patch | None
     """None when nothing changed."""
     warnings: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    """What the patch changes, from the top of the repository."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ class _Entry:
     digest: str
 
 
-async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded: Iterable[str] = ()) -> Collected:
+async def collect(
+    workspace: Path, base: Base, target: Path, git: Git, excluded: Iterable[str] = (), made: Iterable[str] = ()
+) -> Collected:
     """Write the changes of a workspace as a patch.
 
     Args:
@@ -60,6 +64,7 @@ async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded:
         target: Folder for the patch; its name is its hash.
         git: Runs git.
         excluded: Relative paths that were put there by us.
+        made: Relative paths whose new files are not the agent's doing; what the base has of them counts all the same.
 
     Raises:
         WorkspaceError: It cannot be read, or the changes are larger than a patch may be.
@@ -71,12 +76,19 @@ async def collect(workspace: Path, base: Base, target: Path, git: Git, excluded:
     stream = base.store / "stream"
     try:
         scan = _Scan(workspace, _entries(listed), _digest_of(base.commit))
-        changed = await asyncio.to_thread(scan.write, stream, base.commit, set(others.split(b"\0")) - skipped - {b""}, skipped)
+        new = _outside(others.split(b"\0"), made) - skipped - {b""}
+        changed = await asyncio.to_thread(scan.write, stream, base.commit, new, skipped)
         planted = await asyncio.to_thread(warnings_about, workspace)
-        patch = await _patch(base, stream, target, git) if changed else None
+        patch, paths = await _patch(base, stream, target, git) if changed else (None, ())
     except OSError as cause:
         raise WorkspaceError("The workspace could not be read.", path=workspace, cause=cause.strerror) from cause
-    return Collected(patch, (*scan.warnings[:20], *planted))
+    return Collected(patch, (*scan.warnings[:20], *planted), paths)
+
+
+def _outside(names: list[bytes], folders: Iterable[str]) -> set[bytes]:
+    """Return the names that neither are nor lie in one of the folders."""
+    roots = tuple(os.fsencode(folder.rstrip("/")) + b"/" for folder in folders)
+    return {name for name in names if not (name + b"/").startswith(roots)} if roots else set(names)
 
 
 def _digest_of(commit: str) -> Callable[[bytes], hashlib._Hash]:
@@ -202,8 +214,8 @@ def _quoted(name: bytes) -> bytes:
     return b'"' + name.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'
 
 
-async def _patch(base: Base, stream: Path, target: Path, git: Git) -> Patch | None:
-    """Make the patch of what the stream holds."""
+async def _patch(base: Base, stream: Path, target: Path, git: Git) -> tuple[Patch | None, tuple[str, ...]]:
+    """Make the patch of what the stream holds; return it with the paths it changes."""
     content = await asyncio.to_thread(stream.open, "rb")
     with content:
         await git.run("--git-dir", base.store, "fast-import", "--quiet", "--force", stdin=content)
@@ -222,9 +234,10 @@ async def _patch(base: Base, stream: Path, target: Path, git: Git) -> Patch | No
             next_step="have generated files ignored by .gitignore",
         )
     if size == 0:
-        return None
+        return None, ()
     path = await asyncio.to_thread(unnamed.rename, target / f"sha256_{digest}")
-    return Patch(path, digest, size, *_counts(counted))
+    lines = [line.split(b"\t", 2) for line in counted.split(b"\0") if line]
+    return Patch(path, digest, size, *_counts(lines)), tuple(os.fsdecode(name) for _, _, name in lines)
 
 
 def _create(path: Path) -> IO[bytes]:
@@ -242,7 +255,6 @@ def _measure(path: Path) -> tuple[int, str]:
         return file.tell(), digest
 
 
-def _counts(listed: bytes) -> tuple[int, int, int]:
-    """Return files, added and removed lines of `git diff --numstat -z`; binary files count no lines."""
-    lines = [line.split(b"\t", 2) for line in listed.split(b"\0") if line]
+def _counts(lines: list[list[bytes]]) -> tuple[int, int, int]:
+    """Return files, added and removed lines of what `git diff --numstat -z` told; binary files count no lines."""
     return len(lines), sum(int(a) for a, _, _ in lines if a != b"-"), sum(int(r) for _, r, _ in lines if r != b"-")

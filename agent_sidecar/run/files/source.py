@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_sidecar.run.files import tree
+from agent_sidecar.run.files.copying import copy
 from agent_sidecar.run.files.git import Git
 from agent_sidecar.run.task import EmptySource, FolderSource, GitSource, Source
 from claude_conductor.errors import WorkspaceError
@@ -71,22 +72,7 @@ async def fill(source: Source, target: Path, store: Path, git: Git, author: str)
 async def _copy(source: Path, target: Path) -> tuple[str, ...]:
     if not source.is_absolute() or not await asyncio.to_thread(source.is_dir):
         raise WorkspaceError("The folder of the task is not a folder on this host.", path=source)
-    copy = await asyncio.create_subprocess_exec(
-        *("cp", "--reflink=auto", "-a", "--no-preserve=ownership", "--", f"{source}/.", str(target)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        _, complaint = await copy.communicate()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            copy.kill()
-        await copy.wait()
-        raise
-    if copy.returncode != 0:
-        words = complaint.decode(errors="replace").strip().splitlines()
-        raise WorkspaceError(f"The folder could not be copied: {words[0] if words else copy.returncode}", path=source)
+    await copy(f"{source}/.", target)
     dropped = await asyncio.to_thread(tree.drop_special_files, target)
     return tuple(f"{name} is neither file, folder nor link and was not copied" for name in dropped)
 

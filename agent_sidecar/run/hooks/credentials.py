@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agent_sidecar.drivers.driver import TokenUse
+from agent_sidecar.gateway.price import Prices
+from agent_sidecar.gateway.usage import Usage
 from agent_sidecar.run.hook import Run
 from agent_sidecar.run.reports import Reports
+from agent_sidecar.run.spending import spent_more
 from claude_conductor.clock import Clock
 from claude_conductor.errors import SettingsError
 from claude_conductor.units import format_duration
@@ -27,13 +30,25 @@ class OpenGateway(Protocol):
         """End it and remove its socket. Idempotent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a gateway tells of its agent's requests."""
+
+    usage: Callable[[Usage], None]
+    """Tokens of an answer."""
+    limited: Callable[[float], None]
+    """The provider takes no requests for some seconds, as it said to this agent."""
+    held: Callable[[float], None]
+    """A request waits for some seconds."""
+    taken: Callable[[], None]
+    """The provider answered otherwise than by a rate limit."""
+
+
 class GatewayOpener(Protocol):
     """Opens the gateway's socket beside the agent's."""
 
-    async def __call__(
-        self, on_usage: Callable[[int, int, int, int], None], on_rate_limit: Callable[[float], None], /
-    ) -> OpenGateway:
-        """Return a gateway that serves; tells input, output, cache read and cache write tokens, and seconds of rate limits."""
+    async def __call__(self, told: Told, /) -> OpenGateway:
+        """Return a gateway that serves."""
 
 
 class CredentialsHook:
@@ -43,12 +58,20 @@ class CredentialsHook:
         open_gateway: Opens it; None where no key for the provider is set.
         clock: Tells the time.
         reports: Told of rate limits.
+        prices: Of models.
+        credential: Id of the key.
     """
 
     name = "credentials"
 
-    def __init__(self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports) -> None:
+    def __init__(
+        self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports, prices: Prices, credential: str = ""
+    ) -> None:
+        self._credential = credential
+        self._said_until = 0.0
+        self._said_news = False
         self._open = open_gateway
+        self._prices = prices
         self._clock = clock
         self._reports = reports
         self._news = asyncio.Event()
@@ -69,18 +92,33 @@ class CredentialsHook:
                 driver=run.driver.name,
             )
 
-        def count(read: int, written: int, cache_read: int, cache_write: int) -> None:
-            run.gateway_tokens = added(run.gateway_tokens, read, written, cache_read, cache_write)
+        def count(answer: Usage) -> None:
+            run.spent = spent_more(run.spent, answer, self._prices)
             run.life.last = self._clock.monotonic()
 
-        def pause(seconds: float) -> None:
-            now = self._clock.monotonic()
-            until = now + seconds
-            if run.limited_until <= now + _OVER or until > run.limited_until + _LONGER:
+        def wait(seconds: float) -> None:
+            until = self._clock.monotonic() + seconds
+            run.refused = True
+            if self._is_news(until, run.limited_until):
                 self._news.set()
             run.limited_until = max(run.limited_until, until)
 
-        self._gateway = await self._open(count, pause)
+        def limit(seconds: float) -> None:
+            until = self._clock.monotonic() + seconds
+            if self._is_news(until, self._said_until):
+                self._said_news = True
+                self._news.set()
+            self._said_until = max(self._said_until, until)
+            wait(seconds)
+
+        def take() -> None:
+            run.refused = False
+
+        self._said_until, self._said_news = 0.0, False
+        self._gateway = await self._open(Told(count, limit, wait, take))
+
+    def _is_news(self, until: float, known: float) -> bool:
+        return known <= self._clock.monotonic() + _OVER or until > known + _LONGER
 
     async def during(self, run: Run) -> None:
         """Tell of rate limits as they begin, grow and end; the gateway serves by itself."""
@@ -90,8 +128,7 @@ class CredentialsHook:
             left = run.limited_until - self._clock.monotonic()
             if left > _OVER:
                 limited = True
-                why = f"the model provider answered 429: it takes requests again in {format_duration(left)}"
-                await self._reports.rate_limited(run.assignment.lease, left, why)
+                await self._tell(run, left)
             elif limited:
                 limited = False
                 await self._reports.rate_limit_ended(run.assignment.lease)
@@ -99,19 +136,19 @@ class CredentialsHook:
                 async with asyncio.timeout(left if limited else None):
                     await self._news.wait()
 
+    async def _tell(self, run: Run, left: float) -> None:
+        """Tell what the provider said here, and, where that is later, when it is this sidecar's turn."""
+        lease, said = run.assignment.lease, self._said_until - self._clock.monotonic()
+        if self._said_news:
+            self._said_news = False
+            why = f"the model provider answered 429: it takes requests again in {format_duration(max(0.0, said))}"
+            await self._reports.rate_limited(lease, max(0.0, said), why, self._credential)
+        if left > said + _OVER:
+            why = f"the model provider answered 429 to this key: the turn of this agent is in {format_duration(left)}"
+            await self._reports.rate_limited(lease, left, why, "")
+
     async def finish(self, run: Run) -> None:
         """Close it."""
         if self._gateway is not None:
             gateway, self._gateway = self._gateway, None
             await gateway.close()
-
-
-def added(so_far: TokenUse, read: int, written: int, cache_read: int, cache_write: int) -> TokenUse:
-    """Return the totals after one more answer of the provider; each answer counts as a turn."""
-    return TokenUse(
-        input_tokens=so_far.input_tokens + read,
-        output_tokens=so_far.output_tokens + written,
-        cache_read_tokens=so_far.cache_read_tokens + cache_read,
-        cache_write_tokens=so_far.cache_write_tokens + cache_write,
-        turns=so_far.turns + 1,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from claude_conductor.errors import IsolationRefusedError
 from claude_conductor.telemetry.traces import Tracer, span
 
 
-def in_force(plan: Plan, requested: Level, driver: str) -> InForce:
-    """Return what a plan puts in force."""
-    return InForce(requested, plan.effective_level, driver, plan.in_force, plan.degraded)
+def in_force(plan: Plan, requested: Level, driver: str, allow: Sequence[str] = ()) -> InForce:
+    """Return what a plan puts in force, and which hosts can be reached through it."""
+    mechanisms = (*plan.in_force, f"egress_proxy({', '.join(allow)})") if allow else plan.in_force
+    return InForce(requested, plan.effective_level, driver, mechanisms, plan.degraded)
 
 
 def planned(driver: IsolationDriver, spec: Spec) -> Plan:
@@ -83,7 +85,7 @@ class IsolationHook:
             bridges=run.bridges,
         )
         plan = planned(self._driver, spec)
-        run.in_force = in_force(plan, run.level, self._driver.probe().driver)
+        run.in_force = in_force(plan, run.level, self._driver.probe().driver, run.allow)
         with span(self._tracer, "sandbox start", parent=run.task_traceparent, level=run.level.value):
             run.handle = await self._driver.start(plan)
         await self._reports.started(run.assignment.lease, run.in_force)

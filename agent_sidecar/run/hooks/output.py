@@ -61,7 +61,6 @@ class Pump:
         self._clock = clock
         self._bytes = Bucket(bytes_a_second, bytes_a_second * 2, clock)
         self._progress = Bucket(_PROGRESS_A_SECOND, _PROGRESS_A_SECOND, clock)
-        self._offset = 0
         self._dropped = 0
 
     async def take(self, stream: str, chunk: bytes) -> None:
@@ -88,9 +87,9 @@ class Pump:
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
             await asyncio.sleep(self._bytes.take(len(piece)))
-            if not await self._reports.output(self._run.assignment.lease, stream, self._offset, piece):
+            if not await self._reports.output(self._run.assignment.lease, stream, self._run.printed, piece):
                 self._dropped += len(piece)
-            self._offset += len(piece)
+            self._run.printed += len(piece)
 
     async def _understand(self, observations: list[Observation]) -> None:
         for each in observations:

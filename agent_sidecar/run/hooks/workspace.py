@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agent_sidecar.run.files import beneath, source, tree
 from agent_sidecar.run.files.changes import collect
@@ -16,6 +19,10 @@ from agent_sidecar.run.task import EmptySource
 from claude_conductor.errors import WorkspaceError
 from claude_conductor.telemetry.traces import Tracer, span
 from claude_conductor.units import format_duration
+from claude_conductor.write_set import normal, outside, problem
+
+_NAMED: Final = 10
+"""Files outside of a write set that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +33,20 @@ class Places:
     """Folder of this agent's workspaces; ours, passable for the agent."""
     stores: Path
     """Folder of our own git folders; out of the agent's reach."""
+    kept: Path
+    """Folder of workspaces that are kept for a look; out of the agent's reach."""
     patches: Path
     """Folder of patches until they are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which workspaces are left for a look."""
+
+    failed: bool = False
+    """Those of failed runs, besides those of tasks that ask for it."""
+    seconds: float = 7 * 86_400.0
+    """How long; the next task of this slot removes older ones."""
 
 
 class WorkspaceHook:
@@ -40,7 +59,8 @@ class WorkspaceHook:
         agent_id: Name the agent commits as.
         agent_uid: Who gets the files.
         mount: False: always an empty folder, whatever the task names.
-        keep_failed: Leave the folder of a failed run.
+        kept: Which folders are kept, and how long.
+        now: Returns seconds since the epoch.
         collect_seconds: Bound of making the patch.
     """
 
@@ -55,7 +75,8 @@ class WorkspaceHook:
         agent_id: str,
         agent_uid: int,
         mount: bool = True,
-        keep_failed: bool = False,
+        kept: Kept,
+        now: Callable[[], float],
         collect_seconds: float = 120.0,
     ) -> None:
         self._places = places
@@ -64,7 +85,8 @@ class WorkspaceHook:
         self._agent_id = agent_id
         self._agent_uid = agent_uid
         self._mount = mount
-        self._keep_failed = keep_failed
+        self._kept = kept
+        self._now = now
         self._collect_seconds = collect_seconds
         self._base: Base | None = None
 
@@ -115,29 +137,48 @@ class WorkspaceHook:
                 with span(self._tracer, "collect result", parent=run.task_traceparent):
                     await self._collect(run, run.workspace, self._base)
         finally:
-            kept = self._keep_failed and not run.succeeded
+            kept = run.assignment.keep_workspace or (self._kept.failed and not run.succeeded)
             await self._remove(run, run.workspace, kept=kept)
 
     async def _collect(self, run: Run, workspace: Path, base: Base) -> None:
         excluded = run.command.files if run.command is not None else {}
+        made = run.assignment.setup.keep if run.assignment.setup is not None else ()
         try:
             async with asyncio.timeout(self._collect_seconds):
-                collected = await collect(workspace, base, self._places.patches, self._git, excluded)
+                collected = await collect(workspace, base, self._places.patches, self._git, excluded, made)
         except TimeoutError as cause:
             raise WorkspaceError(f"Its changes could not be read within {format_duration(self._collect_seconds)}.") from cause
         run.patch = collected.patch
         run.warnings += collected.warnings
+        declared = [normal(pattern) for pattern in run.assignment.writes if not problem(pattern)]
+        if declared and (strays := outside(declared, collected.paths)):
+            run.warnings.append(_strays(strays))
 
     async def _remove(self, run: Run, workspace: Path, *, kept: bool) -> None:
         store = self._places.stores / run.assignment.lease.task_id
         try:
             await asyncio.to_thread(source.forget, store)
             if kept:
-                run.warnings.append(f"the workspace of the failed run is kept in {workspace}")
+                run.kept = await asyncio.to_thread(self._keep, workspace)
             else:
                 await asyncio.to_thread(tree.remove, workspace)
         except OSError as cause:
-            run.warnings.append(f"the workspace could not be removed: {cause}")
+            run.warnings.append(f"the workspace could not be {'kept' if kept else 'removed'}: {cause}")
+
+    def _keep(self, workspace: Path) -> Path:
+        """Move a workspace to where no agent gets at it; one of an earlier attempt makes way."""
+        tree.make_private(self._places.kept)
+        kept = self._places.kept / workspace.name
+        tree.remove(kept)
+        os.utime(workspace)
+        return workspace.rename(kept)
+
+    def _forget(self) -> None:
+        """Remove what was kept long enough."""
+        with suppress(FileNotFoundError):
+            for each in list(self._places.kept.iterdir()):
+                if self._now() - each.lstat().st_mtime > self._kept.seconds:
+                    tree.remove(each)
 
     def _clear(self, target: Path, store: Path) -> None:
         # Looked at again for each task: what cleans /tmp may have removed it, and somebody else made it anew.
@@ -145,6 +186,7 @@ class WorkspaceHook:
         tree.make_private(self._places.stores)
         tree.remove(target)
         tree.remove(store)
+        self._forget()
 
     def _hand_over(self, run: Run, target: Path) -> None:
         """Write the files that come with the command, then give everything to the agent. Blocking."""
@@ -156,3 +198,9 @@ class WorkspaceHook:
         finally:
             os.close(root)
         tree.give(target, self._agent_uid)
+
+
+def _strays(paths: list[str]) -> str:
+    named = ", ".join(map(repr, paths[:_NAMED]))
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"it changed {len(paths)} file{'s' if len(paths) > 1 else ''} outside of its write set: {named}{more}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.v1 import agent_pb2 as pb
 from controlplane.domain.task import IsolationLevel, IsolationStatus, ResourceLimits
@@ -39,10 +41,24 @@ def limits_from_proto(limits: pb.ResourceLimits, field: str) -> ResourceLimits:
     return ResourceLimits(limits.memory_bytes, limits.cpus, limits.pids, limits.workspace_bytes)
 
 
-def spec_to_proto(level: IsolationLevel | None, limits: ResourceLimits) -> pb.IsolationSpec:
+def allow_from_proto(allow: Sequence[str], field: str) -> tuple[str, ...]:
+    """Return the hosts as they were written, since a preset may come to mean more.
+
+    Raises:
+        InvalidArgumentError: One is none.
+    """
+    try:
+        rules(allow)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(error.message, next_step=error.next_step, field=field) from error
+    return tuple(allow)
+
+
+def spec_to_proto(level: IsolationLevel | None, limits: ResourceLimits, allow: Sequence[str] = ()) -> pb.IsolationSpec:
     """Return what a task or agent asks for."""
     return pb.IsolationSpec(
         level=level_to_proto(level),
+        allow=allow,
         limits=pb.ResourceLimits(
             memory_bytes=limits.memory_bytes, cpus=limits.cpus, pids=limits.pids, workspace_bytes=limits.workspace_bytes
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from claude_conductor.errors import InvalidArgumentError, MalformedFrameError
 from claude_conductor.ids import Incarnation
 from claude_conductor.v1 import session_service_pb2 as pb
@@ -10,16 +12,18 @@ from controlplane.api.convert.agent import STATES_BACK as AGENT_STATES
 from controlplane.api.convert.agent import use_from_proto
 from controlplane.api.convert.message import STATES_BACK as MESSAGE_STATES
 from controlplane.api.convert.question import asked_from_proto
-from controlplane.api.convert.result import result_from_proto
+from controlplane.api.convert.result import result_from_proto, usage_from_proto
 from controlplane.api.convert.task import lease_from_proto
 from controlplane.api.convert.values import span_of
 from controlplane.domain.message import Receipt, State
-from controlplane.domain.task import IsolationLevel
+from controlplane.domain.task import IsolationLevel, Lease
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.service.results import (
+    Decision,
     HasEnded,
     HasPrinted,
     HasProgressed,
+    HasReached,
     HasStarted,
     HasWithdrawn,
     IsRateLimited,
@@ -31,8 +35,11 @@ from controlplane.service.sessions import Beat, Hello, Receipts
 _LARGEST = (1 << 63) - 1
 _OUTPUT_CHUNK = 64 << 10
 _PROGRESS = 1 << 10
+_DECISIONS = 100
+_HOST = 300
 _RECEIPT_STATES = frozenset({State.AT_SIDECAR, State.SEEN, State.ACKED, State.BOUNCED, State.DEAD})
 _TEXT = 1 << 10
+_CREDENTIAL = 64
 
 
 def hello_from_proto(hello: pb.SidecarHello) -> Hello:
@@ -60,6 +67,9 @@ def hello_from_proto(hello: pb.SidecarHello) -> Hello:
         long_running=hello.long_running,
         isolation=isolation.status_from_proto(hello.isolation),
         capacity=isolation.limits_from_proto(hello.capacity, "hello.capacity"),
+        credential=hello.credential.credential_id[:_CREDENTIAL],
+        credential_drivers=tuple(hello.credential.drivers),
+        credential_closed=span_of(hello.credential.closed, "hello.credential.closed"),
     )
 
 
@@ -101,32 +111,48 @@ def report_from_proto(report: pb.TaskReport) -> Report:
         InvalidArgumentError: A value cannot be used.
         MalformedFrameError: It reports nothing this version knows.
     """
-    lease = lease_from_proto(report.lease)
-    match report.WhichOneof("report"):
-        case "started":
-            return HasStarted(lease, isolation.status_from_proto(report.started.isolation))
-        case "progress":
-            return HasProgressed(lease, report.progress.text[:_PROGRESS])
-        case "output":
-            return HasPrinted(lease, _chunk(report.output))
-        case "completed":
-            return HasEnded(lease, result_from_proto(report.completed))
-        case "asked":
-            return asked_from_proto(lease, report.asked)
-        case "withdrawn":
-            return HasWithdrawn(lease, report.withdrawn.question_id, report.withdrawn.expired)
-        case "rate_limited":
-            limited = report.rate_limited
-            return IsRateLimited(lease, span_of(limited.retry_delay, "rate_limited.retry_delay"), limited.reason[:_TEXT])
-        case "rate_limit_ended":
-            return LimitHasEnded(lease)
-        case _:
-            raise MalformedFrameError("A report says that a task started, progressed, printed, asked, waits or ended.")
+    read = _REPORTS.get(report.WhichOneof("report") or "")
+    if read is None:
+        raise MalformedFrameError("A report says that a task started, progressed, printed, asked, reached, waits or ended.")
+    return read(lease_from_proto(report.lease), report)
+
+
+def _reached(lease: Lease, report: pb.TaskReport) -> HasReached:
+    return HasReached(lease, tuple(map(_decision, report.egress.decisions[:_DECISIONS])))
+
+
+def _decision(decision: pb.EgressDecision) -> Decision:
+    host, rule, reason = (text[:_HOST] for text in (decision.host, decision.rule, decision.reason))
+    return Decision(host, decision.port, rule, reason, decision.connections)
+
+
+def _limit(lease: Lease, report: pb.TaskReport) -> Report:
+    if report.HasField("rate_limit_ended"):
+        return LimitHasEnded(lease)
+    limited = report.rate_limited
+    seconds = span_of(limited.retry_delay, "rate_limited.retry_delay")
+    return IsRateLimited(lease, seconds, limited.reason[:_TEXT], limited.credential_id[:_CREDENTIAL])
 
 
 def _chunk(output: pb.TaskOutput) -> OutputChunk:
-    if output.stream not in {"stdout", "stderr"}:
-        raise InvalidArgumentError("Output comes from `stdout` or `stderr`.", field="output.stream", value=output.stream)
+    if output.stream not in {"stdout", "stderr", "setup"}:
+        raise InvalidArgumentError("Output comes from `stdout`, `stderr` or `setup`.", field="output.stream", value=output.stream)
     if len(output.data) > _OUTPUT_CHUNK or output.offset > _LARGEST:
         raise InvalidArgumentError("A piece of output has at most 64 KiB.", field="output.data", bytes=len(output.data))
     return OutputChunk(output.offset, output.stream, output.data)
+
+
+_REPORTS: Mapping[str, Callable[[Lease, pb.TaskReport], Report]] = {
+    "started": lambda lease, report: HasStarted(lease, isolation.status_from_proto(report.started.isolation)),
+    "progress": lambda lease, report: HasProgressed(
+        lease, report.progress.text[:_PROGRESS], usage_from_proto(report.progress.usage)
+    ),
+    "used": lambda lease, report: HasProgressed(lease, None, usage_from_proto(report.used)),
+    "output": lambda lease, report: HasPrinted(lease, _chunk(report.output)),
+    "completed": lambda lease, report: HasEnded(lease, result_from_proto(report.completed)),
+    "asked": lambda lease, report: asked_from_proto(lease, report.asked),
+    "withdrawn": lambda lease, report: HasWithdrawn(lease, report.withdrawn.question_id, report.withdrawn.expired),
+    "rate_limited": _limit,
+    "rate_limit_ended": _limit,
+    "egress": _reached,
+}

@@ -11,7 +11,9 @@ from claude_conductor.v1 import task_pb2 as pb
 from controlplane.api.convert import isolation, result
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
-from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Spec, State, Task, Workspace
+from controlplane.domain import setup
+from controlplane.domain.accounting import used
+from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Setup, Spec, State, Task, Workspace
 from controlplane.domain.task_type import TaskType, instructions
 
 STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
@@ -49,6 +51,7 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         retry=_retry_from_proto(spec.retry, defaults, kind.max_attempts),
         isolation_level=isolation.level_from_proto(spec.isolation.level, "spec.isolation.level") or kind.isolation_level,
         limits=isolation.limits_from_proto(spec.isolation.limits, "spec.isolation.limits"),
+        allow=isolation.allow_from_proto(spec.isolation.allow, "spec.isolation.allow"),
         required_labels=dict(spec.required_labels),
         agent_id=spec.agent_id,
         depends_on=tuple(TaskId(task_id) for task_id in dict.fromkeys(spec.depends_on)),
@@ -58,7 +61,23 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         max_turns=spec.max_turns,
         labels=dict(spec.labels),
         instructions=instructions(kind, spec.prompt, spec.files),
+        writes=tuple(spec.writes),
+        setup=_setup_from_proto(spec.setup),
+        keep_workspace=spec.keep_workspace,
     )
+
+
+def _setup_from_proto(wanted: pb.Setup) -> Setup:
+    timeout = span_of(wanted.timeout, "spec.setup.timeout") if wanted.HasField("timeout") else setup.TIMEOUT
+    keep = tuple(wanted.keep) or (setup.KEPT if wanted.command else ())
+    return Setup(tuple(wanted.command), timeout, tuple(wanted.cache_files), keep)
+
+
+def _setup_to_proto(wanted: Setup) -> pb.Setup | None:
+    if not wanted.command:
+        return None
+    timeout = duration(wanted.timeout)
+    return pb.Setup(command=wanted.command, timeout=timeout, cache_files=wanted.cache_files, keep=wanted.keep)
 
 
 def _retry_from_proto(retry: pb.RetryPolicy, defaults: Defaults, max_attempts: int) -> RetryPolicy:
@@ -105,7 +124,7 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
             first_delay=duration(spec.retry.first_delay),
             max_delay=duration(spec.retry.max_delay),
         ),
-        isolation=isolation.spec_to_proto(spec.isolation_level, spec.limits),
+        isolation=isolation.spec_to_proto(spec.isolation_level, spec.limits, spec.allow),
         required_labels=spec.required_labels,
         agent_id=spec.agent_id,
         depends_on=spec.depends_on,
@@ -115,6 +134,9 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         max_turns=spec.max_turns,
         labels=spec.labels,
         instructions=spec.instructions,
+        writes=spec.writes,
+        setup=_setup_to_proto(spec.setup),
+        keep_workspace=spec.keep_workspace,
     )
 
 
@@ -161,6 +183,7 @@ def task_to_proto(task: Task) -> pb.Task:
         version=task.version,
         question=question_to_proto(task.question),
         state_time=timestamp(task.state_time or None),
+        usage=result.usage_to_proto(used(task)),
     )
 
 
@@ -172,6 +195,7 @@ def _attempt_to_proto(attempt: Attempt) -> pb.TaskAttempt:
         start_time=timestamp(attempt.start_time),
         end_time=timestamp(attempt.end_time),
         failure=result.failure_to_proto(attempt.failure),
+        usage=result.usage_to_proto(attempt.usage),
     )
 
 

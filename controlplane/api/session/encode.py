@@ -145,6 +145,12 @@ def question_closed(lease: Lease, closed: Question) -> bytes:
     ).SerializeToString()
 
 
+def credential_hold(credential: str, reset: float, turn: float) -> bytes:
+    """Return that a credential takes no requests for so many seconds."""
+    hold = session_service_pb2.CredentialHold(credential_id=credential, reset=duration(reset), turn=duration(turn))
+    return session_service_pb2.ConnectResponse(credential_hold=hold).SerializeToString()
+
+
 def move(deadline: float) -> bytes:
     """Return that the stream will end."""
     return session_service_pb2.ConnectResponse(move=session_service_pb2.Move(deadline=duration(deadline))).SerializeToString()

@@ -121,6 +121,10 @@ class Writer:
         """Tell what became of the agent's question."""
         self._say(encode.question_closed(lease, question))
 
+    def hold(self, credential: str, reset: float, turn: float) -> None:
+        """Tell that a credential takes no requests."""
+        self._say(encode.credential_hold(credential, reset, turn))
+
     def move(self, deadline: float) -> None:
         """Tell that this stream ends."""
         self._say(encode.move(deadline))

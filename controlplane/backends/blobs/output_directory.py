@@ -31,7 +31,7 @@ OPEN_FILES = 128
 """Attempts whose files stay open with their index; the one used longest ago is closed for the next."""
 
 _HEADER = struct.Struct(">QIIB")
-_STREAMS = ("stdout", "stderr")
+_STREAMS = ("stdout", "stderr", "setup")
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
 
 

@@ -10,7 +10,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError
 from claude_conductor.ids import TaskId, TenantId
 from controlplane.domain.task import State, Task, queue_order
-from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
+from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one, requester
 
 
 class MemoryTaskStore:
@@ -26,7 +26,7 @@ class MemoryTaskStore:
 
     async def insert(self, task: Task) -> Task:
         """See TaskStore."""
-        key = (task.tenant_id, task.submitter, task.request_id)
+        key = (task.tenant_id, requester(task), task.request_id)
         self._forget_requests()
         earlier = self._tasks.get(self._requests.get(key, TaskId("")))
         if task.request_id and earlier is not None and earlier.create_time > self._clock.now() - REQUEST_SECONDS:
@@ -89,7 +89,7 @@ class MemoryTaskStore:
             task = self._tasks.pop(task_id, None)
             if task is not None:
                 self._take_out(task)
-                key = (task.tenant_id, task.submitter, task.request_id)
+                key = (task.tenant_id, requester(task), task.request_id)
                 if self._requests.get(key) == task_id:
                     del self._requests[key]
 

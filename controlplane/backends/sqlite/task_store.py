@@ -14,7 +14,7 @@ from controlplane.backends.codec import decode, encode
 from controlplane.backends.sqlite import queue
 from controlplane.backends.sqlite.database import Database
 from controlplane.domain.task import State, Task, queue_order
-from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one
+from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one, requester
 
 
 class SqliteTaskStore:
@@ -196,7 +196,7 @@ def _row(task: Task) -> tuple[object, ...]:
 def _earlier(db: sqlite3.Connection, task: Task, horizon: float) -> str | None:
     """Return the body of the task stored under the same request, or note that this one is."""
     db.execute("DELETE FROM requests WHERE create_time <= ?", (horizon,))
-    key = (task.tenant_id, task.submitter, task.request_id)
+    key = (task.tenant_id, requester(task), task.request_id)
     sql = """SELECT body FROM requests JOIN tasks ON tasks.id = requests.task
              WHERE requests.tenant = ? AND requests.submitter = ? AND requests.request = ?"""
     row = db.execute(sql, key).fetchone()

@@ -81,6 +81,21 @@ async def test_a_patch_is_stored_before_the_result_that_names_it(
     assert (await plane.result(2)).patch.files == 1
 
 
+async def test_what_a_task_changes_outside_of_its_write_set_is_a_warning(
+    plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path
+):
+    make_repository(tmp_path / "repository")
+    source = task_pb2.WorkspaceSource(git=task_pb2.GitWorkspace(repository=str(tmp_path / "repository")))
+    change = "mkdir -p src; echo 1 > src/a; rm a.txt; echo 1 > new"
+    for number, writes in enumerate((["src/"], [".", "docs/"], []), start=1):
+        plane.assign(f"task_{number}", shell(change, workspace=source, writes=writes))
+        result = await plane.result(number)
+        assert not result.HasField("failure"), sidecar.log()
+        strays = ["it changed 2 files outside of its write set: 'a.txt', 'new'"] if number == 1 else []
+        assert list(result.warnings) == strays
+        assert result.patch.files == 3
+
+
 async def test_a_result_whose_patch_is_refused_for_good_arrives_without_it(
     plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path
 ):
@@ -296,11 +311,46 @@ async def test_a_failed_tasks_workspace_is_kept_on_request(plane: FakeControlPla
     sidecar = await start_sidecar(keep_workspaces=True)
     plane.assign("task_1", shell("echo evidence > f; exit 1"))
     result = await plane.result()
-    assert (sidecar.settings.home / "workspace/agent-1/task_1/f").read_text() == "evidence\n"
-    assert any("is kept in" in warning for warning in result.warnings)
+    kept = sidecar.settings.home / "workspace/.kept/agent-1"
+    assert result.workspace == str(kept / "task_1")
+    assert (kept / "task_1/f").read_text() == "evidence\n"
+    assert kept.stat().st_mode & 0o777 == 0o700
     plane.assign("task_2", shell("echo fine > f"))
-    await plane.result(2)
-    assert not (sidecar.settings.home / "workspace/agent-1/task_2").exists()
+    assert not (await plane.result(2)).workspace
+    assert [each.name for each in kept.iterdir()] == ["task_1"]
+    assert not any((sidecar.settings.home / "workspace/agent-1").iterdir())
+
+
+async def test_a_task_may_ask_for_its_workspace_which_is_removed_when_its_time_is_over(
+    plane: FakeControlPlane, start_sidecar, tmp_path: Path
+):
+    sidecar = await start_sidecar(keep_workspaces_for=1000.0)
+    plane.assign("task_1", shell("echo done > f", keep_workspace=True))
+    kept = Path((await plane.result()).workspace)
+    assert (kept / "f").read_text() == "done\n"
+    plane.assign("task_2", shell("true"))
+    assert not (await plane.result(2)).workspace, sidecar.log()
+    assert kept.exists()
+    os.utime(kept, (1, 1))
+    plane.assign("task_3", shell("true"))
+    await plane.result(3)
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "git"])
+async def test_every_attempt_begins_with_the_source_as_it_is(
+    plane: FakeControlPlane, sidecar: SidecarProcess, tmp_path: Path, kind: str
+):
+    place = tmp_path / "source"
+    make_repository(place)
+    source = {"folder": {"path": str(place)}} if kind == "folder" else {"git": {"repository": str(place)}}
+    spec = shell("ls; cat a.txt; rm a.txt; echo broken > left; git commit -qam broken; exit 1", workspace=source)
+    before = sorted(str(each.relative_to(place)) for each in place.rglob("*"))
+    for attempt in (1, 2):
+        plane.assign("task_1", spec, attempt=attempt)
+        assert failure_of(await plane.result(attempt)) == "EXIT_CODE"
+    assert b"".join(output.data for output in plane.output("stdout")) == b"a.txt\none\n" * 2, sidecar.log()
+    assert sorted(str(each.relative_to(place)) for each in place.rglob("*")) == before
 
 
 async def test_without_workspace_mount_every_task_starts_empty(plane: FakeControlPlane, start_sidecar, tmp_path: Path):
@@ -328,7 +378,7 @@ async def test_a_control_plane_that_moves_is_followed(plane: FakeControlPlane, s
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"networking": True}, "enable_networking"), ({"agent_id": "No Name"}, "agent is named")],
+    [({"agent_isolation": False}, "agent_isolation"), ({"agent_id": "No Name"}, "agent is named")],
 )
 async def test_settings_that_cannot_be_used_end_it_with_one_clear_line(tmp_path: Path, changes: dict[str, object], says: str):
     sidecar = SidecarProcess(settings(tmp_path, **changes), module="agent_sidecar")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from controlplane.domain.caps import Group, capped, full
 from controlplane.domain.placement import obstacle
 from controlplane.domain.task import MAX_LOSSES, Lease, State, Task, queue_order
+from controlplane.domain.write_set import Writers, claim_of
 from tests.simulation.tasks.history import Asked, Ended, History, Saved, Told
 
 SLACK = 2.0
@@ -108,6 +109,9 @@ def _held(task: Task, facts: _Facts) -> Iterator[str]:
     for group, most in capped(task, facts.history.caps).items():
         if counts[group] > most:
             yield f"cap exceeded: {group} has {counts[group]} of {most}"
+    others = {other.id: claim_of(other) for other in facts.now.values() if other.state.held and other.id != task.id}
+    if found := Writers(others).before(task):
+        yield f"two write the same: {task.id} is with an agent, and {found[0].task_id}, which writes {found[1]} too"
 
 
 def _in_turn(history: History) -> Iterator[str]:
@@ -136,9 +140,17 @@ def _in_turn(history: History) -> Iterator[str]:
             since[task.id] = (at, task)
         counts = Counter(g for other in now.values() if other.state.held for g in capped(other, history.caps))
         for other_id, (_, other) in since.items():
-            if full(other, history.caps, counts):
+            if full(other, history.caps, counts) or _waits_for_files(other, now.values()):
                 full_at[other_id] = at
                 passed.pop(other_id, None)
+
+
+def _waits_for_files(task: Task, others: Iterable[Task]) -> bool:
+    """Tell whether somebody who has an agent, or who is before the task in the queue, writes the same files."""
+    ahead = (
+        other for other in others if other.state.held or (other.state is State.QUEUED and queue_order(other) < queue_order(task))
+    )
+    return bool(task.spec.writes) and Writers({other.id: claim_of(other) for other in ahead}).before(task) is not None
 
 
 def _at_the_end(facts: _Facts) -> Iterator[str]:

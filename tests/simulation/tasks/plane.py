@@ -123,6 +123,8 @@ class Plane:
         failing: float,
         cutting: float,
         kinds: Kinds,
+        *,
+        honest: bool,
     ) -> None:
         self.process = Process(f"control plane {number}")
         self.failure: BaseException | None = None
@@ -134,7 +136,7 @@ class Plane:
         silent: Any = Silent()
         mail: Any = SilentMail()
         relay: Any = SilentRelay()
-        tasks_store: Any = Shaky(store, self.process, fate, failing, honest=True)  # as SQLite is
+        tasks_store: Any = Shaky(store, self.process, fate, failing, honest=honest)
         self._store, self._relay, self._clock, self._caps = tasks_store, relay, clock_, caps
         timetable, ready = Timetable(clock_), asyncio.Event()
         self.registry, self.leases, self.in_hand = (
@@ -176,7 +178,7 @@ class Plane:
         directory = Directory(self.registry, self.leases, store)
         output: Any = None
         passing: Any = None  # nobody writes here
-        results = kinds.results(store, tasks, self.leases, self.registry, output, clock, fate.random.random)
+        results = kinds.results(store, tasks, self.leases, self.registry, output, self._watch, clock, fate.random.random)
         self._sessions = Sessions(
             store=store,
             tasks=tasks,

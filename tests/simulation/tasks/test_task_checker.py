@@ -12,7 +12,7 @@ from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId, T
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
 from controlplane.domain.caps import Caps
-from controlplane.domain.task import Attempt, Lease, Spec, State, Task
+from controlplane.domain.task import Attempt, Lease, Spec, State, Task, Workspace
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.results import Report, Results
@@ -105,6 +105,15 @@ def passed_over(history: History) -> None:
     history.happenings.insert(1, Ended(lease(TaskId("task_0")), "a", None))
 
 
+def same_files(history: History) -> None:
+    """Another task with an agent writes what the first one writes."""
+    for number, paths in ((0, ("src/",)), (1, ("src/",))):
+        saved(number, spec=replace(versions()[0].spec, writes=paths, workspace=Workspace("git", "/repo")))(history)
+    held = versions(TaskId("task_0"), by="b", writes=("src/a.py",), workspace=Workspace("git", "/repo"))[1]
+    history.caps = Caps()
+    history.happenings.insert(0, Saved(0.0, held))
+
+
 RUNNING_AGAIN = replace(versions()[2], version=5)
 BROKEN: dict[str, tuple[str, Change]] = {
     "a version is left out": ("a change was lost", saved(2, version=4)),
@@ -125,6 +134,7 @@ BROKEN: dict[str, tuple[str, Change]] = {
         more(Saved(30.0, replace(versions(TaskId("task_3"))[1])), Saved(31.0, versions(TaskId("task_4"))[1])),
     ),
     "a cap is exceeded": ("cap exceeded", other_caps),
+    "two write the same file": ("two write the same", same_files),
     "a newer task goes first": ("passed over", passed_over),
     "an accepted task is nowhere": ("lost", more(Asked("task_9"))),
     "a task never ends": ("starved", more(Asked("task_9"), Saved(30.0, versions(TaskId("task_9"))[0]))),
@@ -220,6 +230,7 @@ class Forgets(Noting):
 
 PLANTED: dict[str, tuple[str, type[Noting], Kinds]] = {
     "nothing is counted for caps": ("cap exceeded", Noting, Kinds(in_hand=CountsNothing)),
+    "nothing is known of what tasks write": ("two write the same", Noting, Kinds(in_hand=CountsNothing)),
     "stale results count": ("a result that nobody made", Noting, Kinds(results=TrustsEverybody)),
     "leases never end": ("stuck", Noting, Kinds(leases=NeverEnds)),
     "dependents are told of success whatever happened": ("out of order", Noting, Kinds(tasks=SaysAllIsWell)),

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from claude_conductor.errors import ConductorError, IllegalTransitionError, StoreUnavailableError
@@ -17,17 +18,20 @@ from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
 from controlplane.domain.caps import Caps
-from controlplane.domain.task import IsolationLevel, RetryPolicy, Spec, State, Task
+from controlplane.domain.task import IsolationLevel, RetryPolicy, Spec, State, Task, Workspace
+from controlplane.domain.write_set import declared
 from controlplane.service.intake import Intake, Submission
 from tests.simulation.processes import Fate, SeededMint, VirtualClock, task_factory
 from tests.simulation.tasks.checker import broken
 from tests.simulation.tasks.history import Asked, History, Saved
 from tests.simulation.tasks.plane import Kinds, Plane
+from tests.simulation.tasks.seeds import PAST_BUGS
 from tests.simulation.tasks.slot import Disk, Slot
 from tests.simulation.virtual_loop import Stuck, VirtualLoop
 
 CALM_SECONDS = 600.0
 """How long everything may take to end once nothing fails any more; retries pause for at most 5 s here."""
+WRITES = (("src/",), ("src/*.py",), ("src/a.py", "docs/"), ("docs/",), (".",), ())
 TENANTS = (TenantId("default"), TenantId("other"))
 
 
@@ -59,6 +63,8 @@ class Plan:
     caps: Caps
     tasks: int
     store_failing: float
+    store_honest: bool
+    """Whether a failure of the store says that nothing was done, as SQLite's does; else it may come after the effect."""
     cutting: float
     plane_kills: int
     sidecar_kills: int
@@ -70,7 +76,7 @@ class Plan:
     seconds: float
 
 
-def draw(fate: Fate) -> Plan:
+def draw(fate: Fate, seed: int) -> Plan:
     """Return a plan. Many are free of most faults, so that the rest is seen clearly."""
     random = fate.random
     calm = random.random() < 0.1
@@ -90,6 +96,7 @@ def draw(fate: Fate) -> Plan:
         caps,
         tasks=random.randint(2, 14),
         store_failing=0.0 if calm else random.choice((0.0, 0.0, 0.02, 0.1)),
+        store_honest=seed in PAST_BUGS or Random(f"{seed} honest").random() < 0.5,  # aside: an old seed stays its schedule
         cutting=0.0 if calm else random.choice((0.0, 0.01, 0.05)),
         plane_kills=blows(),
         sidecar_kills=blows(),
@@ -122,7 +129,8 @@ class World:
 
     def __init__(self, seed: int, store_type: type[Noting], kinds: Kinds) -> None:
         self._fate = Fate(seed)
-        self._plan = plan = draw(self._fate)
+        self._writing = Random(f"writes {seed}") if seed % 4 == 2 else None
+        self._plan = plan = draw(self._fate, seed)
         self._kinds = kinds
         self._clock = VirtualClock()
         self._mint = SeededMint(self._fate, self._clock)
@@ -142,6 +150,7 @@ class World:
         return Plane(
             *(self._lives["plane"], self._store, self._agent_store, self._fate, self._clock, self._mint),
             *(plan.caps, plan.store_failing, plan.cutting, self._kinds),
+            honest=plan.store_honest,
         )
 
     def _begin_slot(self, agent: Agent) -> None:
@@ -206,6 +215,8 @@ class World:
             depends_on=tuple(TaskId(other) for other in random.sample(earlier, min(len(earlier), random.choice((0, 0, 1, 2))))),
             not_before=self._clock.now() + random.random() * 5 if random.random() < 0.1 else 0.0,
             labels={"repo": random.choice("xy")} if random.random() < 0.5 else {},
+            workspace=Workspace("git", "/repo") if self._writing else Workspace(),
+            writes=declared(self._writing.choice(WRITES)) if self._writing else (),
         )
 
     async def _ask(self, call: Callable[[Intake], Awaitable[Any]]) -> Any:

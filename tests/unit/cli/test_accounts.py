@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from claude_conductor.cli import accounts, report
+from claude_conductor.cli import accounts, report, task_view, usage
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.v1 import task_pb2
 
@@ -42,6 +42,49 @@ def test_sums_add_and_memory_is_the_largest():
     assert (account.cost_usd, account.wall_seconds, account.memory_peak_bytes) == (0.75, 30.0, 3 << 20)
     assert accounts.states(account) == "2 succeeded, 1 failed"
     assert account.used() == "30.0 s of agents' time, 3.0 MiB of memory at most, $0.7500"
+
+
+def spending(number: int, **models: tuple[float, int]) -> task_pb2.Task:
+    """Return a task of two attempts whose models cost so much and have so many tokens without a price."""
+    made = task(number)
+    for name, (cost, unpriced) in models.items():
+        made.usage.models.add(model=name, input_tokens=100 + unpriced, turns=1, cost_usd=cost, unpriced_tokens=unpriced)
+        made.usage.input_tokens += 100 + unpriced
+        made.usage.cost_usd += cost
+        made.usage.unpriced_tokens += unpriced
+    return made
+
+
+def test_all_attempts_count_and_not_only_what_the_last_one_did():
+    made = task(1, cost=0.5)
+    made.usage.cost_usd = 2.0
+    made.usage.wall_time.FromSeconds(77)
+    account = accounts.total([made])
+    assert (account.cost_usd, account.wall_seconds) == (2.0, 77.0)
+    assert "$2.0000" in task_view.usage(made)
+
+
+def test_by_model_each_gets_its_own_part():
+    rows = accounts.by([spending(1, opus=(2.0, 0), haiku=(0.5, 0)), spending(2, haiku=(0.25, 0)), task(3, model="told")], "model")
+    assert [(row.key, row.tasks, row.cost_usd, row.input_tokens) for row in rows] == [
+        ("opus", 1, 2.0, 100),
+        ("haiku", 2, 0.75, 200),
+        ("told", 1, 0.0, 0),
+    ]
+
+
+def test_a_cost_that_is_not_known_is_never_shown_as_none():
+    unknown, partly = spending(1, new=(0.0, 40)), spending(2, new=(0.0, 40), opus=(2.0, 0))
+    cost = usage.COLUMNS[-1].value
+    assert (cost(accounts.total([unknown])), cost(accounts.total([partly])), cost(accounts.total([task(3)]))) == (
+        "?",
+        "$2.0000 + ?",
+        "-",
+    )
+    assert accounts.total([unknown]).used().endswith("cost of 40 tokens unknown")
+    assert task_view.usage(partly).endswith("over $2.0000 (cost of 40 tokens unknown)")
+    assert accounts.total([partly]).plain()["unpriced_tokens"] == 40
+    assert "new: 1 answer, 140 tokens in, 0 out, cost unknown" in task_view.models(unknown)
 
 
 def test_what_tasks_have_in_common_makes_a_row_and_the_dearest_comes_first():

@@ -30,6 +30,13 @@ def test_limits_and_level_are_set_only_where_they_were_said():
     assert spec(Request(prompt="x", timeout="30m")).timeout.seconds == 1800
 
 
+def test_a_set_up_is_a_shell_line_with_its_files():
+    assert not spec(Request(prompt="x")).HasField("setup")
+    setup = spec(Request(prompt="x", setup="make deps", setup_timeout="2m", setup_cache=("x.lock",), setup_keep=("lib",))).setup
+    assert list(setup.command) == ["/bin/sh", "-c", "make deps"]
+    assert (setup.timeout.seconds, list(setup.cache_files), list(setup.keep)) == (120, ["x.lock"], ["lib"])
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
@@ -44,6 +51,11 @@ def test_limits_and_level_are_set_only_where_they_were_said():
         (Request(prompt="x", priority=11), ["--priority"]),
         (Request(prompt="x", ref="main"), ["--ref", "--repo"]),
         (Request(prompt="x", repo="/a", folder="/b"), ["exclude"]),
+        (Request(prompt="x", writes=("src/",)), ["--writes", "--repo"]),
+        (Request(prompt="x", repo="/a", writes=("src/", "/a/src/")), ["--writes", "/a/src/", "from its top"]),
+        (Request(prompt="x", repo="/a", writes=("",)), ["--writes", "not empty"]),
+        (Request(prompt="x", setup_cache=("x.lock",)), ["--setup-cache", "--setup "]),
+        (Request(prompt="x", setup="make", setup_timeout="soon"), ["--setup-timeout"]),
     ],
 )
 def test_what_cannot_be_is_said_with_its_flag(request_: Request, words: list[str]):

@@ -56,6 +56,7 @@ tasks:
         ("jobs: []", ["`tasks`"]),
         ("tasks: [{prompt: x}]\ntask: x", ["`tasks`"]),
         ("tasks:\n- prompt: x\n  promt: y\n", ["promt", "line=3", "`prompt`"]),
+        ("tasks:\n- prompt: x\n  setup: make\n  setup_network: [pypi.org]\n", ["setup_network", "no network", "line=4"]),
         ("tasks:\n- prompt: x\n  aftr: y\n", ["aftr", "line=3", "`after`"]),
         ("defaults:\n  name: x\ntasks:\n- prompt: x\n", ["`name`", "line=2"]),
         ("defaults: 3\ntasks:\n- prompt: x\n", ["block of keys", "line=1"]),
@@ -69,6 +70,8 @@ tasks:
         ("tasks:\n- prompt: x\n  name: build\n- prompt: y\n  after:\n  - build\n  - biuld\n", ["`biuld`", "`build`", "line=7"]),
         ("tasks:\n- prompt: x\n  after: {a: 1}\n", ["list of names", "line=3"]),
         ("tasks:\n- prompt: x\n  name: a\n  after: a\n", ["a -> a", "line=4"]),
+        ("tasks:\n- prompt: x\n  repo: .\n  writes: src/\n", ["`writes` is a list", "line=4"]),
+        ("tasks:\n- prompt: x\n  repo: .\n  writes: [src/, ../x]\n", ["leads out", "line=4"]),
         (
             "tasks:\n- {prompt: x, name: a, after: c}\n- {prompt: x, name: b, after: a}\n- {prompt: x, name: c, after: b}\n",
             ["a -> c -> b -> a", "line=2"],

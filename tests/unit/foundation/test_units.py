@@ -22,6 +22,12 @@ def test_what_is_no_size_is_refused_with_an_example(text):
         parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["8388608t", "99999999t", "9" * 400 + "t", "9" * 500])
+def test_what_is_no_size_anywhere_is_refused_with_the_largest(text):
+    with pytest.raises(InvalidArgumentError, match="8388608t"):
+        parse_size(text)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("1h30m", 5400), ("250ms", 0.25), ("2d", 172800), (3, 3), ("0.5", 0.5)]
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent_sidecar.gateway.door import Door, open_gateway
+from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider, provider_at
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.clock import SystemClock
 from claude_conductor.settings.secret import Secret
 
@@ -21,8 +24,17 @@ class Opened:
     """A gateway that serves, and what it told."""
 
     path: Path
-    usage: list[tuple[int, int, int, int]] = field(default_factory=list)
+    usage: list[Usage] = field(default_factory=list)
     rate_limits: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a request waits for a rate limit."""
+    taken: list[None] = field(default_factory=list)
+    hold: Hold = field(default_factory=lambda: Hold(SystemClock(), 16))
+
+    def on_hold(self, seconds: float) -> None:
+        self.held.append(seconds)
+        self.waiting.set()
 
 
 Opener = Callable[..., contextlib.AbstractAsyncContextManager[Opened]]
@@ -47,10 +59,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Opener:
             Door(
                 opened.path,
                 provider,
-                lambda *counts: opened.usage.append(counts),
+                opened.usage.append,
                 opened.rate_limits.append,
                 SystemClock(),
                 limits or GatewayLimits(),
+                hold=opened.hold,
+                on_hold=opened.on_hold,
+                on_taken=lambda: opened.taken.append(None),
             )
         )
         try:

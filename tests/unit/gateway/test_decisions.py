@@ -22,7 +22,8 @@ from claude_conductor.settings.secret import Secret
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw of a text builds tables for seconds
 KEY = "sk-ant-very-secret"
 STREAM = (
-    b'event: message_start\r\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1,'
+    b'event: message_start\r\ndata: {"type":"message_start","message":{"model":"claude-x","usage":{'
+    b'"input_tokens":9,"output_tokens":1,'
     b'"cache_read_input_tokens":4,"cache_creation_input_tokens":2}}}\r\n\r\n'
     b'event: ping\ndata: {"type":"ping"}\n\n'
     b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"\\"usage\\": {}"}}\n\n'
@@ -168,7 +169,7 @@ def test_usage_is_the_same_however_the_stream_is_cut(cuts: list[int]):
     for begin, end in pairwise(edges):
         reader.feed(STREAM[begin:end])
 
-    assert reader.usage() == Usage(9, 33, 4, 2)
+    assert reader.usage() == Usage(9, 33, 4, 2, "claude-x")
 
 
 @CALM

@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h11
@@ -22,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from agent_sidecar.gateway.door import Door, open_gateway
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import provider_at
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.clock import SystemClock
 from claude_conductor.errors import AddressInUseError, SocketPathTooLongError
 from claude_conductor.settings.secret import Secret
@@ -32,7 +34,7 @@ from .conftest import REAL_KEY, Opener
 
 MESSAGES = "/v1/messages?beta=true"
 BODY = json.dumps({"model": "m", "max_tokens": 5, "stream": True, "messages": []}).encode()
-COUNTED = (api.INPUT_TOKENS, api.OUTPUT_TOKENS, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS)
+COUNTED = Usage(api.INPUT_TOKENS, api.OUTPUT_TOKENS, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS, "claude-stub")
 
 
 async def test_the_agents_key_is_replaced_by_the_real_one(gateway: Opener):
@@ -88,7 +90,7 @@ async def test_usage_of_a_plain_answer_is_told(gateway: Opener):
         answer = await ask(opened.path, "POST", MESSAGES, body=BODY)
 
         assert answer.json()["size"] == len(BODY)
-        assert opened.usage == [(api.INPUT_TOKENS, api.OUTPUT_TOKENS, 0, 0)]
+        assert opened.usage == [Usage(api.INPUT_TOKENS, api.OUTPUT_TOKENS, 0, 0)]
 
 
 async def test_a_head_request_is_answered(gateway: Opener):
@@ -102,15 +104,81 @@ async def test_a_head_request_is_answered(gateway: Opener):
     assert [seen.method for seen in stub.seen] == ["HEAD", "POST"]
 
 
-async def test_a_rate_limit_is_told_and_passed_on(gateway: Opener):
-    refuse = api.Refuse(429, "rate_limit_error", {"retry-after": "17"})
-    async with api.MessagesApi(once=(refuse,)).serve() as stub, gateway(stub.url) as opened:
+def too_many(seconds: str) -> api.Refuse:
+    return api.Refuse(429, "rate_limit_error", {"retry-after": seconds})
+
+
+async def test_a_request_that_ran_into_a_rate_limit_is_asked_again_after_it_and_the_agent_does_not_notice(gateway: Opener):
+    limits = (too_many("0.05"), too_many("0.1"))
+    async with api.MessagesApi(once=limits).serve() as stub, gateway(stub.url) as opened:
+        begun = asyncio.get_running_loop().time()
+        answer = await ask(opened.path, "POST", MESSAGES, body=BODY)
+
+        assert (answer.status, answer.whole) == (200, True)
+        assert asyncio.get_running_loop().time() - begun >= 0.15
+        assert [seen.body for seen in stub.seen] == [BODY] * 3
+        assert (opened.rate_limits, len(opened.taken), opened.usage) == ([0.05, 0.1], 1, [COUNTED])
+
+
+async def test_a_limit_that_does_not_say_until_when_is_waited_for_a_little(gateway: Opener):
+    limits = GatewayLimits(unknown_reset_seconds=0.05)
+    refuse = api.Refuse(429, "rate_limit_error")
+    async with api.MessagesApi(once=(refuse,)).serve() as stub, gateway(stub.url, limits) as opened:
+        assert (await ask(opened.path, "POST", MESSAGES, body=BODY)).status == 200
+        assert opened.rate_limits == [0.05]
+
+
+async def test_a_rate_limit_is_passed_on_where_the_request_cannot_be_kept(gateway: Opener):
+    limits = GatewayLimits(kept_bytes=len(BODY) - 1)
+    async with api.MessagesApi(once=(too_many("17"),)).serve() as stub, gateway(stub.url, limits) as opened:
         answer = await ask(opened.path, "POST", MESSAGES, body=BODY)
 
         assert (answer.status, answer.headers["retry-after"]) == (429, "17")
         assert answer.json()["error"]["type"] == "rate_limit_error"
-        assert opened.rate_limits == [17.0]
-        assert opened.usage == []
+        assert (opened.rate_limits, opened.taken, opened.usage) == ([17.0], [], [])
+
+
+async def test_a_limit_longer_than_an_agent_waits_for_is_told_and_nothing_is_asked_meanwhile(gateway: Opener):
+    async with api.MessagesApi(once=(too_many("1000"),)).serve() as stub, gateway(stub.url) as opened:
+        first = await ask(opened.path, "POST", MESSAGES, body=BODY)
+        second = await ask(opened.path, "POST", MESSAGES, body=BODY)
+
+        assert (first.status, second.status, second.headers["retry-after"]) == (429, 429, "1000")
+        assert second.json()["error"]["type"] == "rate_limit_error"
+        assert len(stub.seen) == 1
+        assert opened.held[-1] > 990
+
+
+async def test_what_somebody_else_ran_into_holds_requests_here_until_our_turn(gateway: Opener):
+    async with api.MessagesApi().serve() as stub, gateway(stub.url) as opened:
+        opened.hold.close(0.02, turn=0.1)
+        begun = asyncio.get_running_loop().time()
+        answer = await ask(opened.path, "POST", MESSAGES, body=BODY)
+
+        assert answer.status == 200
+        assert asyncio.get_running_loop().time() - begun >= 0.1
+        assert (opened.rate_limits, len(stub.seen)) == ([], 1)
+
+
+async def test_an_agent_that_hangs_up_while_its_request_is_held_makes_room_for_another(gateway: Opener):
+    async with api.MessagesApi().serve() as stub, gateway(stub.url, GatewayLimits(exchanges=1)) as opened:
+        opened.hold.close(500.0)
+        async with connected(opened.path) as agent, asyncio.timeout(10):
+            await agent.send("POST", MESSAGES, body=BODY)
+            await opened.waiting.wait()
+            assert (await ask(opened.path, "POST", MESSAGES, body=BODY)).status == 529, "the control: there is room for one"
+            opened.waiting.clear()
+        async with asyncio.timeout(10):
+            while not opened.waiting.is_set():
+                async with connected(opened.path) as other:
+                    await other.send("POST", MESSAGES, body=BODY)
+                    answered = asyncio.create_task(other.answer(), name="answer")
+                    held = asyncio.create_task(opened.waiting.wait(), name="held")
+                    await asyncio.wait({answered, held}, return_when=asyncio.FIRST_COMPLETED)
+                    for task in (answered, held):
+                        task.cancel()
+                    await asyncio.gather(answered, held, return_exceptions=True)
+        assert stub.seen == []
 
 
 async def test_a_provider_that_breaks_off_ends_the_agents_answer_too(gateway: Opener):
@@ -119,7 +187,7 @@ async def test_a_provider_that_breaks_off_ends_the_agents_answer_too(gateway: Op
 
         assert answer.status == 200
         assert not answer.whole
-        assert opened.usage == [(api.INPUT_TOKENS, 1, api.CACHE_READ_TOKENS, api.CACHE_WRITE_TOKENS)]
+        assert opened.usage == [replace(COUNTED, output_tokens=1)]
         assert (await ask(opened.path, "POST", MESSAGES, body=BODY)).whole
 
 

@@ -64,7 +64,7 @@ def test_the_standalone_file_of_the_description_resolves_as_written():
 
     assert sidecar.limits.memory_bytes == 1 << 30
     assert sidecar.limits.cpus == 0.5
-    assert not sidecar.networking
+    assert not sidecar.allow
     assert sidecar.workspace_mount
     assert sidecar.workspace_path == Path("/c/workspace")
     assert sidecar.temp_path == Path("/tmp/claude-conductor")
@@ -108,7 +108,11 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("container_config: {memory_limit: 512m}", "limits.memory_bytes", 512 << 20),
         ("container_config: {cpu_limit: 2}", "limits.cpus", 2.0),
         ("container_config: {workspace_mount: false}", "workspace_mount", False),
-        ("container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}", "networking", True),
+        (
+            "container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}",
+            "allow",
+            ["pypi", "npm", "github"],
+        ),
         ("storage: {workspace_path: ~/work}", "workspace_path", "/home/me/work"),
         ("storage: {workspace_path: $PROJECT/w}", "workspace_path", "/srv/project/w"),
         ("storage: {temp_path: /var/tmp/x}", "temp_path", "/var/tmp/x"),
@@ -124,6 +128,8 @@ def test_the_standalone_file_of_the_repository_shows_every_key_with_its_default(
         ("agent: {pids: 99}", "limits.pids", 99),
         ("agent: {open_files: 77}", "limits.open_files", 77),
         ("agent: {keep_workspaces: true}", "keep_workspaces", True),
+        ("agent: {keep_workspaces_for: 2h}", "keep_workspaces_for", 7200.0),
+        ("storage: {setup_cache_size: 1g}", "setup_cache_bytes", 1 << 30),
         ("agent: {mcp_tools: false}", "mcp_tools", False),
         ("agent: {drivers: [claude-code]}", "drivers", ["claude_code"]),
         ("agent: {labels: {gpu: none}}", "labels", {"gpu": "none"}),
@@ -241,19 +247,27 @@ def test_networking_is_refused_with_strict():
     said = refusal("container_config: {enable_networking: true}")
 
     assert "x.yaml:1" in str(said)
-    assert "no network at all" in str(said)
-    assert "minimal" in said.next_step
+    assert "reach nothing unless their task asks" in str(said)
+    assert "--allow" in said.next_step
     assert refusal(
         "container_config: {enable_networking: true}\nagent: {workspace_isolation: minimal}\nagents: [{id: x, level: strict}]"
     )
 
 
-def test_networking_is_refused_with_moderate_until_there_is_an_egress_proxy():
-    said = refusal("container_config: {enable_networking: true}\nagent: {workspace_isolation: moderate}")
+def test_with_networking_agents_reach_the_hosts_on_the_list():
+    moderate = "agent: {workspace_isolation: moderate}\ncontainer_config: {enable_networking: "
+    assert first(moderate + "true}")["allow"] == ["pypi", "npm", "github"]
+    assert first(moderate + "true, allowed_hosts: [example.com, '*.example.org:8443']}")["allow"] == [
+        "example.com",
+        "*.example.org:8443",
+    ]
+    assert first(moderate + "false, allowed_hosts: [example.com]}")["allow"] == []
 
-    assert "x.yaml:1" in str(said)
-    assert "egress proxy, which comes with a later release" in str(said)
-    assert "minimal" in said.next_step
+
+def test_an_allowed_host_that_is_none_is_refused_with_its_place():
+    said = refusal("container_config:\n  allowed_hosts: [http://example.com]")
+    assert "x.yaml:2" in str(said)
+    assert "example.com" in said.next_step
 
 
 def test_shared_workspaces_are_refused_unless_the_level_is_minimal():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +10,23 @@ from pathlib import Path
 import pytest
 
 from agent_sidecar.drivers.driver import Answer, Progress, TokenUse
-from agent_sidecar.isolation.interface import Level, Limits
+from agent_sidecar.gateway.price import Price
+from agent_sidecar.gateway.usage import Usage as Answered
+from agent_sidecar.isolation.interface import Level, Limits, Stats
 from agent_sidecar.run.folders import Folders, check
 from agent_sidecar.run.hook import Run
-from agent_sidecar.run.hooks.credentials import added
 from agent_sidecar.run.hooks.output import PIECE_BYTES, Pump
-from agent_sidecar.run.hooks.usage import usage_of
+from agent_sidecar.run.hooks.usage import UsageHook, usage_of
 from agent_sidecar.run.hooks.watchdog import stalled
 from agent_sidecar.run.life import Life, why
 from agent_sidecar.run.rate import Bucket
+from agent_sidecar.run.spending import Spent, spent_more
 from agent_sidecar.run.task import Assignment, FolderSource, GitSource, InForce, Lease, LimitsAsked, Result, Usage
 from agent_sidecar.run.text import cut, one_line
 from agent_sidecar.settings import Settings
 from agent_sidecar.uplink import convert
 from agent_sidecar.uplink.reconnect import pause
+from claude_conductor.clock import SystemClock
 from claude_conductor.errors import InvalidArgumentError, SettingsError
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
@@ -90,14 +94,71 @@ def test_why_an_agent_is_stalled_names_since_when_and_does_not_change_while_it_i
     assert why("call", life, clock, 30.0) == said
 
 
-def test_tokens_of_the_agent_count_before_those_of_the_gateway():
+PRICES = {"fast*": Price(1, 5, 0.1, 2), "fast-2": Price(2, 10, 0, 0), "*": Price(0, 0, 0, 0)}
+
+
+def test_what_the_gateway_counts_is_priced_by_model_and_counts_before_what_the_agent_says():
     clock = HandClock()
     clock.time = 107.5
-    counted = added(added(TokenUse(), 1, 2, 3, 4), 10, 20, 30, 40)
-    assert counted == TokenUse(11, 22, 33, 44, turns=2)
-    assert usage_of(make_run(gateway_tokens=counted), clock).input_tokens == 11
-    told = usage_of(make_run(gateway_tokens=counted, tokens=TokenUse(5, 6)), clock)
-    assert (told.input_tokens, told.output_tokens, told.wall_seconds) == (5, 6, 7.5)
+    spent: Spent = {}
+    for answer in (Answered(1_000_000, 200_000, 0, 0, "fast-1"), Answered(0, 0, 1_000_000, 500_000, "fast-1")):
+        spent = spent_more(spent, answer, PRICES)
+    spent = spent_more(spent, Answered(500_000, 100_000, 7, 7, "fast-2"), PRICES)
+
+    told = usage_of(make_run(spent=spent, tokens=TokenUse(5, 6, turns=2, cost_usd=77)), clock)
+
+    assert [(each.model, each.turns, round(each.cost_usd, 6)) for each in told.models] == [("fast-1", 2, 3.1), ("fast-2", 1, 2.0)]
+    assert (told.input_tokens, told.output_tokens, told.cache_read_tokens) == (1_500_000, 300_000, 1_000_007)
+    assert (round(told.cost_usd, 6), told.unpriced_tokens, told.turns, told.wall_seconds) == (5.1, 0, 2, 7.5)
+
+
+def test_tokens_without_a_price_are_counted_as_such_and_cost_nothing_silently():
+    clock = HandClock()
+    table = {"fast*": PRICES["fast*"]}
+    spent = spent_more(spent_more({}, Answered(10, 20, 30, 40, "slow"), table), Answered(1_000_000, 0, 0, 0, "fast"), table)
+    told = usage_of(make_run(spent=spent), clock)
+    assert (told.cost_usd, told.unpriced_tokens) == (1.0, 100)
+    assert usage_of(make_run(spent=spent_more({}, Answered(1, 2, 3, 4), PRICES)), clock).unpriced_tokens == 10, (
+        "no name, no price"
+    )
+
+
+def test_an_agent_that_tells_tokens_and_no_cost_has_an_unknown_one():
+    clock = HandClock()
+    assert usage_of(make_run(tokens=TokenUse(5, 6, 7, 8)), clock).unpriced_tokens == 26
+    assert usage_of(make_run(tokens=TokenUse(5, 6, 7, 8, cost_usd=0.5)), clock).unpriced_tokens == 0
+    assert usage_of(make_run(), clock).unpriced_tokens == 0
+
+
+class Used:
+    """As much of reports as the hook tells, and of a process as it asks."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[Usage] = asyncio.Queue()
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def used(self, lease: Lease, usage: Usage) -> None:
+        assert lease == Lease("task_1", 1, 1)
+        self.told.put_nowait(usage)
+
+    async def stats(self) -> Stats:
+        self.looks.put_nowait(None)
+        return Stats()
+
+
+async def test_what_models_used_is_told_before_the_end_and_only_when_it_grew():
+    told = Used()
+    run = make_run(handle=told)
+    hook = UsageHook(told, SystemClock(), every=0.001, told_every=0.01)  # type: ignore[arg-type]
+    during = asyncio.create_task(hook.during(run), name="during")
+    async with asyncio.timeout(10):
+        for turns in (1, 2):
+            run.spent = spent_more(run.spent, Answered(1, 2, 3, 4, "fast-1"), PRICES)
+            assert (await told.told.get()).models[0].turns == turns
+        for _ in range(told.looks.qsize() + 30):
+            await told.looks.get()
+    assert told.told.empty()
+    during.cancel()
 
 
 @pytest.mark.parametrize(("text", "size", "short"), [("abc", 3, "abc"), ("aäb", 2, "a"), ("aäb", 3, "aä"), ("", 5, "")])
@@ -180,8 +241,6 @@ def settings(tmp_path: Path, **changes: object) -> Settings:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"networking": True}, "enable_networking"),
-        ({"networking": True, "level": Level.MODERATE}, "egress proxy"),
         ({"agent_isolation": False}, "agent_isolation"),
         ({"agent_isolation": False, "level": Level.MODERATE}, "agent_isolation"),
     ],
@@ -198,7 +257,6 @@ def test_an_agent_id_that_could_name_another_folder_is_refused(tmp_path: Path):
 
 def test_settings_that_fit_are_taken(tmp_path: Path):
     check(settings(tmp_path))
-    check(settings(tmp_path, networking=True, level=Level.MINIMAL))
     check(settings(tmp_path, agent_isolation=False, level=Level.MINIMAL, temp_path=tmp_path / "temp"))
     assert (tmp_path / "temp").stat().st_mode & 0o777 == 0o700
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
+from controlplane.domain.attempts import retry_delay
 from controlplane.domain.task import (
     AGEING_SECONDS,
+    BY_A_LIMIT,
     MAX_LOSSES,
     RETRYABLE,
     Failure,
@@ -43,7 +45,6 @@ from controlplane.domain.task_machine import (
     TellDependents,
     admit,
     apply,
-    retry_delay,
     why_blocked,
 )
 
@@ -106,6 +107,30 @@ def test_a_task_for_later_is_blocked_and_says_how_long() -> None:
 
 def test_a_task_whose_time_has_come_is_queued() -> None:
     assert queued(not_before=100.0).state is State.QUEUED
+
+
+# --- a provider's rate limit
+
+
+def limited(kind: FailureKind, seconds: float = 30.0) -> Completed:
+    return Completed(LEASE, Result(failure=Failure(kind, "exit code 1"), rate_limited=seconds), 110.0, 0.5)
+
+
+@pytest.mark.parametrize("kind", sorted(BY_A_LIMIT, key=lambda kind: kind.value))
+def test_an_attempt_that_a_rate_limit_ended_is_no_failure_and_is_tried_again_after_it(kind: FailureKind) -> None:
+    task = apply(running(spec=Spec(retry=RetryPolicy(max_attempts=1))), limited(kind)).task
+    assert (task.state, task.failures, task.not_before, task.lease) == (State.BLOCKED, 0, 140.0, None)
+    assert why_blocked(task, 120.0).startswith("the model provider took no requests of its last attempt, which does not count")
+    again = apply(task, Released(140.0)).task
+    assert (again.state, len(again.attempts)) == (State.QUEUED, 1)
+
+
+def test_what_no_limit_can_cause_is_a_failure_with_and_without_one() -> None:
+    for kind in (FailureKind.OUT_OF_MEMORY, FailureKind.WORKSPACE, FailureKind.PROGRAM_MISSING):
+        assert apply(running(), limited(kind)).task.state is State.FAILED
+    cancelled_ = apply(running(), CANCEL).task
+    assert apply(cancelled_, limited(FailureKind.EXIT_CODE)).task.state is State.CANCELLED
+    assert apply(running(), Completed(LEASE, Result(rate_limited=30.0), 110.0, 0.5)).task.state is State.SUCCEEDED
 
 
 # --- waiting

@@ -54,6 +54,11 @@ def test_a_subtask_inherits_what_its_parent_was_given(
     assert confined(Spec(isolation_level=child), parent(asked, effective)).isolation_level is given
 
 
+def test_a_subtask_leaves_no_files_on_its_host() -> None:
+    with pytest.raises(PermissionDeniedError):
+        confined(Spec(keep_workspace=True), PARENT)
+
+
 def test_a_subtask_sees_no_folder_of_the_host_but_its_parents() -> None:
     with pytest.raises(PermissionDeniedError):
         confined(Spec(workspace=Workspace("folder", "/etc")), PARENT)

@@ -82,6 +82,10 @@ class Wire:
         except (OSError, TimeoutError) as cause:
             raise self._lost from cause
 
+    def bare(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+        """Return the connection itself and what was read of it ahead: after CONNECT it speaks no HTTP any more."""
+        return self._reader, self._writer, self.state.trailing_data[0]
+
     async def close(self, seconds: float) -> None:
         """Send what is left and close."""
         try:
