@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import grpc
 
 from controlplane.transport import answers
+from controlplane.transport.http2.codes import ErrorCode
 from controlplane.transport.http2.connection import Connection
 from controlplane.transport.http2.stream import Stream
 from controlplane.transport.invocation import Invocation
@@ -22,6 +23,10 @@ READ_AHEAD: Final = 1 << 20
 """Bytes a peer may send ahead on a stream that a handler reads from; on others it is the window every stream begins with."""
 _STREAMING: Final = 2
 """With its second read a handler shows that it reads a stream."""
+
+
+_AT_ONCE: Final = 128
+"""Messages a handler reads or writes without anybody else having a turn."""
 
 
 class Line(Protocol):
@@ -42,6 +47,7 @@ class Call:
     """
 
     __slots__ = (
+        "_at_once",
         "_blocked",
         "_deadline",
         "_largest_sent",
@@ -77,6 +83,7 @@ class Call:
         self._reader: asyncio.Future[None] | None = None
         """Of the handler, while it waits for a message."""
         self._reads = 0
+        self._at_once = 0
         self._blocked: asyncio.Future[None] | None = None
         """While something waits for the peer or the transport to take it."""
         self._deadline = None if invocation.timeout is None else self._loop.time() + invocation.timeout
@@ -120,8 +127,7 @@ class Call:
         if self._reader is None:
             return
         if self.messages or ended:
-            if not self._reader.done():
-                self._reader.set_result(None)
+            self._wake_reader()
         elif self._requests.missing:
             self._line.connection.demand(self._stream, self._requests.missing)
 
@@ -138,6 +144,7 @@ class Call:
         self.lost = self.lost or unfinished
         if unfinished and self.task is not None:
             self.task.cancel()
+        self._wake_reader()
         self.drained()
 
     def stop(self) -> None:
@@ -145,7 +152,12 @@ class Call:
         self._break_off(Code.UNAVAILABLE, "The server is stopping.")
 
     def _expire(self) -> None:
-        self._break_off(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        if self._stream.outbox and not self.finished:  # behind what the peer does not take a status would wait for ever
+            self._line.connection.reset(self._stream, ErrorCode.CANCEL)
+            self._line.flush()
+            self.lose()
+        else:
+            self._break_off(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def _break_off(self, code: grpc.StatusCode, details: str) -> None:
         """End it with a status that its handler did not choose."""
@@ -155,11 +167,17 @@ class Call:
         self.lost = True
         if self.task is not None:
             self.task.cancel()
+        self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     # What its handler does ---------------------------------------------------------------------------------------------------
 
     async def receive(self) -> bytes | None:
-        """Return the next message of the request, at once if it is there; None after the last one."""
+        """Return the next message of the request, mostly at once if it is there; None after the last one."""
+        await self._turn()
         self._reads += 1
         if self._reads == _STREAMING:
             self._line.connection.widen(self._stream, READ_AHEAD)
@@ -176,11 +194,12 @@ class Call:
             if self._requests.missing:
                 self._line.connection.demand(self._stream, self._requests.missing)
                 self._line.flush()
-            self._reader = self._loop.create_future()
+            reader = self._reader = self._loop.create_future()
             try:
-                await self._reader
+                await reader
             finally:
-                self._reader = None
+                if self._reader is reader:  # another may have begun to read before this one knew that it was given up
+                    self._reader = None
         return bool(self.messages)
 
     def begin(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
@@ -214,11 +233,20 @@ class Call:
             connection.send_headers(self._stream, answers.beginning())
         gone = connection.send_message(self._stream, message)
         self._line.flush()
-        if not gone:
+        if gone:
+            await self._turn()
+        else:
             blocked = self._blocked = self._loop.create_future()
             await asyncio.shield(blocked)
             if self.lost:
                 self.check_open()
+
+    async def _turn(self) -> None:
+        """Let others have their turn now and then: what is there, or leaves, at once makes nobody wait by itself."""
+        self._at_once += 1
+        if self._at_once >= _AT_ONCE:
+            self._at_once = 0
+            await asyncio.sleep(0)
 
     def check_open(self) -> None:
         """Make sure that something can still be written.

@@ -26,6 +26,9 @@ class Limits:
     """After hearing nothing for this long, a ping is sent."""
     answer: float = 20.0
     """A ping that nothing follows for this long ends the connection."""
+    stuck: float = 30.0
+    """A peer that for this long reads nothing and says nothing, while so much waits for it that a ping would not get through, is
+    given up."""
     handshake: float = 120.0
     """How long a peer has to show that it speaks HTTP/2."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -14,9 +17,12 @@ from controlplane.transport.limits import Limits
 from controlplane.transport.link import Link
 from controlplane.transport.serving import Services
 
+_log = logging.getLogger(__name__)
 _UNIX: Final = "unix:"
 LOOK_SECONDS: Final = 0.25
 """Between two looks at all connections: who is silent, who never said what it speaks."""
+_CANCEL_SECONDS: Final = 2.0
+"""How long handlers have to end once they were cancelled."""
 _CLOSE_SECONDS: Final = 1.0
 """How long peers have, when everything else has ended, to read what is on its way."""
 _BACKLOG: Final = 1024
@@ -36,6 +42,8 @@ class Server(grpc.aio.Server):
         self._services = Services(interceptors)
         self._limits = Limits.of(options)
         self._sockets: list[socket.socket] = []
+        self._paths: list[tuple[Path, int]] = []
+        """Of the sockets that are files, with their inodes."""
         self._listeners: list[asyncio.Server] = []
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,7 +71,11 @@ class Server(grpc.aio.Server):
         except OSError as cause:
             raise RuntimeError(f"Failed to bind to address {address}: {cause.strerror}") from cause
         self._sockets.append(listening)
-        return 1 if listening.family == socket.AF_UNIX else int(listening.getsockname()[1])
+        if listening.family != socket.AF_UNIX:
+            return int(listening.getsockname()[1])
+        path = Path(address.removeprefix(_UNIX))
+        self._paths.append((path, path.stat().st_ino))
+        return 1
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
         """Refuse: listeners with TLS are grpcio's.
@@ -87,16 +99,19 @@ class Server(grpc.aio.Server):
     async def stop(self, grace: float | None) -> None:
         """Take no new calls; end those that go on after `grace` seconds, at once if None, and return when all have ended.
 
-        Calling it again while it waits may shorten the time, never lengthen it.
+        A handler that goes on although it was cancelled is left to the event loop, and named in the log. Calling it again while
+        it waits may shorten the time, never lengthen it.
         """
         now = asyncio.get_running_loop().time()
         self._stop_listening()
         await self._until(lambda: not self._tasks, now + (grace or 0.0))
         for link in list(self._links):
             link.stop_calls()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._until(lambda: not self._links, asyncio.get_running_loop().time() + _CLOSE_SECONDS)
+        loop = asyncio.get_running_loop()
+        await self._until(lambda: not self._tasks, loop.time() + _CANCEL_SECONDS)
+        if self._tasks:
+            _log.warning("calls do not end", extra={"calls": sorted({task.get_name() for task in self._tasks})})
+        await self._until(lambda: not self._links, loop.time() + _CLOSE_SECONDS)
         for link in list(self._links):
             link.abort()
         self._stopped.set()
@@ -118,6 +133,10 @@ class Server(grpc.aio.Server):
             self._timer.cancel()
         for listener in self._listeners:
             listener.close()
+        for path, inode in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == inode:  # otherwise somebody else listens there by now
+                    path.unlink()
         for link in list(self._links):
             link.leave()
 

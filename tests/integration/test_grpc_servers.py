@@ -12,6 +12,9 @@ from typing import Any
 import grpc
 import pytest
 import uvloop
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+from grpc_status import rpc_status
 
 from controlplane.transport.server import Server
 from tests.fakes.waiting import eventually
@@ -329,3 +332,124 @@ def test_nothing_stalls_with_many_clients_small_windows_and_streams_given_up(loo
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(story())
+
+
+@pytest.mark.parametrize("played", [("native", loop) for loop in LOOPS], ids="-".join, indirect=True)
+def test_a_read_that_was_given_up_does_not_cost_the_next_one_its_message(played: Play):
+    async def impatient(requests: object, context: Bytes) -> None:
+        first = asyncio.ensure_future(context.read())
+        await asyncio.sleep(0)
+        await context.write(b"reading")
+        first.cancel()
+        await context.write(bytes(await context.read()))  # begins before the first one knows that it was given up
+
+    async def story(there: Set) -> None:
+        handler = grpc.stream_stream_rpc_method_handler(impatient)
+        there.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.I", {"impatient": handler}),))
+        call = there.channel.stream_stream("/t.I/impatient")()
+        assert await call.read() == b"reading"
+        await call.write(b"message")
+        await call.done_writing()
+        assert await call.read() == b"message"
+
+    played(story)
+
+
+def test_a_reader_beside_the_handler_learns_that_the_caller_is_gone(played: Play):
+    ended: list[object] = []
+
+    async def beside(requests: object, context: Bytes) -> None:
+        async def read() -> None:
+            ended.append(await context.read())
+
+        reading = asyncio.ensure_future(read())
+        await context.write(b"begun")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await reading
+
+    async def story(there: Set) -> None:
+        handler = grpc.stream_stream_rpc_method_handler(beside)
+        there.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.B", {"beside": handler}),))
+        call = there.channel.stream_stream("/t.B/beside")()
+        assert await call.read() == b"begun"
+        call.cancel()
+        await eventually(lambda: ended == [grpc.aio.EOF], 5)
+
+    played(story)
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 3e8])
+def test_deadlines_of_any_length_are_kept(played: Play, seconds: float):
+    async def story(there: Set) -> None:
+        if seconds < 1:
+            refused = await there.refusal(there.unary("sleeping")(b"", timeout=seconds))
+            assert refused.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        else:
+            assert await there.unary("echo")(b"x", timeout=seconds) == b"x"
+
+    played(story)
+
+
+def test_a_status_in_full_arrives_in_full(played: Play):
+    why = status_pb2.Status(code=9, message="not now", details=[any_pb2.Any(type_url="x/y", value=b"\0\1")])
+
+    async def refuse(request: bytes, context: Bytes) -> bytes:
+        await context.abort_with_status(rpc_status.to_status(why))
+        return request
+
+    async def story(there: Set) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(refuse)
+        there.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.S", {"refuse": handler}),))
+        refused = await there.refusal(there.channel.unary_unary("/t.S/refuse")(b""))
+        assert refused.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert dict(refused.trailing_metadata())["grpc-status-details-bin"] == why.SerializeToString()
+
+    played(story)
+
+
+@pytest.mark.parametrize("played", [("native", loop) for loop in LOOPS], ids="-".join, indirect=True)
+def test_a_handler_that_will_not_end_is_named_and_left_behind(played: Play, caplog: pytest.LogCaptureFixture):
+    async def stubborn(request: bytes, context: Bytes) -> bytes:
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+        return request
+
+    async def story(there: Set) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(stubborn)
+        there.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.N", {"stubborn": handler}),))
+        calling = asyncio.ensure_future(there.refusal(there.channel.unary_unary("/t.N/stubborn")(b"")))
+        await eventually(lambda: bool(there.notes), 5)
+        await there.server.stop(None)
+        assert (await calling).code() is grpc.StatusCode.UNAVAILABLE
+        assert [(record.message, record.__dict__["calls"]) for record in caplog.records] == [
+            ("calls do not end", ["call /t.N/stubborn"])
+        ]
+        released.set()
+
+    released = asyncio.Event()
+    played(story)
+
+
+@pytest.mark.parametrize("played", [("native", loop) for loop in LOOPS], ids="-".join, indirect=True)
+def test_the_socket_of_a_successor_stays(played: Play):
+    async def story(there: Set) -> None:
+        path = Path(there.address.removeprefix("unix:"))
+        assert path.is_socket()
+        path.unlink()
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as successor:
+            successor.bind(str(path))
+            await there.server.stop(None)
+            assert path.is_socket()
+
+    played(story)
+
+
+def test_a_server_that_stopped_leaves_no_socket_behind(played: Play):
+    async def story(there: Set) -> None:
+        await there.server.stop(None)
+        assert not Path(there.address.removeprefix("unix:")).exists()
+
+    played(story)

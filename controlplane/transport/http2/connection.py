@@ -46,6 +46,9 @@ class Connection:
         self._outflow = Outflow(self._peer, self._answered)
         self._streams: dict[int, Stream] = {}
         self._last_id = 0
+        """The peer's highest number so far."""
+        self._taken_id = 0
+        """The highest of which a request was or will be looked at; GOAWAY says it, and never a higher one later."""
         self._left: deque[int] = deque(maxlen=2 * announced.max_concurrent_streams)
         """Streams that we ended while the peer may still have been sending; what comes on them is nobody's fault."""
         self._bodies = 0
@@ -221,6 +224,7 @@ class Connection:
         self._last_id = stream_id
         if self._leaving:
             return  # the client was told, and may ask elsewhere
+        self._taken_id = stream_id
         head = request_head(stream_id, headers)
         if len(self._streams) >= self._announced.max_concurrent_streams:
             raise PeerStreamError(stream_id, ErrorCode.REFUSED_STREAM, "more streams at once than announced")
@@ -325,7 +329,7 @@ class Connection:
         """Take no new streams from now on; those there are go on."""
         if not (self._leaving or self.over):
             self._leaving = True
-            self._write(frames.goaway(self._last_id, ErrorCode.NO_ERROR))
+            self._write(frames.goaway(self._taken_id, ErrorCode.NO_ERROR))
 
     def _first(self, block: bytes) -> bytes:
         prefix, self._header_prefix = self._header_prefix, b""
@@ -360,7 +364,7 @@ class Connection:
     def _fail(self, code: ErrorCode, reason: str) -> None:
         self.over = True
         self._streams.clear()
-        self._write(frames.goaway(self._last_id, code, reason))
+        self._write(frames.goaway(self._taken_id, code, reason))
 
 
 def _window_fault(increment: int) -> tuple[ErrorCode, str]:

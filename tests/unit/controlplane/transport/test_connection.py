@@ -240,6 +240,22 @@ def test_a_server_that_leaves_finishes_what_it_began_and_begins_nothing():
     assert pair.server.idle
 
 
+def test_what_a_server_that_leaves_has_taken_never_grows():
+    pair = Pair()
+    pair.ask(end=True)
+    pair.server.leave()
+    written = pair.server.take_written()
+    pair.client.send_headers(pair.client.get_next_available_stream_id(), HEADERS, end_stream=True)
+    pair.server.receive(pair.client.data_to_send() + bytes(9), 0.0)  # and DATA on no stream, which ends the connection
+    written += pair.server.take_written()
+
+    said = [each.payload for each in FrameReader(1 << 20).feed(b"".join(written)) if each.kind == GOAWAY]
+    assert [(int.from_bytes(payload[:4]), int.from_bytes(payload[4:8])) for payload in said] == [
+        (1, ErrorCode.NO_ERROR),
+        (1, ErrorCode.PROTOCOL_ERROR),
+    ]
+
+
 def test_headers_larger_than_the_peers_frames_are_continued():
     pair = Pair()
     stream_id, stream = pair.ask(end=True)

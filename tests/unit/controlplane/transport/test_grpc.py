@@ -237,8 +237,16 @@ def test_whatever_it_says_is_a_sign_of_life():
     assert looked(*looks) == [Verdict.ASK, Verdict.FINE, Verdict.FINE, Verdict.ASK]
 
 
-def test_the_silence_of_a_peer_that_has_much_to_read_means_nothing():
-    assert looked(*[(float(now), True, False, True) for now in range(1, 100)]) == [Verdict.FINE] * 99
+def test_the_silence_of_a_peer_that_has_much_to_read_means_nothing_for_a_while():
+    assert looked(*[(float(now), True, False, True) for now in range(1, 32)]) == [Verdict.FINE] * 30 + [Verdict.DEAD]
+
+
+def test_a_peer_that_has_much_to_read_and_speaks_or_goes_on_reading_is_alive():
+    speaks = [(float(now), True, now == 20, True) for now in range(1, 51)]
+    reads = [(float(now), True, False, now != 20) for now in range(1, 51)]
+
+    assert looked(*speaks) == [Verdict.FINE] * 50
+    assert Verdict.DEAD not in looked(*reads)
 
 
 def test_a_peer_that_never_says_what_it_speaks_is_given_up_however_much_it_says():
