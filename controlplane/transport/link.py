@@ -24,6 +24,8 @@ _UNREAD: Final = 1 << 20
 """Bytes that are no data, written while the transport takes no more; past it the peer is cut off."""
 _JOINED: Final = 32 << 10
 """Up to this many bytes, copying them together is cheaper than handing over each piece."""
+_LAST_WORD_SECONDS: Final = 1.0
+"""How long a peer that did something wrong has to read why. Closing while bytes of it are unread would throw our word away."""
 
 
 class Link(asyncio.Protocol):
@@ -50,6 +52,8 @@ class Link(asyncio.Protocol):
         self._receiving = False
         """While events are handled nothing is handed over: their answers leave together."""
         self._leaving = False
+        self._closing = False
+        """Everything was said."""
         self._unread = 0
         self.connection = Connection(
             Announced(max_concurrent_streams=limits.concurrent_streams, max_header_list_size=2 * limits.metadata)
@@ -103,7 +107,7 @@ class Link(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hand over what the connection has written."""
-        if self._receiving or not (written := self.connection.take_written()) or self._transport is None:
+        if self._receiving or not (written := self.connection.take_written()) or self._transport is None or self._closing:
             return
         size = sum([len(piece) for piece in written])
         if not self.connection.writable:
@@ -193,7 +197,14 @@ class Link(asyncio.Protocol):
             call.lose()
 
     def _close_if_done(self) -> None:
-        if self._leaving and self._transport is not None and (self.connection.idle or self.connection.over):
+        if not self._leaving or self._closing or self._transport is None:
+            return
+        if self.connection.over and self._transport.can_write_eof():
+            self._closing = True
+            self._transport.write_eof()
+            self._loop.call_later(_LAST_WORD_SECONDS, self.abort)
+        elif self.connection.over or self.connection.idle:
+            self._closing = True
             self._transport.close()
 
 
