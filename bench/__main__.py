@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
+from controlplane.settings import GRPC_SERVER
 
 WHAT = ("all", "standalone", "relay", "idle", "rules", "slow-consumer", "plot")
-PEERS = ("echo", "native", "nats", "autogen", "slim")
+PEERS = ("echo", "nats", "autogen", "slim")
+GRPC_SERVERS = ("native", "grpcio")
 
 
 def numbers(text: str) -> list[int]:
@@ -50,6 +52,13 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
     relay.add_argument(
         "--against", action=words(*PEERS), default=["echo"], help=f"any of {','.join(PEERS)}; echo is always there"
     )
+    relay.add_argument(
+        "--grpc-server",
+        action=words(*GRPC_SERVERS),
+        default=[GRPC_SERVER],
+        help=f"what the control plane serves gRPC with; with {','.join(GRPC_SERVERS)} the first is judged and the second stands "
+        f"beside it (default: {GRPC_SERVER})",
+    )
     idle = parser.add_argument_group("idle")
     idle.add_argument("--agents", type=numbers, default=[1, 10, 100, 1000], help="(default: 1,10,100,1000)")
     plot = parser.add_argument_group("plot")
@@ -71,9 +80,11 @@ def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
         print(f"skipped: {name}: {why}", file=sys.stderr)
     chosen = [
         system
-        for (quality, store), system in systems.OURS.items()
+        for (quality, store), system in systems.ours(given.grpc_server[0]).items()
         if quality in given.quality and (quality == "ephemeral" or store in given.store)  # ephemeral ones are in no store
     ]
+    if "ephemeral" in given.quality:
+        chosen += [systems.beside(other) for other in given.grpc_server[1:]]
     chosen = [
         systems.ECHO,
         *chosen,
@@ -89,8 +100,6 @@ def _why_not(system: object) -> str:
     from bench import loopback, systems  # noqa: PLC0415 - see above
 
     assert isinstance(system, systems.System)
-    if not system.peer:
-        return ""
     return system.missing() or ("" if loopback.is_inside() else "it may only run where there is no network; see above")
 
 
@@ -98,7 +107,7 @@ def main() -> None:
     """Measure what was asked for."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     given = read(sys.argv[1:])
-    if given.what == "relay" and not set(given.against) <= {"echo", "native"}:
+    if given.what == "relay" and given.against != ["echo"]:
         from bench import loopback  # noqa: PLC0415 - see above
 
         if loopback.entered():
@@ -111,13 +120,16 @@ def main() -> None:
         print(*plot.draw(given.json, given.folder), sep="\n")
         return
     figures, verdicts = measure(given)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    facts = machine()
+    if given.what in ("all", "relay"):
+        facts["gRPC server"] = " and ".join(given.grpc_server)
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
     show(figures)
     if verdicts:
         print()
         show_verdicts(verdicts)
     if given.json:
-        save(figures, verdicts, given.json)
+        save(facts, figures, verdicts, given.json)
 
 
 def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from controlplane.domain.caps import Caps
 from controlplane.domain.policy import Policy
+
+GRPC_SERVER: Final = "native"
+"""What serves gRPC unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,8 @@ class Settings:
     `home/types`."""
     store: str = "sqlite"
     """`sqlite` or `memory`."""
-    grpc_server: str = "grpcio"
-    """What serves gRPC: `grpcio`, or `native`, the server of `controlplane.transport`."""
+    grpc_server: str = GRPC_SERVER
+    """What serves gRPC: `native`, the server of `controlplane.transport`, or `grpcio`."""
     operator_token_sha256: str = ""
     """Hexadecimal; empty refuses every operator."""
     sidecar_tokens: Mapping[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from controlplane.transport import answers
 from controlplane.transport.http2.codes import ErrorCode
 from controlplane.transport.http2.connection import Connection
 from controlplane.transport.http2.stream import Stream
+from controlplane.transport.identity import Identity
 from controlplane.transport.invocation import Invocation
 from controlplane.transport.limits import Limits
 from controlplane.transport.messages import PREFIX_BYTES, MessageReader
@@ -34,6 +35,7 @@ class Line(Protocol):
 
     connection: Connection
     peer: str
+    identity: Identity
 
     def flush(self) -> None:
         """Hand over what the connection has written."""
@@ -104,6 +106,11 @@ class Call:
     def peer(self) -> str:
         """Who calls, as an address of gRPC."""
         return self._line.peer
+
+    @property
+    def identity(self) -> Identity:
+        """What TLS says of who calls; nothing without it."""
+        return self._line.identity
 
     @property
     def time_remaining(self) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import grpc
 
 from controlplane.transport.call import Call
+from controlplane.transport.identity import ALTERNATIVE_NAMES
 from controlplane.transport.metadata import Metadata
 from controlplane.transport.refusal import CallRefusedError, Code
 
@@ -118,16 +119,16 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         return self._call.peer
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """Return None: the listener has no TLS."""
-        return None
+        """Return the names of the caller's certificate; None if there is none."""
+        return self._call.identity.get(ALTERNATIVE_NAMES)
 
     def peer_identity_key(self) -> str | None:
-        """Return None: the listener has no TLS."""
-        return None
+        """Return what names the caller in `auth_context`; None if it has no certificate."""
+        return ALTERNATIVE_NAMES if ALTERNATIVE_NAMES in self._call.identity else None
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Return nothing: the listener has no TLS."""
-        return {}
+        """Return what TLS says of the caller; nothing without it."""
+        return self._call.identity
 
     def time_remaining(self) -> Any:  # noqa: ANN401 - a float by the stubs, None without a deadline in fact
         """Return the seconds that are left; None without a deadline."""

@@ -13,6 +13,7 @@ from controlplane.transport.http2.codes import ErrorCode
 from controlplane.transport.http2.connection import Connection
 from controlplane.transport.http2.events import BodyArrived, ConnectionEnded, Drained, Event, RequestBegan, StreamEnded
 from controlplane.transport.http2.settings import Announced
+from controlplane.transport.identity import NOBODY, identity, speaks_http2
 from controlplane.transport.invocation import invocation
 from controlplane.transport.limits import Limits
 from controlplane.transport.liveness import Liveness, Verdict
@@ -59,6 +60,7 @@ class Link(asyncio.Protocol):
             Announced(max_concurrent_streams=limits.concurrent_streams, max_header_list_size=2 * limits.metadata)
         )
         self.peer = "unknown"
+        self.identity = NOBODY
 
     # What the event loop tells -----------------------------------------------------------------------------------------------
 
@@ -67,6 +69,12 @@ class Link(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class has no bases
         self._transport.set_write_buffer_limits(high=_BUFFERED)
         self.peer = _address(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            if not speaks_http2(tls):
+                self.abort()
+                return
+            self.identity = identity(tls)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -131,6 +139,7 @@ class Link(asyncio.Protocol):
         """End the calls there are."""
         for call in list(self._calls.values()):
             call.stop()
+        self._close_if_done()
 
     def abort(self) -> None:
         """Close at once; what is not sent yet is lost."""

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
+from controlplane.transport import identity
 from controlplane.transport.call import Call
 from controlplane.transport.limits import Limits
 from controlplane.transport.link import Link
@@ -30,7 +32,7 @@ _BACKLOG: Final = 1024
 
 
 class Server(grpc.aio.Server):
-    """Serves what `grpc.aio.server` does, to any gRPC client, without grpcio's own transport; plain listeners only."""
+    """Serves what `grpc.aio.server` does, to any gRPC client, without grpcio's own transport."""
 
     def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor] = (), options: Sequence[tuple[str, int]] = ()) -> None:
         """Take the arguments of `grpc.aio.server`; nothing is listened to yet.
@@ -42,6 +44,7 @@ class Server(grpc.aio.Server):
         self._services = Services(interceptors)
         self._limits = Limits.of(options)
         self._sockets: list[socket.socket] = []
+        self._contexts: dict[socket.socket, ssl.SSLContext] = {}
         self._paths: list[tuple[Path, int]] = []
         """Of the sockets that are files, with their inodes."""
         self._listeners: list[asyncio.Server] = []
@@ -78,22 +81,42 @@ class Server(grpc.aio.Server):
         return 1
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """Refuse: listeners with TLS are grpcio's.
+        """Refuse: what grpcio's credentials hold cannot be read.
 
         Raises:
             RuntimeError: Always.
         """
-        raise RuntimeError("This server has no TLS; use grpc.aio.server.")
+        raise RuntimeError("Credentials of grpcio cannot be read; use add_tls_port with a context of ssl.")
+
+    def add_tls_port(self, address: str, context: ssl.SSLContext) -> int:
+        """Listen as `add_insecure_port` does, with TLS.
+
+        A certificate that is loaded into the context later holds for connections from then on. Servicers see the peer's
+        certificate as `auth_context()` and `peer_identities()` if the context asks for one and verifies it.
+
+        Args:
+            address: Where.
+            context: Of a server; HTTP/2 is put into it.
+
+        Raises:
+            RuntimeError: It cannot be listened to.
+            ValueError: The context takes less than TLS 1.2.
+        """
+        identity.check(context)
+        port = self.add_insecure_port(address)
+        self._contexts[self._sockets[-1]] = context
+        return port
 
     async def start(self) -> None:
         """Answer who connects."""
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
-            if listening.family == socket.AF_UNIX:
-                listener = await loop.create_unix_server(self._connected, sock=listening, backlog=_BACKLOG)
-            else:
-                listener = await loop.create_server(self._connected, sock=listening, backlog=_BACKLOG)
-            self._listeners.append(listener)
+            context = self._contexts.get(listening)
+            more: dict[str, Any] = {"backlog": _BACKLOG, "ssl": context}
+            if context is not None:
+                more["ssl_handshake_timeout"] = self._limits.handshake
+            create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+            self._listeners.append(await create(self._connected, sock=listening, **more))
         self._look()
 
     async def stop(self, grace: float | None) -> None:

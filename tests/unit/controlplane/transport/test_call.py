@@ -15,6 +15,7 @@ from controlplane.transport.http2.connection import Connection
 from controlplane.transport.http2.events import BodyArrived, Event, RequestBegan
 from controlplane.transport.http2.frames import Frame, FrameReader
 from controlplane.transport.http2.settings import Announced
+from controlplane.transport.identity import NOBODY
 from controlplane.transport.invocation import Invocation
 from controlplane.transport.limits import Limits
 
@@ -28,6 +29,7 @@ class Line:
     def __init__(self, window: int) -> None:
         self.connection = Connection(Announced(stream_window=1 << 20))
         self.peer = "unix:"
+        self.identity = NOBODY
         self.written: list[Frame] = []
         block = hpack.Encoder().encode(REQUEST)
         began = self.tell(
