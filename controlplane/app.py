@@ -26,6 +26,7 @@ from controlplane.api.event_servicer import WatchServicer
 from controlplane.api.guard.caller import Tokens
 from controlplane.api.guard.interceptors import interceptors
 from controlplane.api.message_servicer import MailServicer
+from controlplane.api.schedule_servicer import PlanServicer
 from controlplane.api.server import Listener, Servicers
 from controlplane.api.session.servicer import SessionServicer, Terms
 from controlplane.api.session.writer import StreamBounds
@@ -60,6 +61,8 @@ from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
 from controlplane.service.results import Results
 from controlplane.service.retention import Retention
+from controlplane.service.scheduler import Scheduler
+from controlplane.service.schedules import Schedules
 from controlplane.service.sessions import Sessions
 from controlplane.service.subscribing import Subscribing
 from controlplane.service.tasks import Books, Tasks
@@ -87,6 +90,7 @@ class Parts:
     dispatch: Dispatch
     expiry: Expiry
     retention: Retention
+    scheduler: Scheduler
     watch: Watch
     tasks: Tasks
     relay: Relay
@@ -150,17 +154,21 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     blobs = BlobDirectory(settings.home / "blobs")
     results = Results(stores.tasks, tasks, leases, registry, output, watch, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, passing, directory, clock, tracer, ready.set)
+    intake = Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps)
+    defaults = Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay)
+    kinds, planned = Kinds(TypeFolder(settings.home / "types")), asyncio.Event()
+    schedules = Schedules(stores.schedules, intake, clock, mint, planned)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),
         task=TaskQueueServicer(
             stores.tasks,
-            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps),
+            intake,
             leases,
             output,
             changed,
             Waiting(stores.tasks, registry, in_hand, clock),
-            Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
-            Kinds(TypeFolder(settings.home / "types")),
+            defaults,
+            kinds,
         ),
         agent=FleetServicer(registry, directory, permissions),
         message=MailServicer(
@@ -176,11 +184,14 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
         admin=StatusServicer(tasks, registry, settings.store, clock.now()),
+        schedule=PlanServicer(stores.schedules, schedules, defaults, kinds),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
-    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers)
+    scheduler = Scheduler(stores.schedules, schedules, stores.tasks, intake, watch, clock, planned)
+    upkeep = (expiry, retention, scheduler)
+    return Parts(clock, stores, registry, sessions, dispatch, *upkeep, watch, tasks, relay, post, servicers)
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -239,6 +250,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
     work.start(parts.retention.run(), name="retention")
+    work.start(parts.scheduler.run(), name="schedules")
     guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens))
     listener = Listener(
         parts.servicers,

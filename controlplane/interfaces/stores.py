@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 
@@ -20,6 +21,7 @@ class Stores:
     agents: AgentStore
     events: EventLog
     subscriptions: SubscriptionStore
+    schedules: ScheduleStore
 
     async def close(self) -> None:
         """Finish what was begun and let go of everything; nothing may be called afterwards but this again."""
