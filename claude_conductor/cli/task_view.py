@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from claude_conductor.cli import output, question_view
+from claude_conductor.cli import budgets, output, question_view
 from claude_conductor.cli.agents import isolation_lines
 from claude_conductor.cli.output import Column
 from claude_conductor.client.tasks import FINAL
@@ -182,6 +182,7 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("priority", str(spec.priority)),
         ("depends on", ", ".join(spec.depends_on)),
         ("parent", spec.parent_task_id),
+        ("budget", budgets.told(task)),
         ("submitted", f"{output.moment(task.create_time)} by {task.submitter}"),
         ("ran", format_duration(ran) if ran is not None else ""),
         ("attempts", "\n".join(_attempt(attempt) for attempt in task.attempts)),

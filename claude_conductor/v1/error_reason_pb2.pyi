@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No schedule with this name or id is known."""
     ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 39
     """There is another schedule with this name."""
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 40
+    """Less of the task's budget is left than this would need; nothing was spent."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -186,4 +188,6 @@ ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 38
 """No schedule with this name or id is known."""
 ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
 """There is another schedule with this name."""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 40
+"""Less of the task's budget is left than this would need; nothing was spent."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

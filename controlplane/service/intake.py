@@ -31,6 +31,7 @@ from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.domain.write_set import declared, fault
 from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.shares import Shares
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
 
@@ -89,6 +90,7 @@ class Intake:
         self._prompt_bytes = prompt_bytes
         self._work = work
         self._caps = caps
+        self._shares = Shares(store, tasks, clock)
 
     async def submit(self, submission: Submission) -> Task:
         """Store a task; return once it is durable. The same request id returns the same task.
@@ -99,11 +101,12 @@ class Intake:
             InvalidArgumentError: A value cannot be used; the message names the field.
             TaskNotFoundError: A dependency or the parent does not exist.
             PermissionDeniedError: An agent asks for more than the task it works on was given.
+            BudgetExhaustedError: Less is left of its parent's budget than it wants.
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
         task = await self._draft(submission)
-        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+        return await self._work.whole(self._admit_within(task), name=f"admit {task.id}")
 
     async def submit_all(self, wanted: Sequence[Wanted]) -> list[TaskId]:
         """Store tasks in one change, all or none; return their ids, in order, once they are durable.
@@ -118,7 +121,9 @@ class Intake:
         while True:
             drafts = await self._draft_all(wanted, known)
             fresh = [place for place in range(len(wanted)) if place not in known]
-            earlier = await self._work.whole(self._admit_all([drafts[place] for place in fresh]), name="admit several tasks")
+            earlier = await self._work.whole(
+                self._admit_all_within([drafts[place] for place in fresh]), name="admit several tasks"
+            )
             if not earlier:
                 return [known.get(place, draft).id for place, draft in enumerate(drafts)]
             known |= {fresh[index]: task for index, task in earlier.items()}
@@ -174,9 +179,11 @@ class Intake:
         """Return what would be stored, without storing it.
 
         Raises:
-            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError: As `submit`.
+            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError, BudgetExhaustedError: As `submit`.
         """
-        return (await self._settled(submission))[0]
+        spec = (await self._settled(submission))[0]
+        await self._shares.look(submission.tenant_id, spec)
+        return spec
 
     async def _settled(self, submission: Submission, fresh: AbstractSet[TaskId] = frozenset()) -> tuple[Spec, frozenset[TaskId]]:
         """Return what may be done, and the tasks it waits for."""
@@ -190,6 +197,18 @@ class Intake:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
         return spec, waits_for | {other.id for other in followed if not other.state.final}
+
+    async def _admit_within(self, task: Task) -> Task:
+        async with self._shares.of([task]) as (granted, kept):
+            if (stored := await self._admit(granted[0])).id == task.id:
+                kept()
+        return stored
+
+    async def _admit_all_within(self, drafts: Sequence[Task]) -> Mapping[int, Task]:
+        async with self._shares.of(drafts) as (granted, kept):
+            if not (earlier := await self._admit_all(granted)):
+                kept()
+        return earlier
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from claude_conductor.errors import StoreUnavailableError
 from controlplane.domain.events import Event
 from controlplane.interfaces.event_log import EventLog
+from controlplane.service.meter import Meter
 from controlplane.service.pulse import Pulse
 
 _log = logging.getLogger(__name__)
@@ -54,8 +55,9 @@ class Watch:
     memory and sees a gap only once the log itself has dropped what it had not read.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, meter: Meter | None = None) -> None:
         self._events = log
+        self._meter = meter
         self._pending: deque[Event] = deque(maxlen=_PENDING)
         self._arrived = asyncio.Event()
         self._recent: deque[Event] = deque(maxlen=_RECENT)
@@ -65,6 +67,8 @@ class Watch:
 
     def publish(self, event: Event) -> None:
         """Take an event. It is not stored yet: events tell what happened, they are not what happened."""
+        if self._meter is not None:
+            self._meter.event(event)
         if len(self._pending) == _PENDING:
             self.dropped += 1
         self._pending.append(event)

@@ -171,6 +171,22 @@ async def test_a_task_gets_no_agent_whose_host_has_less_than_it_asks_for(control
     assert (await large.next_assignment()).lease.task_id == greedy.task_id
 
 
+async def test_a_task_waits_until_its_host_has_the_memory_left(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    host = {"host": "one-host", "capacity": {"memory_bytes": 8 << 30, "cpus": 2}}
+    agents = [await sidecar(name, **host) for name in ("agent-1", "agent-2")]
+    limits = {"isolation": {"limits": {"memory_bytes": 6 << 30}}}
+    await operator.submit(agent_id="agent-1", **limits)
+    first = await agents[0].next_assignment()
+    second = await operator.submit(agent_id="agent-2", **limits)
+    request = task_service_pb2.GetTaskRequest(task_id=second.task_id)
+    waiting = (await operator.tasks.GetTask(request, **operator.call)).task
+    assert waiting.reason == "waits for 6.0 GiB of memory: one-host has 2.0 GiB left of 8.0 GiB"
+    await agents[0].started(first)
+    await agents[0].completed(first)
+    assert (await agents[1].next_assignment()).lease.task_id == second.task_id
+
+
 async def test_caps_hold_say_so_and_let_others_pass(tmp_path: Path, sidecar_of) -> None:
     caps = {"tenants": {"default": 3}, "types": {"refactor": 1}, "labels": {"repo=*": 1}}
     plane = ControlPlane(tmp_path / "home", caps=caps)
