@@ -207,7 +207,7 @@ def test_a_status_arrives_with_its_words_and_metadata(played: Play):
         refused = await there.refusal(there.unary("abort")(b"\0why"))
         assert (refused.code(), refused.details()) == (grpc.StatusCode.NOT_FOUND, "nichts da: 100 % ä")
         assert dict(refused.trailing_metadata()) == {"why-bin": b"\0why"}
-        assert there.handlers.ended == ["aborted StatusCode.NOT_FOUND True"]
+        await eventually(lambda: there.handlers.ended == ["aborted StatusCode.NOT_FOUND True"], 5)
         refused = await there.refusal(there.unary("coded")(b""))
         assert (refused.code(), refused.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "not now")
         refused = await there.refusal(there.unary("broken")(b""))
