@@ -15,6 +15,7 @@ from claude_conductor.cli.output import Column, Format, FormatOption, say
 from claude_conductor.settings import resolve, yaml_file
 from claude_conductor.settings.home import find
 from claude_conductor.settings.load import Loaded, Sources, load
+from claude_conductor.settings.origin import Origin, Rank
 from claude_conductor.settings.prices import PARTS
 from claude_conductor.settings.schema import keys
 from claude_conductor.supervisor import control
@@ -31,6 +32,8 @@ HOST_BOUND: Final = (
 )
 """Keys that name files of this machine: exported, and pointed out."""
 IMPORT_CALL: Final = "conductor config import < settings.yaml"
+
+CONTAINER_CALL: Final = "docker exec -i claude-conductor conductor config import < settings.yaml"
 
 
 @app.command()
@@ -103,7 +106,8 @@ def import_(
     if not text.lines:
         complaint.tell(
             "There is nothing to import: the input is empty.",
-            next_step=f"`{IMPORT_CALL}`; `conductor config export > settings.yaml` writes such a file",
+            next_step=f"`{IMPORT_CALL}`, in a container `{CONTAINER_CALL}` (without -i nothing reaches it); "
+            "`conductor config export > settings.yaml` writes such a file",
         )
         raise typer.Exit(exits.USAGE)
     loaded = _check(text)
@@ -120,6 +124,8 @@ def import_(
         target.replace(target.with_suffix(".yaml.before"))
     new.replace(target)
     say(f"{len(_leaves(written))} settings are in {target} now")
+    for key, origin in _overridden(loaded, in_use.read(None)):
+        complaint.warn(f"`{key}` of the import does not count here: {origin} does")
     if control.running(str(home.path)) is not None:
         complaint.note("  next: `conductor stop` and `conductor start` make them act")
 
@@ -132,6 +138,12 @@ def _check(text: yaml_file.Text) -> Loaded:
     environment = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
     resolve.resolve(loaded, find(os.environ), environment)
     return loaded
+
+
+def _overridden(imported: Loaded, now: Loaded) -> list[tuple[str, Origin]]:
+    """Return the imported keys over which something else counts here, and what."""
+    said = [key for key, block in keys().items() if block is None and imported.origin(key).rank]
+    return [(key, now.origin(key)) for key in said if now.origin(key).rank > Rank.FILE]
 
 
 def _flat(loaded: Loaded) -> list[tuple[str, Any]]:

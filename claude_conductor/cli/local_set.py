@@ -149,7 +149,8 @@ def check_home(home: Home, agent_ids: list[str]) -> None:
 
 def check_temp(in_use: InUse) -> None:
     """Refuse a parent of temporary folders that is a link or somebody else's: its owner could change what lies in it."""
-    path = in_use.resolved.sidecars[0].get("temp_path")
+    sidecars = in_use.resolved.sidecars
+    path = sidecars[0].get("temp_path") if sidecars else None
     if not path or not os.path.lexists(path):
         return
     facts = os.lstat(path)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from claude_conductor.cli import commands, local_set
+from claude_conductor.cli import foreground as stay_in_front
 from claude_conductor.cli.in_use import ConfigOption, read_resolved
 from claude_conductor.cli.output import say
 from claude_conductor.cli.request import from_flag
+from claude_conductor.supervisor import following
 from claude_conductor.units import parse_duration
 
+_NEXT: Final = '  next: `conductor run "..." --repo .`, `conductor status`, `conductor stop`'
+_NEXT_WITHOUT_AGENTS: Final = "  next: `conductor tokens create-join AGENT` prints what makes another machine an agent"
 app = commands.app("Start control plane and agents on this machine; returns when they are ready.")
 
 
@@ -20,14 +24,25 @@ def start(
     agents: Annotated[int | None, typer.Option("--agents", help="How many agents; overrides num_agents.")] = None,
     level: Annotated[str, typer.Option("--level", help="Isolation: strict, moderate or minimal. Never lowered by itself.")] = "",
     config: ConfigOption = None,
+    foreground: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--foreground", help="Stay in front of the set, as a container needs: logs to standard output, TERM stops it."
+        ),
+    ] = False,
     wait_timeout: Annotated[str, typer.Option("--wait-timeout", help="How long it may take to become ready.")] = "15s",
 ) -> None:
     """Start control plane and agents on this machine; returns when they are ready."""
     wait = from_flag("--wait-timeout", wait_timeout or "0", parse_duration)
     in_use = read_resolved(config, flags(agents, level))
+    if foreground:
+        offsets = following.sizes(str(in_use.home.logs))
+        stay_in_front.stop_on_term()
+        local_set.start(in_use, wait=wait)
+        stay_in_front.stay(in_use.home, offsets)
     started = local_set.start(in_use, wait=wait)
     say(summary(started, in_use.resolved.levels))
-    say('  next: `conductor run "..." --repo .`, `conductor status`, `conductor stop`')
+    say(_NEXT if started.agents else _NEXT_WITHOUT_AGENTS)
 
 
 def flags(agents: int | None, level: str) -> dict[str, tuple[Any, str]]:
@@ -43,6 +58,11 @@ def flags(agents: int | None, level: str) -> dict[str, tuple[Any, str]]:
 def summary(started: local_set.Started, levels: frozenset[str]) -> str:
     """Return one line about a set that is ready."""
     count = len(started.agents)
+    if not count:
+        return (
+            f"Conductor runs (supervisor pid {started.pid}): control plane, no agents of this machine, "
+            f"ready after {started.seconds:.1f} s"
+        )
     names = ", ".join(started.agents[:4]) + (", ..." if count > 4 else "")
     return (
         f"Conductor runs (supervisor pid {started.pid}): control plane and {count} agent{'s' if count != 1 else ''} "

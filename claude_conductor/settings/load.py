@@ -241,5 +241,8 @@ def _check_agents(document: Document, origins: Mapping[Place, Origin]) -> None:
         seen.add(agent.id)
         if agent.driver == "grpc_agent" and not agent.command:
             raise SettingsError(f"`agents[{index}]` ({where}): a grpc_agent needs a `command`, its long-running program.")
-    if not plain and not seen:
-        raise SettingsError(f"`num_agents` ({_origin(('num_agents',), origins)}): at least one agent is needed.")
+    if not plain and not seen and not document.listen.sidecars:
+        raise SettingsError(
+            f"`num_agents` ({_origin(('num_agents',), origins)}): at least one agent is needed where none can join.",
+            next_step="set it to 1 or more, or set `listen.sidecars` for agents of other machines",
+        )
