@@ -32,6 +32,8 @@ test: setup-dev ## everything CI runs, servers and system packages included
 	@tools/install_test_packages.sh
 	@tools/install_claude_code.sh || echo "the tests with the real Claude Code are skipped"
 	@for language in node go; do tools/build_conformance.sh $$language || echo "the tests with an agent in $$language are skipped"; done
+	@tools/prepare_containers.sh || echo "the tests with containers are skipped"
+	@tools/build_kubernetes_tools.sh kustomize || echo "the tests of k8s/ are skipped"
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest tests/contract tests/integration tests/conformance tests/escape tests/e2e tests/faults
 	@$(BIN)/python -m pytest -n auto tests/simulation
@@ -39,6 +41,7 @@ test: setup-dev ## everything CI runs, servers and system packages included
 FAULT_SEEDS ?= 1-10
 
 test-long: setup-dev ## what tries many seeds, others at each run: faults, properties, schedules; hours
+	@tools/build_kubernetes_tools.sh kustomize kubectl-validate && $(BIN)/python -m pytest -q tests/architecture/test_kubernetes.py
 	@CONDUCTOR_FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults
 	@CONDUCTOR_HYPOTHESIS=long CONDUCTOR_SCHEDULES=$(or $(SCHEDULES),200000) CONDUCTOR_SEED=$(or $(SEED),$$(date +%s)) \
 		$(BIN)/python -m pytest -n auto --timeout 86400 tests/contract/test_mailboxes_model.py tests/contract/test_tasks_model.py tests/simulation \
@@ -71,4 +74,4 @@ bench-peers: ## install what `conductor bench relay|dispatch --against` compares
 	@tools/install_bench_peers.sh "$(PYTHON)"
 
 clean: ## remove what the verbs above made in this folder
-	rm -rf $(VENV) .cache/conformance build/peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache/conformance .cache/kubernetes .cache/containers build/peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
