@@ -219,6 +219,13 @@ class StoreUnavailableError(ConductorError):
     advice = "free disk space or repair the store, then repeat with the same key"
 
 
+class StoreUnreachableError(StoreUnavailableError):
+    """The store cannot be reached; nothing was sent to it."""
+
+    kind, reason = Kind.UNAVAILABLE, "STORE_UNREACHABLE"
+    advice = "see that it runs and that its address is right, then repeat with the same key"
+
+
 class ControlPlaneUnavailableError(ConductorError):
     """The control plane does not answer."""
 

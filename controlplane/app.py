@@ -94,12 +94,12 @@ class Parts:
     servicers: Servicers
 
 
-def open_stores(settings: Settings, clock: Clock) -> Stores:
+async def open_stores(settings: Settings, clock: Clock) -> Stores:
     """Open the stores the settings name.
 
     Raises:
-        SettingsError: There is no such store.
-        StoreUnavailableError: It cannot be opened.
+        SettingsError: There is no such store, or it is not fit.
+        StoreUnavailableError: It cannot be opened, or reached.
     """
     limits = settings.limits
     bounds = MailboxLimits(
@@ -119,7 +119,13 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         from controlplane.backends.memory.stores import open_memory  # noqa: PLC0415 - one backend is loaded, not all
 
         return open_memory(clock, bounds, subscriptions)
-    raise SettingsError("A store is `sqlite` or `memory`.", key="store", value=settings.store)
+    if "://" in settings.store:
+        from controlplane.backends.redis.address import parse  # noqa: PLC0415 - one backend is loaded, not all
+        from controlplane.backends.redis.stores import enter, open_redis  # noqa: PLC0415
+
+        address = parse(settings.store)
+        return await enter(open_redis(address, clock, bounds, subscriptions=subscriptions, home=settings.home))
+    raise SettingsError("A store is `sqlite`, `memory` or the URL of a Redis server.", key="store", value=settings.store)
 
 
 def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work: Work, clock: Clock, tracer: Tracer) -> Parts:
@@ -175,7 +181,7 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         ),
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
-        admin=StatusServicer(tasks, registry, settings.store, clock.now()),
+        admin=StatusServicer(tasks, registry, settings.store_shown, clock.now()),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
@@ -205,7 +211,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
     clock = SystemClock()
     address = claim_socket(settings.socket_path)
     tracer = open_tracer("conductor-controlplane", environment)
-    stores = open_stores(settings, clock)
+    stores = await open_stores(settings, clock)
     try:
         output_log = OutputDirectory(settings.home / "state" / "output", settings.limits.output_bytes)
         failed: ConductorError | None = None
@@ -214,6 +220,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
             try:
                 parts = build(settings, stores, output_log, work, clock, tracer)
                 listener = await _start(settings, parts, work, tracer, address)
+                work.start(_hold(stores, stop), name="store")
                 if supervision_descriptor is not None:
                     work.start(supervision.listen(supervision_descriptor, parts.sessions), name="supervision")
             except ConductorError as error:
@@ -233,6 +240,12 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
         tracer.shutdown()
 
 
+async def _hold(stores: Stores, stop: asyncio.Event) -> None:
+    """End this process when another one has taken the stores over."""
+    await stores.hold()
+    stop.set()
+
+
 async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> Listener:
     await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock, settings.caps)
     work.start(parts.watch.run(), name="events")
@@ -248,7 +261,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
         raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
     await listener.serving()
     process.settled()
-    _log.info("serving", extra={"address": address, "store": settings.store})
+    _log.info("serving", extra={"address": address, "store": settings.store_shown})
     return listener
 
 

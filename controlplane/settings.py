@@ -61,7 +61,7 @@ class Settings:
     """State goes to `home/state` and `home/blobs`; the socket is `home/run/control.sock`; the user's types of tasks are in
     `home/types`."""
     store: str = "sqlite"
-    """`sqlite` or `memory`."""
+    """`sqlite`, `memory`, or the URL of a Redis server, which never holds a password."""
     operator_token_sha256: str = ""
     """Hexadecimal; empty refuses every operator."""
     sidecar_tokens: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +88,11 @@ class Settings:
     """Served on the Unix socket only; elsewhere it has to be asked for."""
     log_level: str = "info"
     log_style: str = "json"
+
+    @property
+    def store_shown(self) -> str:
+        """The store in few words: without the options of its URL."""
+        return self.store.partition("?")[0]
 
     @property
     def socket_path(self) -> Path:

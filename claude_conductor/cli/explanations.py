@@ -111,6 +111,11 @@ EXPLANATIONS: Final = {
         "The disk is full, not writable, or broken. Nothing that was refused is stored, nothing that was accepted is lost.",
         "`df CONDUCTOR_HOME`; `conductor logs --component controlplane`",
     ),
+    "STORE_UNREACHABLE": Explanation(
+        "The Redis server is stopped, restarts, or is cut off. Nothing that was refused is stored; what was accepted is there "
+        "again when it is back, as far as the server kept it.",
+        "`conductor doctor`; `redis-cli ping`; `conductor logs --component controlplane`",
+    ),
     "CONTROL_PLANE_UNAVAILABLE": Explanation(
         "Nothing answers at the address: the control plane is restarting, was stopped, or never ran there.",
         "`conductor status`; `conductor logs --component supervisor`; `conductor context list`",

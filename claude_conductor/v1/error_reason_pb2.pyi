@@ -98,6 +98,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A rule of the policy does not let this message through."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 37
     """The sender sends more messages than it may; nothing was stored."""
+    ERROR_REASON_STORE_UNREACHABLE: _ErrorReason.ValueType  # 53
+    """The store cannot be reached; nothing was sent to it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -178,4 +180,6 @@ ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 36
 """A rule of the policy does not let this message through."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 37
 """The sender sends more messages than it may; nothing was stored."""
+ERROR_REASON_STORE_UNREACHABLE: ErrorReason.ValueType  # 53
+"""The store cannot be reached; nothing was sent to it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from controlplane.interfaces.agent_store import AgentStore
@@ -20,6 +21,10 @@ class Stores:
     agents: AgentStore
     events: EventLog
     subscriptions: SubscriptionStore
+
+    async def hold(self) -> None:
+        """Keep the stores for this process; return only when another one has taken them over."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Finish what was begun and let go of everything; nothing may be called afterwards but this again."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import Final
 
-from claude_conductor.errors import StoreUnavailableError, TaskNotFoundError
+from claude_conductor.errors import StoreUnavailableError, StoreUnreachableError, TaskNotFoundError
 from controlplane.domain.task import Task
 from controlplane.interfaces.task_store import TaskStore
 
@@ -27,6 +27,8 @@ async def insert(store: TaskStore, task: Task) -> Task:
     """
     try:
         return await store.insert(task)
+    except StoreUnreachableError:
+        raise
     except StoreUnavailableError:
         if await _read(store, task) is None:
             raise
@@ -41,6 +43,8 @@ async def save(store: TaskStore, task: Task) -> bool:
     """
     try:
         return await store.save(task)
+    except StoreUnreachableError:
+        raise
     except StoreUnavailableError:
         stored = await _read(store, task)
         if stored is None or stored.version < task.version:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 20.0
 BINARY = shutil.which("redis-server")
 needs_redis = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed (Debian: apt install redis-server)")
@@ -26,13 +27,15 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.socket = folder / "redis.sock"
+        self.user = ""
+        """Who uses it, with an @ behind."""
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._prefixes = itertools.count()
 
     @property
     def url(self) -> str:
-        return f"unix://{self.socket}"
+        return f"unix://{self.user}{self.socket}"
 
     def fresh(self) -> str:
         """Return an address under which nothing is stored yet."""
@@ -78,9 +81,9 @@ class RedisServer:
 def running(*options: str) -> Iterator[RedisServer]:
     """Run a server in a short folder: paths of sockets must not be long."""
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    server = RedisServer(folder, *options).start()
+    server = RedisServer(folder, *options)
     try:
-        yield server
+        yield server.start()
     finally:
         server.stop(signal.SIGKILL)
         shutil.rmtree(folder)

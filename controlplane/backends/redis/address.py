@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -58,12 +59,12 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Return the address a URL says: `redis://[user:password@]host[:port][/db]`, the same with `rediss`, or `unix:///path`.
+    """Return the address a URL says: `redis://[user@]host[:port][/db]`, the same with `rediss`, or `unix:///path`.
 
     Options follow a `?`: `prefix`, `password_file`; `ca_file`, `cert_file`, `key_file` with `rediss`; `db` with `unix`.
 
     Raises:
-        SettingsError: It says something else, or a file it names cannot be read. The message never shows the password.
+        SettingsError: It says something else, holds a password, or a file it names cannot be used. No message shows a password.
     """
     try:
         parts = urlsplit(url)
@@ -73,6 +74,10 @@ def parse(url: str) -> Address:
     scheme = parts.scheme.lower()
     if scheme not in SCHEMES:
         raise _wrong(f"`{scheme}` is no kind of Redis address.")
+    if parts.password is not None:
+        raise _wrong(
+            "A password does not belong into it, as settings are shown and exported; ?password_file=/path names its file."
+        )
     options = _options(parts.query, scheme)
     if parts.fragment:
         raise _wrong("What follows a # belongs to nothing; in a password it is written %23.")
@@ -82,7 +87,7 @@ def parse(url: str) -> Address:
         port=port,
         **_place(parts, scheme, options.pop("db", "")),
         username=unquote(parts.username) if parts.username else None,
-        password=_password(parts, options.pop("password_file", "")),
+        password=_password(options.pop("password_file", "")),
         prefix=options.get("prefix", "conductor"),
         ca_file=options.get("ca_file", ""),
         cert_file=options.get("cert_file", ""),
@@ -126,15 +131,19 @@ def _options(query: str, scheme: str) -> dict[str, str]:
     return options
 
 
-def _password(parts: SplitResult, file: str) -> str | None:
+def _password(file: str) -> str | None:
     if not file:
-        return unquote(parts.password) if parts.password else None
-    if parts.password:
-        raise _wrong("There is a password and a `password_file`; one is enough.")
+        return None
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
+        others = stat.S_IMODE(Path(file).stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+        text = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as cause:
         raise _wrong(f"The password file cannot be read: {file}.") from cause
+    if others:
+        raise _wrong(f"Others can read the password file (chmod 600 {file}).")
+    if not text:
+        raise _wrong(f"The password file is empty: {file}.")
+    return text
 
 
 def _wrong(message: str) -> SettingsError:

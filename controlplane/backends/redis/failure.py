@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from redis.exceptions import (
@@ -13,9 +14,10 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
 )
+from redis.exceptions import ConnectionError as UnreachableError
 from redis.exceptions import TimeoutError as AnswerTimeoutError
 
-from claude_conductor.errors import StoreUnavailableError
+from claude_conductor.errors import StoreUnavailableError, StoreUnreachableError
 
 _REPEAT: Final = "then repeat with the same key"
 _KINDS: Final[tuple[tuple[type[RedisError], str, str], ...]] = (
@@ -41,7 +43,7 @@ _KINDS: Final[tuple[tuple[type[RedisError], str, str], ...]] = (
 )
 _TEXTS: Final = (
     ("MISCONF", "Redis cannot write to its disk; nothing was stored.", f"free space there and look at its log; {_REPEAT}"),
-    ("NOAUTH", "Redis wants a password.", "write it into the URL of the store, or name a password_file"),
+    ("Authentication required", "Redis wants a password.", "name a file with it in the URL of the store: ?password_file=/path"),
     ("NOREPLICAS", "Redis has too few replicas to take writes; nothing was stored.", f"bring them back; {_REPEAT}"),
     ("BUSY ", "A script keeps Redis busy; nothing was stored.", f"end it with SCRIPT KILL; {_REPEAT}"),
     ("CLUSTERDOWN", "The Redis Cluster does not serve every slot; nothing was stored.", f"repair it; {_REPEAT}"),
@@ -49,19 +51,33 @@ _TEXTS: Final = (
 )
 
 
-def unavailable(cause: BaseException, address: object) -> StoreUnavailableError:
-    """Return what to raise from `cause`."""
-    for kind, message, next_step in _KINDS:
-        if isinstance(cause, kind):
-            return StoreUnavailableError(message, next_step=next_step, address=address)
-    text = str(cause)
-    for beginning, message, next_step in _TEXTS:
-        if beginning in text:
-            return StoreUnavailableError(message, next_step=next_step, address=address)
-    if isinstance(cause, OSError | ConnectionError) or type(cause).__name__ == "ConnectionError":
-        return StoreUnavailableError(
-            f"Redis cannot be reached, or the connection broke: {text.rstrip('.')}.",
-            next_step=f"see that it runs and that the address is right; {_REPEAT}",
-            address=address,
-        )
-    return StoreUnavailableError(f"Redis refused: {text.rstrip('.')}.", address=address)
+def lasting(cause: BaseException | None) -> bool:
+    """Tell whether the same will happen until somebody changes something at the server or in the settings."""
+    kinds = (AuthenticationError, AuthenticationWrongNumberOfArgsError, NoPermissionError)
+    words = ("DB index", "CERTIFICATE", "SSL")
+    return any(isinstance(each, kinds) or any(word in str(each) for word in words) for each in _chain(cause))
+
+
+def unavailable(cause: BaseException, address: object, *, sent: bool) -> StoreUnavailableError:
+    """Return what to raise from `cause`; `sent`: the server may have got the call."""
+    for each in _chain(cause):
+        for words, message, next_step in _TEXTS:
+            if words in str(each):
+                return StoreUnavailableError(message, next_step=next_step, address=address)
+        for kind, message, next_step in _KINDS:
+            if isinstance(each, kind):
+                return StoreUnavailableError(message, next_step=next_step, address=address)
+    text = str(cause).rstrip(".")
+    if not sent:
+        return StoreUnreachableError(f"Redis cannot be reached: {text}.", address=address)
+    if isinstance(cause, OSError | UnreachableError):
+        message = f"The connection to Redis broke: {text}; nobody knows whether it was stored."
+        return StoreUnavailableError(message, next_step=f"see that it runs; {_REPEAT}", address=address)
+    return StoreUnavailableError(f"Redis refused: {text}.", address=address)
+
+
+def _chain(cause: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from: the library wraps what a server says while it connects."""
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__

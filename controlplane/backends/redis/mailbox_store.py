@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from controlplane.backends.redis.frames import Frame, Moves
 from controlplane.backends.redis.letters import RedisLetters
 from controlplane.backends.redis.pipe import Argument
-from controlplane.backends.redis.publications import newest, read_outcome, tag
+from controlplane.backends.redis.publications import attempts, newest, read_outcome, tag
 from controlplane.backends.redis.server import Server
 from controlplane.backends.spans import ended, given_up, received
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
@@ -142,10 +142,11 @@ class RedisMailboxStore(RedisLetters):
         """Move messages of a mailbox on; decide again about what others changed meanwhile."""
         tenant = tenant_of(mailbox)
         async with self._one_at_a_time(mailbox):
-            while True:
+            for _ in attempts():
                 records = await self._write(tenant, await self._take(tenant, mailbox, max(0, first), min(last, LAST)), decide)
                 if records is not None:
                     return records
+            return []
 
     async def _take(self, tenant: str, *which: Argument) -> Sequence[Frame]:
         return [Frame.read(facts) for facts in await self._server.look("take", tag(tenant), *which)]

@@ -53,7 +53,7 @@ class Pipe:
         self._connection: AbstractConnection | None = None
         self._waiting: deque[_Call] = deque()
         self._running: asyncio.Task[None] | None = None
-        self._closed = False
+        self.closed = False
 
     async def run(self, script: str, key: str, *arguments: Argument) -> Any:  # noqa: ANN401 - an answer of Redis
         """Run a script on the slot of `key`; return its answer. Cancelling the call does not undo it.
@@ -65,7 +65,7 @@ class Pipe:
 
     async def call(self, *command: Argument) -> Any:  # noqa: ANN401 - an answer of Redis
         """Return the answer to a command; otherwise as `run`."""
-        if self._closed:
+        if self.closed:
             raise StoreUnavailableError("The store is closed.", next_step="start the control plane again")
         if len(self._waiting) >= WAITING:
             raise StoreUnavailableError("Too many calls wait for Redis.", next_step="send less at a time")
@@ -78,7 +78,7 @@ class Pipe:
 
     async def close(self) -> None:
         """Refuse further calls, finish those that were begun, and let go of the connection."""
-        self._closed = True
+        self.closed = True
         if self._running is not None:
             await asyncio.wait([self._running])
         await self._drop()
@@ -104,8 +104,11 @@ class Pipe:
         return batch
 
     async def _serve(self, batch: Sequence[_Call]) -> None:
+        sent = False
         try:
-            answers = await self._exchange([call.command for call in batch])
+            connection = await self._connected()
+            sent = True
+            answers = await self._exchange(connection, [call.command for call in batch])
         except (RedisError, OSError) as cause:
             await self._drop()
             answers = [cause] * len(batch)
@@ -113,18 +116,20 @@ class Pipe:
             if call.done.done():
                 continue  # its caller was cancelled
             if isinstance(answer, Exception):
-                error = unavailable(answer, self._address)
+                error = unavailable(answer, self._address, sent=sent)
                 error.__cause__ = answer
                 call.done.set_exception(error)
             else:
                 call.done.set_result(answer)
 
-    async def _exchange(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = self._connect()
-            await connection.connect()  # type: ignore[no-untyped-call]  # the library's
-            await self._load(connection)
+    async def _connected(self) -> AbstractConnection:
+        if self._connection is None:
+            self._connection = self._connect()
+            await self._connection.connect()  # type: ignore[no-untyped-call]  # the library's
+            await self._load(self._connection)
+        return self._connection
+
+    async def _exchange(self, connection: AbstractConnection, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         answers = await _ask(connection, commands)
         unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:  # the server forgot them (SCRIPT FLUSH, a failover): none of these ran

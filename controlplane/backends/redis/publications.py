@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, Final
 
+from claude_conductor.errors import StoreUnavailableError
 from controlplane.backends.redis.frames import Frame
 from controlplane.backends.redis.pipe import Argument
 from controlplane.backends.redis.server import Server
@@ -29,6 +31,10 @@ FORGOTTEN_AT_ONCE: Final = 5000
 """Messages that one step forgets: it holds up everybody for some milliseconds."""
 FORGOTTEN_IN_ALL: Final = 500_000
 """Messages that one call forgets; the rest waits for the next."""
+
+
+MOST_ATTEMPTS: Final = 100
+"""To change what others change too; one of all who try succeeds each time."""
 
 
 class RedisPublications:
@@ -59,7 +65,7 @@ class RedisPublications:
 
     async def copy(self, number: int, most: int, now_ms: int) -> tuple[Sequence[Copy], int]:
         """See PublicationStore."""
-        while True:
+        for _ in attempts():
             publication = await self._numbered(number)
             frame, made = publication.frame, publication.made
             names = (frame.recipients or ())[made : made + most]
@@ -132,6 +138,16 @@ def tag(tenant: str) -> str:
 def newest(ids: bytes) -> bytes:
     """Return the largest of the ids of a frame."""
     return max((ids[start : start + 16] for start in range(0, len(ids), 16)), default=b"")
+
+
+def attempts() -> Iterator[None]:
+    """Yield as often as a decision is made anew because others were faster.
+
+    Raises:
+        StoreUnavailableError: They always are.
+    """
+    yield from repeat(None, MOST_ATTEMPTS)
+    raise StoreUnavailableError("Others change the same messages all the time.", next_step="repeat with the same key")
 
 
 def read_outcome(answer: Sequence[Any]) -> Outcome:

@@ -14,7 +14,7 @@ _SHARED: Final = {
         *("accept", "read", "take", "apply", "find", "list", "forget", "advance"),
         *("publish", "copy", "publications", "retire", "owed", "told"),
     ),
-    "": ("append_events", "bounds", "subscribe", "unsubscribe"),
+    "": ("append_events", "bounds", "subscribe", "unsubscribe", "own"),
 }
 """Name of what goes before -> names of the scripts."""
 

@@ -71,6 +71,11 @@ class Server:
         """Return every tenant there is something of, sorted."""
         return sorted(name.decode() for name in await self.ask("SMEMBERS", self.key("g", "tenants")))
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was let go of."""
+        return self._writing.closed
+
     async def close(self) -> None:
         """Finish what was begun."""
         await self._writing.close()
