@@ -67,6 +67,7 @@ from claude_conductor.v1.session_service_pb2 import ProviderCredential, SidecarH
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 2.0
+_FAREWELL_SECONDS: Final = 1.0
 _GATEWAY: Final = GatewayLimits()
 
 
@@ -146,8 +147,9 @@ class Sidecar:
 
         reconnect = Reconnect(connect, random.random)
         async with asyncio.TaskGroup() as group:
+            uplink = group.create_task(reconnect.serve(), name="uplink")
             tasks = [
-                group.create_task(reconnect.serve(), name="uplink"),
+                uplink,
                 group.create_task(uploads.serve(), name="uploads"),
                 group.create_task(slot.serve(), name="slot"),
             ]
@@ -155,6 +157,7 @@ class Sidecar:
             _log.info("stopping")
             await slot.stop()
             await self._flush(parts.outbox, reconnect)
+            await self._leave(parts, reconnect, uplink)
             for task in tasks:
                 task.cancel()
 
@@ -163,6 +166,14 @@ class Sidecar:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS if reconnect.standing.is_set() else 0):
                 await outbox.drained.wait()
+
+    async def _leave(self, parts: Parts, reconnect: Reconnect, uplink: asyncio.Task[None]) -> None:
+        """Tell the control plane, if a session stands, that this agent will not come back by itself."""
+        if reconnect.standing.is_set():
+            reconnect.leave()
+            parts.terms.leaving = True
+            parts.slot.changed.set()
+            await asyncio.wait([uplink], timeout=_FAREWELL_SECONDS)
 
     def _slot(self, surroundings: Surroundings) -> TaskRunner | LongRunningSlot:
         settings, folders = self._settings, self._folders

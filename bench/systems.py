@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from bench.processes import RunFailedError, control_plane, end, free_port, listening, of_ours, wait_until
 
 TREE = Path(__file__).resolve().parents[1]
-PEERS = TREE / "build" / "peers"
+PEERS = Path(os.environ.get("CONDUCTOR_BENCH_PEERS") or TREE / "build" / "peers")
 """What `make bench-peers` installs."""
 
 

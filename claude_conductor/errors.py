@@ -98,6 +98,20 @@ class TaskNotFoundError(ConductorError):
     advice = "`conductor tasks list` shows the tasks there are; finished tasks are kept for 30 days"
 
 
+class ScheduleNotFoundError(ConductorError):
+    """No schedule with this name or id is known."""
+
+    kind, reason = Kind.NOT_FOUND, "SCHEDULE_NOT_FOUND"
+    advice = "`conductor schedules list` shows the schedules there are"
+
+
+class ScheduleExistsError(ConductorError):
+    """There is another schedule with this name."""
+
+    kind, reason = Kind.ALREADY_EXISTS, "SCHEDULE_EXISTS"
+    advice = "choose another name, or delete that one first: `conductor schedules delete NAME`"
+
+
 class MessageNotFoundError(ConductorError):
     """No message with this id is known."""
 

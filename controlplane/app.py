@@ -8,7 +8,7 @@ import random
 import secrets
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock, SystemClock, SystemMint
 from claude_conductor.errors import ConductorError, HomeUnusableError, SettingsError
@@ -26,6 +26,7 @@ from controlplane.api.event_servicer import WatchServicer
 from controlplane.api.guard.caller import Tokens
 from controlplane.api.guard.interceptors import interceptors
 from controlplane.api.message_servicer import MailServicer
+from controlplane.api.schedule_servicer import PlanServicer
 from controlplane.api.server import Listener, Servicers
 from controlplane.api.session.servicer import SessionServicer, Terms
 from controlplane.api.session.writer import StreamBounds
@@ -47,6 +48,7 @@ from controlplane.service.kinds import Kinds
 from controlplane.service.leases import Leases
 from controlplane.service.letters import Letters
 from controlplane.service.mail import Mail
+from controlplane.service.meter import Meter
 from controlplane.service.news import MessageNews
 from controlplane.service.output import Output
 from controlplane.service.passing import Passing
@@ -60,9 +62,12 @@ from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
 from controlplane.service.results import Results
 from controlplane.service.retention import Retention
+from controlplane.service.scheduler import Scheduler
+from controlplane.service.schedules import Schedules
 from controlplane.service.sessions import Sessions
 from controlplane.service.subscribing import Subscribing
 from controlplane.service.tasks import Books, Tasks
+from controlplane.service.timed import timed
 from controlplane.service.timetable import Timetable
 from controlplane.service.waiting import Waiting
 from controlplane.service.watch import Watch
@@ -87,11 +92,14 @@ class Parts:
     dispatch: Dispatch
     expiry: Expiry
     retention: Retention
+    scheduler: Scheduler
     watch: Watch
     tasks: Tasks
     relay: Relay
     post: Post
     servicers: Servicers
+    meter: Meter | None
+    """None where nobody reads metrics."""
 
 
 async def open_stores(settings: Settings, clock: Clock) -> Stores:
@@ -128,45 +136,54 @@ async def open_stores(settings: Settings, clock: Clock) -> Stores:
     raise SettingsError("A store is `sqlite`, `memory` or the URL of a Redis server.", key="store", value=settings.store)
 
 
-def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work: Work, clock: Clock, tracer: Tracer) -> Parts:
+def build(  # noqa: PLR0915 - one list of what is made of what
+    settings: Settings, stores: Stores, output_log: OutputDirectory, work: Work, clock: Clock, tracer: Tracer
+) -> Parts:
     """Put the parts together; nothing runs yet."""
     limits = settings.limits
     mint = SystemMint(clock)
-    watch, timetable, changed, ready = Watch(stores.events), Timetable(clock), Pulse(), asyncio.Event()
+    meter = Meter() if settings.metrics_port else None
+    if meter is not None:
+        stores = replace(stores, tasks=timed(stores.tasks, "tasks", meter), mailboxes=timed(stores.mailboxes, "mailboxes", meter))
+    watch, timetable, changed, ready = Watch(stores.events, meter), Timetable(clock), Pulse(), asyncio.Event()
     registry = Registry(stores.agents, watch, clock, Windows(clock, settings.starts_after_limit))
     leases = Leases(clock, settings.lease_seconds)
     directory = Directory(registry, leases, stores.tasks)
     news = MessageNews(watch, clock)
-    mail = Mail(stores.mailboxes, clock, work, news)
+    mail = Mail(stores.mailboxes, clock, work, news, meter)
     bounds = Bounds(limits.payload_bytes, limits.hops, int(limits.message_seconds * 1000))
     permissions = Permissions(settings.policy, registry, leases, stores.tasks, watch, clock)
     publishing = Publishing(stores.mailboxes, stores.subscriptions, directory, mail, news, timetable, clock, permissions)
     rates = Rates(Rate(limits.messages_a_second, limits.messages_at_once), clock)
-    passing = Passing(mail, directory, permissions, rates, clock, bounds)
+    passing = Passing(mail, directory, permissions, rates, clock, bounds, meter)
     relay = Relay(
         *(stores.mailboxes, mail, directory, Frames(), news, timetable, clock, bounds, work, publishing),
-        *(passing, rates, permissions),
+        *(passing, rates, permissions, meter),
     )
     post = Post(stores.mailboxes, mail.arrived, clock, mail.live)
     letters = Letters(stores.mailboxes, directory, Frames(), mail, news, timetable, clock, work)
     in_hand = InHand(settings.caps)
-    books = Books(leases, registry, mail, timetable, changed, ready.set, in_hand)
+    books = Books(leases, registry, mail, timetable, changed, ready.set, in_hand, meter)
     tasks = Tasks(stores.tasks, books, relay, watch, clock, tracer, work)
     output = Output(output_log, stores.tasks, changed)
     blobs = BlobDirectory(settings.home / "blobs")
     results = Results(stores.tasks, tasks, leases, registry, output, watch, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, passing, directory, clock, tracer, ready.set)
+    intake = Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps)
+    defaults = Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay)
+    kinds, planned = Kinds(TypeFolder(settings.home / "types")), asyncio.Event()
+    schedules = Schedules(stores.schedules, intake, clock, mint, planned)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),
         task=TaskQueueServicer(
             stores.tasks,
-            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps),
+            intake,
             leases,
             output,
             changed,
             Waiting(stores.tasks, registry, in_hand, clock),
-            Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
-            Kinds(TypeFolder(settings.home / "types")),
+            defaults,
+            kinds,
         ),
         agent=FleetServicer(registry, directory, permissions),
         message=MailServicer(
@@ -182,11 +199,14 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
         admin=StatusServicer(tasks, registry, settings.store_shown, clock.now()),
+        schedule=PlanServicer(stores.schedules, schedules, defaults, kinds),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
-    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers)
+    scheduler = Scheduler(stores.schedules, schedules, stores.tasks, intake, watch, clock, planned)
+    upkeep = (expiry, retention, scheduler)
+    return Parts(clock, stores, registry, sessions, dispatch, *upkeep, watch, tasks, relay, post, servicers, meter)
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -252,17 +272,28 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
     work.start(parts.retention.run(), name="retention")
-    guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens))
+    work.start(parts.scheduler.run(), name="schedules")
+    guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens), parts.meter)
     listener = Listener(parts.servicers, guard, settings.limits.payload_bytes, reflection=settings.reflection)
     try:
         await listener.start(address)
         settings.socket_path.chmod(0o600)
     except (RuntimeError, OSError) as cause:
         raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
+    if parts.meter is not None:
+        await _serve_metrics(settings, parts, parts.meter, work)
     await listener.serving()
     process.settled()
     _log.info("serving", extra={"address": address, "store": settings.store_shown})
     return listener
+
+
+async def _serve_metrics(settings: Settings, parts: Parts, meter: Meter, work: Work) -> None:
+    from controlplane.api.readings import scrape  # noqa: PLC0415 - Prometheus' library is loaded where it is used only
+
+    served = scrape(meter, parts.registry, parts.watch, parts.clock, settings.store)
+    await served.start(settings.metrics_port)
+    work.start(served.run(), name="metrics")
 
 
 async def _stop(parts: Parts, listener: Listener) -> None:

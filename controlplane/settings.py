@@ -86,6 +86,8 @@ class Settings:
     """Who may write to whom."""
     reflection: bool = True
     """Served on the Unix socket only; elsewhere it has to be asked for."""
+    metrics_port: int = 0
+    """Port on 127.0.0.1 that Prometheus reads; 0: none, and nothing is counted."""
     log_level: str = "info"
     log_style: str = "json"
 

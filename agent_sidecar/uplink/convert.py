@@ -226,11 +226,12 @@ def result_to(result: Result) -> task_pb2.TaskResult:
     return made
 
 
-def heartbeat_to(leases: tuple[Lease, ...], condition: Condition) -> session_service_pb2.Heartbeat:
+def heartbeat_to(leases: tuple[Lease, ...], condition: Condition, *, leaving: bool = False) -> session_service_pb2.Heartbeat:
     """Return the sign of life."""
     return session_service_pb2.Heartbeat(
         leases=[lease_to(lease) for lease in leases],
         state=_ACTIVITIES[condition.activity],
         reason=condition.reason,
         use=agent_pb2.ResourceUse(memory_bytes=condition.memory_bytes, cpu_seconds=condition.cpu_seconds, pids=condition.pids),
+        leaving=leaving,
     )

@@ -61,6 +61,8 @@ class Terms:
     heartbeat_interval: float = _HEARTBEAT_SECONDS
     lease_duration: float = 15.0
     max_payload_bytes: int = 1 << 20
+    leaving: bool = False
+    """Ours: the next heartbeat is the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Session:
         self._wake.set()
 
     def _note_heartbeat(self) -> None:
-        self._notes.beat(convert.heartbeat_to(self._leases(), self._parts.slot.condition()))
+        self._notes.beat(convert.heartbeat_to(self._leases(), self._parts.slot.condition(), leaving=self._parts.terms.leaving))
         self._wake.set()
 
     async def _beat(self) -> None:

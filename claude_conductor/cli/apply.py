@@ -30,7 +30,7 @@ def apply(
     wait_timeout: Annotated[str, typer.Option("--wait-timeout", help="How long to wait at most; the tasks go on.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Submit the tasks of a file. All are checked before the first is submitted.
+    """Submit the tasks of a file. If one of them would be refused, none is submitted.
 
     The same file again, within a day, submits only what is new or changed: a call that broke off goes on where it was.
 

@@ -41,6 +41,7 @@ TABLE: Final = {
     "usage": Verb("usage", "Show what tasks used, by type, agent, label ...", DAILY),
     "trace": Verb("trace", "Show every step of a message or a task, with times", DAILY),
     "tasks": Verb("tasks", "List, show, answer, compare, cancel and apply tasks", THINGS),
+    "schedules": Verb("schedules", "Submit tasks again and again, by cron expressions", THINGS),
     "types": Verb("types", "List and show types of tasks", THINGS),
     "agents": Verb("agents", "List and inspect agents", THINGS),
     "messages": Verb("messages", "Send and read messages", THINGS),

@@ -41,6 +41,15 @@ EXPLANATIONS: Final = {
         "The id is wrong, its beginning is not enough, the task was finished too long ago, or it is another control plane's.",
         "`conductor tasks list`; `conductor context list`",
     ),
+    "SCHEDULE_NOT_FOUND": Explanation(
+        "The name or the id is wrong, the schedule was deleted, or it is another control plane's. An id is given whole.",
+        "`conductor schedules list`; `conductor context list`",
+    ),
+    "SCHEDULE_EXISTS": Explanation(
+        "Names of schedules are given once. The same schedule again is no error; one with another cron expression, zone, "
+        "overlap rule or task is.",
+        "`conductor schedules show NAME`",
+    ),
     "MESSAGE_NOT_FOUND": Explanation(
         "The id is wrong, or the message reached its final state more than 24 hours ago.",
         "`conductor messages list`",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from claude_conductor.cli.when import moment
 from claude_conductor.client.tasks import duration
 from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError
@@ -66,6 +69,8 @@ class Request:
     """What it makes."""
     keep_workspace: bool = False
     """Leave its files after the end."""
+    at: str = ""
+    """When to start at the earliest (ISO 8601); without a zone in that of this machine."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -99,7 +104,16 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         writes=_writes(request),
         setup=_setup(request),
         keep_workspace=request.keep_workspace,
+        not_before_time=_start(request),
     )
+
+
+def _start(request: Request) -> Timestamp | None:
+    if not request.at:
+        return None
+    found = Timestamp()
+    found.FromDatetime(moment(request.at, dt.datetime.now().astimezone()))
+    return found
 
 
 def _setup(request: Request) -> task_pb2.Setup | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -24,6 +25,7 @@ from claude_conductor.cli import (
     submission,
     task_file,
     task_view,
+    when,
 )
 from claude_conductor.cli import start as starting
 from claude_conductor.cli.in_use import read_resolved
@@ -54,10 +56,10 @@ class Progress:
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
     """Task id -> what the file calls it."""
 
-    def take(self, planned: Planned, task: task_pb2.Task) -> None:
+    def take(self, planned: Planned, task_id: str) -> None:
         """Take note of a task."""
-        self.task_ids.append(task.task_id)
-        self.labels[task.task_id] = planned.label
+        self.task_ids.append(task_id)
+        self.labels[task_id] = planned.label
 
 
 @app.command()
@@ -108,43 +110,15 @@ def run(
         Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
     ] = None,
     keep_workspace: Annotated[bool, Flag("--keep-workspace", help="Leave its files: see `tasks workspace`.")] = False,  # noqa: FBT002
+    at: Annotated[str, Flag("--at", metavar="TIME", help='When to start: 03:00 (the next), or "2026-11-24 03:00".')] = "",
+    within: Annotated[str, Flag("--in", metavar="SPAN", help="How long from now to start, such as 10m.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
 
     Example: conductor run "fix the failing test" --agent claude-code --repo . -n 4
     """
-    base = Request(
-        prompt=sys.stdin.read() if prompt == "-" else prompt,
-        agent=agent,
-        cmd=cmd,
-        repo=repo,
-        ref=ref,
-        dirty=dirty,
-        copy=tuple(copy or ()),
-        folder=folder,
-        type=type_,
-        priority=priority,
-        timeout=timeout,
-        attempts=attempts,
-        memory=memory,
-        cpus=cpus,
-        disk=disk,
-        level=level,
-        allow=tuple(allow or []),
-        model=model,
-        on=on,
-        prompt_by=prompt_by,
-        env=pairs("--env", env or []),
-        labels=pairs("--label", label or []),
-        needs=pairs("--needs", needs or []),
-        writes=tuple(path for paths in writes or [] for path in paths.split(",")),
-        setup=setup,
-        setup_timeout=setup_timeout,
-        setup_cache=tuple(setup_cache or ()),
-        setup_keep=tuple(setup_keep or ()),
-        keep_workspace=keep_workspace,
-    )
+    base = asked(**locals())
     entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
     if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
@@ -156,14 +130,60 @@ def run(
     raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=file is not None and count == 1))
 
 
+def asked(**given: Any) -> Request:  # noqa: ANN401 - the arguments of `run`
+    """Return the task that the flags of `run` ask for.
+
+    Raises:
+        InvalidArgumentError: A flag has a value that cannot be used.
+    """
+    prompt, now = given["prompt"], dt.datetime.now().astimezone()
+    same = {name: given[name] for name in _SAME}
+    lists: dict[str, Any] = {name: tuple(given[name] or ()) for name in ("allow", "setup_cache", "setup_keep")}
+    return Request(
+        prompt=sys.stdin.read() if prompt == "-" else prompt,
+        copy=tuple(given.get("copy") or ()),
+        dirty=given.get("dirty", False),
+        at=when.begin(given.get("at", ""), given.get("within", ""), now),
+        type=given["type_"],
+        env=pairs("--env", given["env"] or []),
+        labels=pairs("--label", given["label"] or []),
+        needs=pairs("--needs", given["needs"] or []),
+        writes=tuple(path for paths in given["writes"] or [] for path in paths.split(",")),
+        **same,
+        **lists,
+    )
+
+
+_SAME: Final = (
+    *(
+        "agent",
+        "cmd",
+        "repo",
+        "ref",
+        "folder",
+        "priority",
+        "timeout",
+        "attempts",
+        "memory",
+        "cpus",
+        "disk",
+        "level",
+        "model",
+        "on",
+    ),
+    *("prompt_by", "setup", "setup_timeout", "keep_workspace"),
+)
+"""Flags that are called as what they set, and set what is written."""
+
+
 def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
     """Queue a task and return at once: `conductor run --detach`."""
     run(**given, wait=False)
 
 
-_PARAMETERS = [
-    each for each in inspect.signature(run, eval_str=True).parameters.values() if each.name not in ("wait", "wait_timeout")
-]
+PARAMETERS: Final = tuple(inspect.signature(run, eval_str=True).parameters.values())
+"""The flags of `run`, for verbs that take them as well."""
+_PARAMETERS = [each for each in PARAMETERS if each.name not in ("wait", "wait_timeout")]
 submit.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]  # what typer reads
 submit.__annotations__ = {each.name: each.annotation for each in _PARAMETERS}
 
@@ -195,8 +215,7 @@ async def carry_out(
     try:
         with span(tracer, "conductor run", parent=parent, kind="client", tasks=len(planned)) as current:
             async with session.connect() as conductor:
-                # One task is checked as it is submitted.
-                await (submission.check if len(planned) > 1 else submission.know_agents)(conductor, planned)
+                await submission.prepare(conductor, planned)
                 tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
                     _show_queued(tasks, progress.labels if named else {}, form)

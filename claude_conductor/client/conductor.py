@@ -14,6 +14,7 @@ from claude_conductor.client.artefacts import Artefacts
 from claude_conductor.client.call import Caller
 from claude_conductor.client.events import Events
 from claude_conductor.client.messages import Messages
+from claude_conductor.client.schedules import Schedules
 from claude_conductor.client.tasks import Tasks
 from claude_conductor.settings import place
 from claude_conductor.settings.secret import Secret
@@ -61,6 +62,7 @@ class Conductor:
         self.messages = Messages(self._caller)
         self.events = Events(self._caller)
         self.artefacts = Artefacts(self._caller, token)
+        self.schedules = Schedules(self._caller)
         self.admin = Admin(self._caller)
 
     @classmethod

@@ -112,6 +112,7 @@ class Conductor(_Blocking):
             _Face(loop, client.agents),
             _Face(loop, client.messages),
         )
+        self.schedules = _Face(loop, client.schedules)
         self.events, self.artefacts, self.admin = (
             _Face(loop, client.events),
             _Face(loop, client.artefacts),

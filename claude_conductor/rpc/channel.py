@@ -24,6 +24,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                         "TaskService": ("GetTask", "ListTasks", "CheckTask", "ListTaskTypes"),
                         "AgentService": ("GetAgent", "ListAgents"),
                         "MessageService": ("GetMessage", "ListMessages", "ListSubscriptions"),
+                        "ScheduleService": ("GetSchedule", "ListSchedules"),
                         "AdminService": ("GetStatus",),
                     }.items()
                     for method in methods

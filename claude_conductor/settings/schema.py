@@ -296,6 +296,13 @@ class Isolation(Block):
     uid_range: Annotated[str, _written(parse_uid_range)] = "61200-61999"
 
 
+class Telemetry(Block):
+    """What is told about the set to programs that watch it. Traces follow the OTEL_* variables."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port on 127.0.0.1 where Prometheus reads `/metrics`; 0: none. 7444 is customary."""
+
+
 class Document(Block):
     """A whole settings file."""
 
@@ -318,6 +325,7 @@ class Document(Block):
     tasks: Tasks = Tasks()
     provider: Provider = Provider()
     isolation: Isolation = Isolation()
+    telemetry: Telemetry = Telemetry()
 
 
 def keys(block: type[BaseModel] = Document, prefix: str = "") -> dict[str, type[BaseModel] | None]:

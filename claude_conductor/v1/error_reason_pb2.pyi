@@ -98,6 +98,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A rule of the policy does not let this message through."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 37
     """The sender sends more messages than it may; nothing was stored."""
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 38
+    """No schedule with this name or id is known."""
+    ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 39
+    """There is another schedule with this name."""
     ERROR_REASON_STORE_UNREACHABLE: _ErrorReason.ValueType  # 53
     """The store cannot be reached; nothing was sent to it."""
 
@@ -180,6 +184,10 @@ ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 36
 """A rule of the policy does not let this message through."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 37
 """The sender sends more messages than it may; nothing was stored."""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 38
+"""No schedule with this name or id is known."""
+ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
+"""There is another schedule with this name."""
 ERROR_REASON_STORE_UNREACHABLE: ErrorReason.ValueType  # 53
 """The store cannot be reached; nothing was sent to it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

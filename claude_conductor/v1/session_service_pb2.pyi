@@ -1165,10 +1165,15 @@ class Heartbeat(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     USE_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     state: _agent_pb2.AgentState.ValueType
     """What the agent does: IDLE, WORKING, STALLED or STARTING."""
     reason: _builtins.str
     """Why, in one sentence."""
+    leaving: _builtins.bool
+    """The last frame of a sidecar that was told to stop: it will not come back by itself. The control plane ends the stream and forgets
+    the agent, unless the agent holds a task or has a mailbox of its own.
+    """
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Lease]:
         """Leases to renew."""
@@ -1184,10 +1189,11 @@ class Heartbeat(_message.Message):
         state: _agent_pb2.AgentState.ValueType = ...,
         reason: _builtins.str = ...,
         use: _agent_pb2.ResourceUse | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "reason", b"reason", "state", b"state", "use", b"use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "leaving", b"leaving", "reason", b"reason", "state", b"state", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

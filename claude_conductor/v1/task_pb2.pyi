@@ -517,6 +517,7 @@ class TaskSpec(_message.Message):
     WRITES_FIELD_NUMBER: _builtins.int
     SETUP_FIELD_NUMBER: _builtins.int
     KEEP_WORKSPACE_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
     Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
@@ -601,6 +602,10 @@ class TaskSpec(_message.Message):
     def setup(self) -> Global___Setup:
         """Runs in the workspace before the agent does; unset means that nothing has to be made ready. Not for `grpc_agent`."""
 
+    @_builtins.property
+    def follows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks that must have ended before, whatever came of them; at most 100."""
+
     def __init__(
         self,
         *,
@@ -628,10 +633,11 @@ class TaskSpec(_message.Message):
         writes: _abc.Iterable[_builtins.str] | None = ...,
         setup: Global___Setup | None = ...,
         keep_workspace: _builtins.bool = ...,
+        follows: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "follows", b"follows", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,7 @@ from claude_conductor.v1 import (
     artefact_service_pb2_grpc,
     event_service_pb2_grpc,
     message_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_service_pb2_grpc,
 )
 from controlplane.api.admin_servicer import StatusServicer
@@ -22,11 +23,13 @@ from controlplane.api.agent_servicer import FleetServicer
 from controlplane.api.artefact_servicer import FileServicer
 from controlplane.api.event_servicer import WatchServicer
 from controlplane.api.message_servicer import MailServicer
+from controlplane.api.schedule_servicer import PlanServicer
 from controlplane.api.session.servicer import SessionServicer
 from controlplane.api.task_servicer import TaskQueueServicer
 
 SERVICES = tuple(
-    f"claude_conductor.v1.{name}Service" for name in ("Session", "Task", "Agent", "Message", "Event", "Artefact", "Admin")
+    f"claude_conductor.v1.{name}Service"
+    for name in ("Session", "Task", "Agent", "Message", "Event", "Artefact", "Admin", "Schedule")
 )
 _FRAME_OVERHEAD = 3 << 20
 
@@ -42,6 +45,7 @@ class Servicers:
     event: WatchServicer
     artefact: FileServicer
     admin: StatusServicer
+    schedule: PlanServicer
 
 
 class Listener:
@@ -70,6 +74,7 @@ class Listener:
         event_service_pb2_grpc.add_EventServiceServicer_to_server(servicers.event, self._server)
         artefact_service_pb2_grpc.add_ArtefactServiceServicer_to_server(servicers.artefact, self._server)
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(servicers.admin, self._server)
+        schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(servicers.schedule, self._server)
         if reflection:
             from grpc_reflection.v1alpha import reflection as served  # noqa: PLC0415 - only where it is asked for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from claude_conductor.ids import AgentId, TaskId, TenantId
@@ -97,14 +97,12 @@ def able(task: Task, agents: Iterable[Agent]) -> list[Agent]:
     return [agent for agent in agents if not _obstacle(task, needs, agent)]
 
 
-def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None) -> Agent | None:
-    """Return the agent that shall work on the task, or None: also where its credential has no room (`rate_window`).
+def ranked(task: Task, free: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that can work on the task, the one that shall first.
 
-    Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
-    been idle for longest.
+    Specialists are spared: the one with the fewest drivers and labels goes first, then the one that has been idle for longest.
     """
-    some = [agent for agent in able(task, free) if may_begin(task, agent, room or {})]
-    return min(some, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
+    return sorted(able(task, free), key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id))
 
 
 class _Queue:
@@ -167,11 +165,22 @@ def plan(
     queues: dict[TenantId, _Queue] = {}
     for task in ready:
         queues.setdefault(task.tenant_id, _Queue()).add(task)
+    in_order: dict[
+        str, Iterator[Agent]
+    ] = {}  # by lane; whoever was passed in it is taken, or its credential has no room any more
     placed: list[tuple[Task, Agent]] = []
+
+    def free_still(agent: Agent, task: Task) -> bool:
+        return (agent.tenant_id, agent.id) in left and may_begin(task, agent, turns)
+
     while left and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values(), turns)
+        agent = None
+        if not full(task, caps, held):
+            if task.lane not in in_order:
+                in_order[task.lane] = iter(ranked(task, left.values()))
+            agent = next((each for each in in_order[task.lane] if free_still(each, task)), None)
         if agent is not None and writers.before(task) is not None:
             writers.waits(task)
             agent = None
@@ -202,7 +211,7 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
     if not named:
         if not wanted:
             return "waits for an agent: none is connected"
-        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here has ever heard of'}"
+        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here knows'}"
     needs = _needs(task)
     obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:

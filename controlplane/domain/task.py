@@ -185,6 +185,8 @@ class Spec:
     """Paths of the repository it may change, in their normal form (`write_set.declared`); empty: nothing is declared."""
     setup: Setup = Setup()
     keep_workspace: bool = False
+    follows: tuple[TaskId, ...] = ()
+    """Tasks that must have ended before, whatever came of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,7 @@ class Task:
     lane: str = ""
     """Queued tasks of one lane want the same of an agent and fall under the same caps (`lane.lane_of`)."""
     waits_for: frozenset[TaskId] = frozenset()
-    """Dependencies that have not succeeded yet."""
+    """Dependencies that have not succeeded yet, and tasks it follows that have not ended."""
     lease: Lease | None = None
     agent_id: AgentId = AgentId("")
     """The agent that has it or had it last."""

@@ -14,12 +14,10 @@ Every report carries the lease it was made under; one that is not the task's cur
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
-from claude_conductor.units import format_duration
-from controlplane.domain import attempts, pauses
+from controlplane.domain import attempts, blocked, pauses
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
 from controlplane.domain.question import Question
 from controlplane.domain.task import (
@@ -180,7 +178,7 @@ def admit(task: Task) -> Step:
     """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
     task = replace(task, state_time=task.create_time)
     if task.waits_for:
-        return _blocked(task, _waiting_reason(task))
+        return _blocked(task, blocked.waiting_for(task))
     if task.not_before > task.create_time:
         return _blocked(task, f"starts in {task.not_before - task.create_time:.0f} s at the earliest")
     return _queued(task, task.create_time, "waits for a free agent")
@@ -273,11 +271,6 @@ def _blocked(task: Task, reason: str) -> Step:
     return Step(replace(task, state=State.BLOCKED, reason=reason), (Publish("task.blocked", reason),))
 
 
-def _waiting_reason(task: Task) -> str:
-    count = len(task.waits_for)
-    return f"waits for {count} task{'s' if count > 1 else ''}: {', '.join(sorted(task.waits_for)[:3])}"
-
-
 def _queued(task: Task, at: float, reason: str) -> Step:
     queued = replace(task, state=State.QUEUED, reason=reason, queue_time=at, lease=None, incarnation=Incarnation(""))
     return Step(queued, (Publish("task.queued", reason),))
@@ -289,11 +282,11 @@ def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
     if isinstance(event, DependencyEnded):
         if event.task_id not in task.waits_for:
             return Step(task)
-        if not event.succeeded:
+        if not event.succeeded and not blocked.only_follows(task, event.task_id):
             failure = Failure(FailureKind.DEPENDENCY, f"{event.task_id}, which it depends on, did not succeed")
             return _end(task, State.FAILED, failure.message, event.at, Result(failure=failure))
         task = replace(task, waits_for=task.waits_for - {event.task_id})
-        task = replace(task, reason=_waiting_reason(task))
+        task = replace(task, reason=blocked.waiting_for(task))
     if task.waits_for:
         return Step(task)
     if task.not_before > event.at:
@@ -384,17 +377,3 @@ def _end(task: Task, state: State, reason: str, at: float, result: Result) -> St
     if state is State.CANCELLED:
         effects.append(CancelChildren(reason))
     return Step(ended, (*effects, Publish(f"task.{state.value}", reason)))
-
-
-def why_blocked(task: Task, now: float) -> str:
-    """Return in one sentence what a blocked task waits for, and until when. `now` in seconds since the epoch."""
-    if task.waits_for or task.not_before <= now:
-        return task.reason
-    when = f"in {format_duration(task.not_before - now)}, at {datetime.fromtimestamp(task.not_before, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    if task.result is not None and task.result.rate_limited is not None:
-        return f"{attempts.LIMITED}; tries again {when}"
-    if not task.failures:
-        return f"starts {when}"
-    last = task.attempts[-1].failure if task.attempts else None
-    why = f" ({last.message})" if last is not None else ""
-    return f"attempt {task.failures} of {task.spec.retry.max_attempts} failed{why}; tries again {when}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 
@@ -21,6 +22,7 @@ class Stores:
     agents: AgentStore
     events: EventLog
     subscriptions: SubscriptionStore
+    schedules: ScheduleStore
 
     async def hold(self) -> None:
         """Keep the stores for this process; return only when another one has taken them over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from claude_conductor.clock import Clock
@@ -90,9 +91,11 @@ class Dispatch:
     async def round(self) -> None:
         """Give every free agent a task that it can do, in the order that `placement.plan` decides."""
         self._next_turn = None
-        while free := self._registry.free():
-            ready = await self._store.ready(max(1, min(len(free), _LOOK // self._lanes)))
-            self._lanes = max(1, len({task.lane for task in ready}))
+        while self._tasks.queued and (free := self._registry.free()):
+            each = max(1, min(len(free), _LOOK // self._lanes))
+            ready = await self._store.ready(each)
+            in_lanes = Counter(task.lane for task in ready)
+            self._lanes = max(1, len(in_lanes))
             windows = self._registry.windows.look()
             in_hand = self._in_hand
             placed = plan(ready, free, in_hand.counts, in_hand.caps, in_hand.claims, windows.room)
@@ -100,6 +103,8 @@ class Dispatch:
             if not placed:
                 return
             await self._hand_out_all(placed)
+            if len(placed) == len(ready) and max(in_lanes.values()) < each:
+                return  # that was all there was; what came meanwhile has set `work`
 
     async def _hand_out_all(self, placed: Sequence[tuple[Task, Agent]]) -> None:
         # Together, so that one write to the store takes them all; each to its end, so that what is leased is also sent.

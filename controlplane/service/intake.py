@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
 from claude_conductor.egress import beyond, rules
 from claude_conductor.errors import (
+    ConductorError,
     IdempotencyConflictError,
     IllegalTransitionError,
     InvalidArgumentError,
@@ -38,6 +41,8 @@ MIN_MEMORY = 4 << 20
 MAX_ATTEMPTS = 100
 MAX_REQUEST_ID = 128
 _STORE_PAUSE = 0.5
+_IN_ONE_GO = 64
+"""Tasks that are looked at before others get their turn."""
 _PROMPT_WAYS = ("argument", "stdin", "file")
 
 
@@ -50,6 +55,25 @@ class Submission:
     request_id: str
     spec: Spec
     traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of several tasks that are submitted together."""
+
+    submission: Submission
+    after: tuple[int, ...] = ()
+    """Places of tasks before it that must have succeeded before it begins."""
+
+
+@contextmanager
+def naming(place: int) -> Iterator[None]:
+    """Let errors of the block say which of several tasks they are about."""
+    try:
+        yield
+    except ConductorError as error:
+        details = {"task": place, **error.details}
+        raise type(error)(error.message, next_step=error.next_step, **details) from error
 
 
 class Intake:
@@ -78,7 +102,57 @@ class Intake:
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
-        spec, dependencies = await self._settled(submission)
+        task = await self._draft(submission)
+        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+
+    async def submit_all(self, wanted: Sequence[Wanted]) -> list[TaskId]:
+        """Store tasks in one change, all or none; return their ids, in order, once they are durable.
+
+        Request ids count as with `submit`: tasks that were stored before under them are not stored again.
+
+        Raises:
+            ConductorError: As `submit`; the details name the task by its place. Nothing was stored.
+        """
+        _refuse_repeats([each.submission.request_id for each in wanted])
+        known: dict[int, Task] = {}
+        while True:
+            drafts = await self._draft_all(wanted, known)
+            fresh = [place for place in range(len(wanted)) if place not in known]
+            earlier = await self._work.whole(self._admit_all([drafts[place] for place in fresh]), name="admit several tasks")
+            if not earlier:
+                return [known.get(place, draft).id for place, draft in enumerate(drafts)]
+            known |= {fresh[index]: task for index, task in earlier.items()}
+
+    async def _draft_all(self, wanted: Sequence[Wanted], known: Mapping[int, Task]) -> list[Task]:
+        drafts: list[Task] = []
+        fresh: set[TaskId] = set()
+        for place, each in enumerate(wanted):
+            with naming(place):
+                before = [known.get(other, drafts[other]).id for other in each.after]
+                draft = await self._draft(each.submission, before, fresh)
+                if place in known:
+                    _refuse_another(known[place], draft)
+            drafts.append(draft)
+            if place not in known:
+                fresh.add(draft.id)
+            if not (place + 1) % _IN_ONE_GO:
+                await asyncio.sleep(0)
+        return drafts
+
+    async def _draft(
+        self, submission: Submission, after: Sequence[TaskId] = (), fresh: AbstractSet[TaskId] = frozenset()
+    ) -> Task:
+        """Return the task that is asked for.
+
+        Args:
+            submission: By whom and what.
+            after: Tasks that it waits for, besides those it names.
+            fresh: Tasks that are not stored yet, but with it.
+        """
+        if after:
+            depends_on = tuple(dict.fromkeys((*submission.spec.depends_on, *after)))
+            submission = replace(submission, spec=replace(submission.spec, depends_on=depends_on))
+        spec, waits_for = await self._settled(submission, fresh)
         now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
@@ -91,10 +165,10 @@ class Intake:
             traceparent=submission.traceparent,
             request_id=submission.request_id,
             not_before=spec.not_before,
-            waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
+            waits_for=waits_for,
+            state_time=now,
         )
-        task = replace(task, lane=lane_of(task, self._caps))
-        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+        return replace(task, lane=lane_of(task, self._caps))
 
     async def examine(self, submission: Submission) -> Spec:
         """Return what would be stored, without storing it.
@@ -104,23 +178,36 @@ class Intake:
         """
         return (await self._settled(submission))[0]
 
-    async def _settled(self, submission: Submission) -> tuple[Spec, list[Task]]:
-        """Return what may be done, and the tasks it depends on."""
+    async def _settled(self, submission: Submission, fresh: AbstractSet[TaskId] = frozenset()) -> tuple[Spec, frozenset[TaskId]]:
+        """Return what may be done, and the tasks it waits for."""
         spec = submission.spec
         check(spec, submission.request_id, self._prompt_bytes)
         spec = replace(spec, writes=declared(spec.writes))
-        dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
+        stored = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on if task_id not in fresh]
+        followed = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.follows]
+        waits_for = frozenset(spec.depends_on) - {other.id for other in stored if other.state is State.SUCCEEDED}
         if spec.parent_task_id:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
-        return spec, dependencies
+        return spec, waits_for | {other.id for other in followed if not other.state.final}
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
         if stored.id != task.id:
-            if replace(stored.spec, instructions=task.spec.instructions) != task.spec:  # a template may have changed meanwhile
-                raise IdempotencyConflictError(request_id=task.request_id, task_id=stored.id)
+            _refuse_another(stored, task)
             return stored
+        return await self._up_to_date(stored)
+
+    async def _admit_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        earlier = await self._tasks.insert_all([admit(task) for task in tasks]) if tasks else {}
+        if not earlier:
+            for task in tasks:
+                if task.waits_for or task.spec.parent_task_id:
+                    await self._up_to_date(task)
+        return earlier
+
+    async def _up_to_date(self, stored: Task) -> Task:
+        """Tell a new task what it may have missed."""
         while True:
             try:
                 return await self._heed_parent(await self._catch_up(stored))
@@ -189,6 +276,19 @@ class Intake:
         return await self._tasks.change(tenant_id, task.id, Answered(question_id, answer, self._clock.now()))
 
 
+def _refuse_another(stored: Task, asked: Task) -> None:
+    if replace(stored.spec, instructions=asked.spec.instructions) != asked.spec:  # a template may have changed meanwhile
+        raise IdempotencyConflictError(request_id=asked.request_id, task_id=stored.id)
+
+
+def _refuse_repeats(request_ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for place, request_id in enumerate(request_ids):
+        if request_id and request_id in seen:
+            raise InvalidArgumentError("A request id stands for one task.", field=f"tasks[{place}].request_id", task=place)
+        seen.add(request_id)
+
+
 def confined(spec: Spec, parent: Task) -> Spec:
     """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
 
@@ -251,6 +351,7 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
         (spec.timeout <= 0, "spec.timeout", "A time-out is above 0."),
         (not 1 <= spec.retry.max_attempts <= MAX_ATTEMPTS, "spec.retry.max_attempts", "Attempts are 1 to 100."),
         (len(spec.depends_on) > MAX_DEPENDENCIES, "spec.depends_on", "A task depends on at most 100 others."),
+        (len(spec.follows) > MAX_DEPENDENCIES, "spec.follows", "A task follows at most 100 others."),
         (spec.prompt_by not in _PROMPT_WAYS, "spec.prompt_by", "A prompt goes by `argument`, `stdin` or `file`."),
         (
             spec.driver == "command" and not spec.command,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -35,6 +35,7 @@ from controlplane.service import certain
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.mail import Mail
+from controlplane.service.meter import Meter
 from controlplane.service.pulse import Pulse
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
@@ -62,6 +63,8 @@ class Books:
     ready: Callable[[], None]
     """Called when there may be work for a free agent."""
     in_hand: InHand
+    meter: Meter | None = None
+    """None: nobody reads metrics."""
 
 
 class Tasks:
@@ -82,6 +85,8 @@ class Tasks:
         self._work = work
         self._queued_spans: dict[TaskId, Span] = {}
         self._counts: dict[State, int] = {}
+        self._awaited: set[TaskId] = set()
+        """Tasks that others may wait for. What is not in it ends without a look into the store."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def insert(self, step: Step) -> Task:
@@ -97,6 +102,18 @@ class Tasks:
             self._keep_books(None, stored)
             await self._carry_out(stored, step.effects)
         return stored
+
+    async def insert_all(self, steps: Sequence[Step]) -> Mapping[int, Task]:
+        """Store new tasks in one change, and let their effects follow; or return those of `TaskStore.insert_all`.
+
+        Cancelling the call may leave effects out: see `Work.whole`.
+        """
+        earlier = await certain.insert_all(self._store, [step.task for step in steps])
+        if not earlier:
+            for step in steps:
+                self._keep_books(None, step.task)
+                await self._carry_out(step.task, step.effects)
+        return earlier
 
     async def change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
         """Apply an event to the task as it is now and return what became of it.
@@ -134,12 +151,20 @@ class Tasks:
         """Take a task as the store had it at start into the books."""
         self._keep_books(None, task)
 
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for an agent; 0 says that nobody has to look."""
+        return self._counts.get(State.QUEUED, 0)
+
     def counts(self) -> dict[str, int]:
         """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
         return {state.value: count for state, count in self._counts.items() if count}
 
     def _keep_books(self, before: Task | None, after: Task, *, taken: bool = False) -> None:
         books = self._books
+        self._awaited |= after.waits_for
+        if books.meter is not None:
+            books.meter.task(before, after)
         self._counts[after.state] = self._counts.get(after.state, 0) + 1
         if before is not None:
             self._counts[before.state] = max(0, self._counts.get(before.state, 0) - 1)
@@ -218,9 +243,12 @@ class Tasks:
             connected.link.cancel(effect.lease, effect.grace, effect.reason, FailureKind.CANCELLED)
 
     async def tell_dependents(self, task: Task, *, succeeded: bool) -> None:
-        """Hand the end of a task to those that wait for it."""
+        """Hand the end of a task to those that wait for it; one that is stored from now on asks for itself (`Intake`)."""
+        if task.id not in self._awaited:
+            return
         for dependent in await self._store.waiting_for(task.id):
             await self.try_change(dependent, DependencyEnded(task.id, succeeded, self._clock.now()))
+        self._awaited.discard(task.id)
 
     async def cancel_children(self, task: Task, reason: str) -> None:
         """Cancel the tasks that this one submitted and that have not ended."""

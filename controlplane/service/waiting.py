@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from claude_conductor.clock import Clock
 from controlplane.domain.agent import Agent
+from controlplane.domain.blocked import why_blocked
 from controlplane.domain.placement import able, possible, why_waiting
 from controlplane.domain.task import State, Task
-from controlplane.domain.task_machine import why_blocked
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.in_hand import InHand
 from controlplane.service.registry import Registry

@@ -8,13 +8,14 @@ from claude_conductor.v1 import (
     local_service_pb2,
     message_pb2,
     message_service_pb2,
+    schedule_service_pb2,
     session_service_pb2,
     task_service_pb2,
 )
 
 FILES = (
     *(admin_service_pb2, agent_service_pb2, artefact_service_pb2, event_service_pb2, local_service_pb2),
-    *(message_service_pb2, session_service_pb2, task_service_pb2),
+    *(message_service_pb2, schedule_service_pb2, session_service_pb2, task_service_pb2),
 )
 STREAMS = {
     "SessionService.Connect",

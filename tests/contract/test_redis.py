@@ -19,12 +19,14 @@ from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 from tests.contract import event_log, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, DAY_MS, HandClock, frame, task, task_id
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.schedule_store import ScheduleStoreContract, schedule
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 from tests.fakes.redis_server import ROOT, RedisServer, needs_redis, running
 
 pytestmark = needs_redis
@@ -52,7 +54,7 @@ async def stores(server: RedisServer, clock: HandClock) -> AsyncIterator[RedisSt
     await opened.close()
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, stores: RedisStores) -> TaskStore:
         return stores.tasks
@@ -86,6 +88,12 @@ class TestSubscriptions(subscription_store.SubscriptionStoreContract):
     @pytest.fixture
     def subscriptions(self, stores: RedisStores) -> SubscriptionStore:
         return stores.subscriptions
+
+
+class TestSchedules(ScheduleStoreContract):
+    @pytest.fixture
+    def schedules(self, stores: RedisStores) -> ScheduleStore:
+        return stores.schedules
 
 
 class TestAgents(AgentStoreContract):
@@ -163,13 +171,14 @@ class TestRestart:
         assert await again.mailboxes.end(BOX) == 5
         await again.close()
 
-    async def test_subscriptions_publications_events_and_agents(self, own: RedisServer, clock: HandClock) -> None:
+    async def test_subscriptions_publications_events_agents_and_schedules(self, own: RedisServer, clock: HandClock) -> None:
         first = self.opened(own, clock)
         await first.subscriptions.add("default", Subscription("news", "agent-1"))
         number = await publication_store.publish(first.mailboxes, 1, 2)
         await first.mailboxes.copy(number, 1, 1)
         await first.events.append([event_log.event(number) for number in range(event_log.KEPT + 5)])
         await first.agents.put(agent("a"))
+        made = await first.schedules.insert(schedule("nightly"))
         await first.close()
         self.killed(own)
         again = self.opened(own, clock)
@@ -179,6 +188,8 @@ class TestRestart:
         assert await again.mailboxes.unfinished() == []
         assert await again.events.bounds() == (6, event_log.KEPT + 5)
         assert list(await again.agents.all()) == [agent("a")]
+        assert await again.schedules.get(made.tenant_id, "nightly") == made
+        assert await again.schedules.next_time() == made.next_time
         await again.close()
 
 

@@ -17,12 +17,14 @@ from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 from tests.contract import event_log, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, HandClock, frame, task, task_id
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.schedule_store import ScheduleStoreContract, schedule
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ async def stores(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteStores
     await opened.close()
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, stores: SqliteStores) -> TaskStore:
         return stores.tasks
@@ -67,6 +69,12 @@ class TestSubscriptions(subscription_store.SubscriptionStoreContract):
     @pytest.fixture
     def subscriptions(self, stores: SqliteStores) -> SubscriptionStore:
         return stores.subscriptions
+
+
+class TestSchedules(ScheduleStoreContract):
+    @pytest.fixture
+    def schedules(self, stores: SqliteStores) -> ScheduleStore:
+        return stores.schedules
 
 
 class TestAgents(AgentStoreContract):
@@ -151,6 +159,15 @@ class TestRestart:
         copies = await publication_store.spread(again.mailboxes, waiting.number)
         assert [copy.mailbox for copy in copies] == list(publication_store.BOXES[1:])
         assert await again.mailboxes.publish(publication_store.publication(2)) == (Duplicate(3), 0)
+        await again.close()
+
+    async def test_schedules(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        made = await first.schedules.insert(schedule("nightly"))
+        await first.close()
+        again = self.opened(path, clock)
+        assert await again.schedules.get(made.tenant_id, "nightly") == made
+        assert await again.schedules.next_time() == made.next_time
         await again.close()
 
     async def test_events_and_agents(self, path: Path, clock: HandClock) -> None:

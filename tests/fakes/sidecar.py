@@ -217,6 +217,10 @@ class Sidecar:
         heartbeat = pb.Heartbeat(leases=list(self.leases.values()), state=state)  # type: ignore[arg-type]
         await self.send(pb.ConnectRequest(heartbeat=heartbeat))
 
+    async def leave(self) -> None:
+        """Say farewell, as a sidecar that was told to stop."""
+        await self.send(pb.ConnectRequest(heartbeat=pb.Heartbeat(state=agent_pb2.AGENT_STATE_IDLE, leaving=True)))
+
     async def report(self, lease: task_pb2.Lease, **report: Any) -> int:
         return await self.post(report=pb.TaskReport(lease=lease, **report))
 

@@ -121,7 +121,7 @@ async def test_a_task_for_an_agent_that_is_not_there_says_so_and_is_done_once_it
 ) -> None:
     operator = control_plane.operator()
     task = await operator.submit(agent_id="agent-2")
-    assert task.reason == "waits for agent-2, which nobody here has ever heard of"
+    assert task.reason == "waits for agent-2, which nobody here knows"
     agent = await sidecar("agent-2")
     assert (await do(agent)).lease.task_id == task.task_id
     await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)

@@ -82,7 +82,7 @@ def beat_from_proto(beat: pb.Heartbeat) -> Beat:
     if beat.state not in AGENT_STATES:
         raise InvalidArgumentError("A heartbeat says what the agent does.", field="heartbeat.state", value=beat.state)
     leases = tuple(lease_from_proto(lease) for lease in beat.leases)
-    return Beat(leases, AGENT_STATES[beat.state], beat.reason, use_from_proto(beat.use))
+    return Beat(leases, AGENT_STATES[beat.state], beat.reason, use_from_proto(beat.use), beat.leaving)
 
 
 def receipts_from_proto(receipts: pb.Receipts) -> Receipts:

@@ -17,6 +17,8 @@ from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPoli
 from controlplane.domain.task_type import TaskType, instructions
 
 STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
+SPEC_BYTES: Final = 2 << 20
+"""What fits into one frame to a sidecar with room to spare."""
 _STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
 
 
@@ -29,6 +31,16 @@ class Defaults:
     max_attempts: int
     retry_delay: float
     retry_max_delay: float = 300.0
+
+
+def check_size(spec: pb.TaskSpec) -> None:
+    """Refuse what is too large to travel.
+
+    Raises:
+        InvalidArgumentError: It has more than 2 MiB.
+    """
+    if spec.ByteSize() > SPEC_BYTES:
+        raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")
 
 
 def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Spec:
@@ -64,6 +76,7 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         writes=tuple(spec.writes),
         setup=_setup_from_proto(spec.setup),
         keep_workspace=spec.keep_workspace,
+        follows=tuple(TaskId(task_id) for task_id in dict.fromkeys(spec.follows)),
     )
 
 
@@ -137,6 +150,7 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         writes=spec.writes,
         setup=_setup_to_proto(spec.setup),
         keep_workspace=spec.keep_workspace,
+        follows=spec.follows,
     )
 
 

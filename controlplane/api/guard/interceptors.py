@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from claude_conductor.rpc.readable import Readable
 from claude_conductor.telemetry.traces import Tracer, parse
 from controlplane.api.guard.caller import Tokens, current_caller, set_caller
 from controlplane.api.guard.rights import OPEN, allowed
+from controlplane.service.meter import Meter
 
 _log = logging.getLogger(__name__)
 DEFAULT_SECONDS = 60.0
@@ -117,6 +119,32 @@ class Trace(grpc.aio.ServerInterceptor):
         return wrapped(handler, around)
 
 
+class Measure(grpc.aio.ServerInterceptor):
+    """How long unary calls take, and how they end."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    async def intercept_service(self, continuation: Next, details: grpc.HandlerCallDetails) -> Handler | None:
+        """Time the call. What is served is known, so callers cannot make up names."""
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming or handler.response_streaming:
+            return handler
+        method = details.method.removeprefix("/")
+
+        @asynccontextmanager
+        async def around(context: Context) -> AsyncIterator[None]:
+            began = time.perf_counter()
+            try:
+                yield
+            finally:
+                code = context.code()
+                name = grpc.StatusCode(code).name if code else "OK"
+                self._meter.rpc.observe(time.perf_counter() - began, method, name)
+
+        return wrapped(handler, around)
+
+
 class Identity(grpc.aio.ServerInterceptor):
     """Finds out who calls, before the request is read."""
 
@@ -187,6 +215,7 @@ def _has_deadline(context: Context) -> bool:
     return left is not None and left < 1e6
 
 
-def interceptors(tracer: Tracer, tokens: Tokens) -> Sequence[grpc.aio.ServerInterceptor]:
+def interceptors(tracer: Tracer, tokens: Tokens, meter: Meter | None = None) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return the guard, outermost first."""
-    return (Trace(tracer), Identity(tokens), Authorize(), Errors(), Readable())
+    measure = (Measure(meter),) if meter is not None else ()
+    return (*measure, Trace(tracer), Identity(tokens), Authorize(), Errors(), Readable())

@@ -23,6 +23,7 @@ OPEN: Final = frozenset(
 RIGHTS: Final = {
     _V1 + "SessionService/Connect": _SIDECAR,
     _V1 + "TaskService/SubmitTask": _BOTH,
+    _V1 + "TaskService/SubmitTasks": _OPERATOR,
     _V1 + "TaskService/CheckTask": _OPERATOR,
     _V1 + "TaskService/ListTaskTypes": _OPERATOR,
     _V1 + "TaskService/GetTask": _BOTH,
@@ -48,6 +49,13 @@ RIGHTS: Final = {
     _V1 + "EventService/WatchEvents": _OPERATOR,
     _V1 + "ArtefactService/WriteArtefact": _BOTH,
     _V1 + "ArtefactService/ReadArtefact": _BOTH,
+    _V1 + "ScheduleService/CreateSchedule": _OPERATOR,
+    _V1 + "ScheduleService/GetSchedule": _OPERATOR,
+    _V1 + "ScheduleService/ListSchedules": _OPERATOR,
+    _V1 + "ScheduleService/PauseSchedule": _OPERATOR,
+    _V1 + "ScheduleService/ResumeSchedule": _OPERATOR,
+    _V1 + "ScheduleService/DeleteSchedule": _OPERATOR,
+    _V1 + "ScheduleService/RunSchedule": _OPERATOR,
     _V1 + "AdminService/GetStatus": _OPERATOR,
 }
 """Roles by full method name."""

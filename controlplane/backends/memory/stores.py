@@ -8,6 +8,7 @@ from claude_conductor.clock import Clock
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
@@ -28,4 +29,5 @@ def open_memory(clock: Clock, limits: MailboxLimits, subscriptions: Subscription
         agents=MemoryAgentStore(),
         events=MemoryEventLog(),
         subscriptions=MemorySubscriptionStore(subscriptions or SubscriptionLimits()),
+        schedules=MemoryScheduleStore(),
     )

@@ -21,6 +21,10 @@ class RedisAgentStore:
         """See AgentStore."""
         await self._server.write("HSET", self._key, _field(agent.tenant_id, agent.id), encode(agent))
 
+    async def remove(self, tenant_id: TenantId, agent_id: AgentId) -> None:
+        """See AgentStore."""
+        await self._server.write("HDEL", self._key, _field(tenant_id, agent_id))
+
     async def get(self, tenant_id: TenantId, agent_id: AgentId) -> Agent | None:
         """See AgentStore."""
         body = await self._server.ask("HGET", self._key, _field(tenant_id, agent_id))

@@ -9,11 +9,12 @@ from typing import Final
 
 _FOLDER: Final = Path(__file__).with_name("lua")
 _SHARED: Final = {
-    "tasks": ("insert_task", "save_task", "remove_tasks", "heads", "bodies", "ahead"),
+    "tasks": ("insert_tasks", "save_task", "remove_tasks", "heads", "bodies", "ahead"),
     "mail": (
         *("accept", "read", "take", "apply", "find", "list", "forget", "advance"),
         *("publish", "copy", "publications", "retire", "owed", "told"),
     ),
+    "schedules": ("insert_schedule", "save_schedule", "remove_schedule", "find_schedules"),
     "": ("append_events", "bounds", "subscribe", "unsubscribe", "own"),
 }
 """Name of what goes before -> names of the scripts."""

@@ -16,6 +16,7 @@ from controlplane.backends.redis.examination import examine
 from controlplane.backends.redis.fitness import Verdict, refuse
 from controlplane.backends.redis.mailbox_store import RedisMailboxStore
 from controlplane.backends.redis.ownership import Ownership, identity
+from controlplane.backends.redis.schedule_store import RedisScheduleStore
 from controlplane.backends.redis.server import Server
 from controlplane.backends.redis.subscription_store import RedisSubscriptionStore
 from controlplane.backends.redis.task_store import RedisTaskStore
@@ -64,6 +65,7 @@ def open_redis(
         agents=RedisAgentStore(server),
         events=RedisEventLog(server, kept_events),
         subscriptions=RedisSubscriptionStore(server, subscriptions or SubscriptionLimits()),
+        schedules=RedisScheduleStore(server),
         server=server,
         ownership=Ownership(server, identity(home)) if home is not None else None,
     )

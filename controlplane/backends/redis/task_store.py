@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from claude_conductor.clock import Clock
@@ -30,13 +30,23 @@ class RedisTaskStore:
 
     async def insert(self, task: Task) -> Task:
         """See TaskStore."""
-        await self._server.know(task.tenant_id)
+        earlier = await self.insert_all([task])
+        return earlier.get(0, task)
+
+    async def insert_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        """See TaskStore. They are of one tenant."""
+        if not tasks:
+            return {}
+        (tenant,) = {task.tenant_id for task in tasks}
+        await self._server.know(tenant)
         horizon = repr(self._clock.now() - REQUEST_SECONDS)
-        stored = (task.id, encode(task), _places(task), _request(task), repr(task.create_time), horizon)
-        earlier = await self._server.change("insert_task", _tag(task.tenant_id), *stored)
-        if earlier == 0:
-            raise ConductorError("A task with this id is stored already.", task_id=task.id)
-        return task if earlier is None else _task(earlier)
+        stored = [
+            part for task in tasks for part in (task.id, encode(task), _places(task), _request(task), repr(task.create_time))
+        ]
+        word, *found = await self._server.change("insert_tasks", _tag(tenant), horizon, *stored)
+        if word == b"known":
+            raise ConductorError("A task with this id is stored already.", task_id=found[0].decode())
+        return {found[at]: _task(found[at + 1]) for at in range(0, len(found), 2)}
 
     async def get(self, tenant_id: TenantId, task_id: str) -> Task:
         """See TaskStore."""

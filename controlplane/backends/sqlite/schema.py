@@ -87,7 +87,14 @@ _KEPT_BYTES = (
     "CREATE INDEX frames_remaining ON frames (tenant, end_ms, number, remains) WHERE remains > 0",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES)
+_SCHEDULES = (
+    """CREATE TABLE schedules (
+        tenant TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, next_time REAL,
+        body TEXT NOT NULL, PRIMARY KEY (tenant, name)) WITHOUT ROWID""",
+    "CREATE INDEX schedules_due ON schedules (next_time, id) WHERE next_time IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES, _SCHEDULES)
 """Statements that lead from version n to n + 1."""
 
 

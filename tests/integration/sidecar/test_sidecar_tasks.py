@@ -59,6 +59,7 @@ async def test_a_task_runs_from_assignment_to_result(plane: FakeControlPlane, si
     assert [request.sequence for request in plane.taken] == list(range(1, len(plane.taken) + 1))
     await plane.until(lambda: plane.heartbeats()[-1].state == agent_pb2.AGENT_STATE_IDLE)
     assert await sidecar.stop() == 0
+    assert [beat.leaving for beat in plane.heartbeats()][-1]
     assert not any((sidecar.settings.home / "workspace/agent-1").iterdir())
 
 

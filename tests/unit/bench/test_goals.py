@@ -107,3 +107,24 @@ def test_pictures_are_drawn_from_the_saved_figures(tmp_path: Path) -> None:
     pairs, sizes = plot.draw(saved, tmp_path / "pictures")
     assert ">nats</text>" in pairs.read_text()
     assert ">ephemeral memory</text>" in sizes.read_text()
+
+
+def test_the_queue_is_judged_by_its_latency_alone_and_beside_its_peers() -> None:
+    notified, tasks = Cell("notified", 0, 1), Cell("tasks", 0, 1)
+    results: Results = {
+        ("echo", TRIP): [trip(0.2), trip(0.2)],
+        ("conductor sqlite", notified): [trip(1.5), trip(3.0)],
+        ("celery", notified): [trip(3.0), trip(3.0)],
+        ("conductor sqlite", tasks): [flood(900), flood(1000)],
+        ("celery", tasks): [flood(300), flood(1000)],
+    }
+    found = {
+        each.what: (each.measured, each.verdict) for each in goals.judge_dispatch(results, {"taskiq": "it is not installed"})
+    }
+    assert found["submit to notified p50, durable"] == ("2.25 (1.5 to 3) ms", "must met")
+    assert found["submit to notified p50 / Celery"] == ("0.75 (0.5 to 1)", "must met")
+    assert found["submit to notified p50 / taskiq"] == ("-", "skipped: it is not installed")
+    assert found["no-op tasks/s, one by one / Celery"] == ("2 (1 to 3)", "must met")
+    assert found["no-op tasks/s, batched submit / Celery"] == ("-", "skipped: not asked for")
+    del results["echo", TRIP]
+    assert {each.verdict.split(":")[0] for each in goals.judge_dispatch(results, {})} == {"no verdict", "skipped"}
