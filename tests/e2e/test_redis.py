@@ -69,7 +69,7 @@ def test_the_control_plane_waits_for_a_redis_that_is_away_and_doctor_says_what_i
     checks = {
         check["name"]: check for check in json.loads(installation.run("doctor", "-o", "json", check=False).stdout)["checks"]
     }
-    assert "everysec" in checks["store: persistence"]["found"]
+    assert "appendfsync always" in checks["store: persistence"]["found"]
     assert checks["store: replicas"]["found"].startswith("at risk: none")
     assert checks["store: eviction"]["good"]
     redis.stop()

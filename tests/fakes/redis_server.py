@@ -43,7 +43,7 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         self.folder.mkdir(parents=True, exist_ok=True)
-        durable = ("--appendonly", "yes", "--save", "")
+        durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
         here = ("--dir", str(self.folder), "--unixsocket", str(self.socket), "--unixsocketperm", "700", "--port", "0")
         assert BINARY is not None
         log = (self.folder / "redis.log").open("ab")

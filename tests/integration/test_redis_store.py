@@ -100,6 +100,7 @@ class TestRefusedAtStart:
         [
             ("maxmemory-policy", "allkeys-lru", ("drops tasks and messages", "noeviction")),
             ("appendonly", "no", ("forgets what it acknowledged", "appendonly yes")),
+            ("appendfsync", "everysec", ("not on disk yet", "appendfsync always", "?sync=everysec")),
         ],
     )
     async def test_a_server_that_would_lose_what_it_acknowledged(

@@ -14,8 +14,8 @@ from claude_conductor.errors import SettingsError
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 _TLS: Final = ("ca_file", "cert_file", "key_file")
-_OPTIONS: Final = {"redis": ("prefix", "password_file"), "rediss": ("prefix", "password_file", *_TLS)}
-_OPTIONS["unix"] = ("prefix", "password_file", "db")
+_OPTIONS: Final = {"redis": ("prefix", "sync", "password_file"), "rediss": ("prefix", "sync", "password_file", *_TLS)}
+_OPTIONS["unix"] = ("prefix", "sync", "password_file", "db")
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -32,6 +32,8 @@ class Address:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     prefix: str = "conductor"
+    sync: str = "always"
+    """`everysec` accepts a server that syncs its file each second only."""
     ca_file: str = ""
     """Whom to believe instead of the system's authorities."""
     cert_file: str = ""
@@ -61,7 +63,7 @@ class Address:
 def parse(url: str) -> Address:
     """Return the address a URL says: `redis://[user@]host[:port][/db]`, the same with `rediss`, or `unix:///path`.
 
-    Options follow a `?`: `prefix`, `password_file`; `ca_file`, `cert_file`, `key_file` with `rediss`; `db` with `unix`.
+    Options follow a `?`: `prefix`, `sync`, `password_file`; `ca_file`, `cert_file`, `key_file` with `rediss`; `db` with `unix`.
 
     Raises:
         SettingsError: It says something else, holds a password, or a file it names cannot be used. No message shows a password.
@@ -89,6 +91,7 @@ def parse(url: str) -> Address:
         username=unquote(parts.username) if parts.username else None,
         password=_password(options.pop("password_file", "")),
         prefix=options.get("prefix", "conductor"),
+        sync=options.get("sync", "always"),
         ca_file=options.get("ca_file", ""),
         cert_file=options.get("cert_file", ""),
         key_file=options.get("key_file", ""),
@@ -123,6 +126,8 @@ def _options(query: str, scheme: str) -> dict[str, str]:
         options[name] = value
     if "prefix" in options and not _PREFIX.fullmatch(options["prefix"]):
         raise _wrong("The prefix is not of letters, digits and . _ : - alone, 64 at most.")
+    if options.get("sync", "always") not in {"always", "everysec"}:
+        raise _wrong("`sync` is `always` or `everysec`.")
     if ("cert_file" in options) != ("key_file" in options):
         raise _wrong("`cert_file` and `key_file` go together.")
     for name in _TLS:

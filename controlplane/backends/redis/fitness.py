@@ -38,6 +38,9 @@ class Finding:
 def judge(info: Mapping[str, str], config: Mapping[str, str], address: Address) -> list[Finding]:
     """Judge a server.
 
+    `appendfsync everysec` can lose what was acknowledged even if only Redis is killed: while a sync is under way it puts writing
+    off for up to 2 s and answers meanwhile (https://redis.io/docs/latest/operate/oss_and_stack/management/optimization/latency/).
+
     Args:
         info: The lines of INFO.
         config: Some of its settings; those it does not tell (by ACL) are missing.
@@ -47,7 +50,7 @@ def judge(info: Mapping[str, str], config: Mapping[str, str], address: Address) 
         _version(info),
         _role(info),
         _eviction(info),
-        _persistence(info, config),
+        _persistence(info, config, address),
         _replicas(info),
         _memory(info),
         _way(address),
@@ -98,20 +101,28 @@ def _eviction(info: Mapping[str, str]) -> Finding:
     return Finding("eviction", Verdict.GOOD, policy)
 
 
-def _persistence(info: Mapping[str, str], config: Mapping[str, str]) -> Finding:
+def _persistence(info: Mapping[str, str], config: Mapping[str, str], address: Address) -> Finding:
     if info.get("aof_enabled") != "1":
         found = "without an append-only file it forgets what it acknowledged when it ends"
         return Finding("persistence", Verdict.UNFIT, found, "set `appendonly yes` in redis.conf, and CONFIG SET the same")
     if info.get("aof_last_write_status", "ok") != "ok":
         found = "it cannot write its append-only file"
         return Finding("persistence", Verdict.UNFIT, found, "free space on its disk and look at its log")
-    sync = config.get("appendfsync", "unknown")
+    sync = config.get("appendfsync", "")
     found = f"append-only file, appendfsync {sync}"
     if sync == "always":
         return Finding("persistence", Verdict.GOOD, found)
-    lost = "the last 1 to 2 s" if sync == "everysec" else "the last 30 s or more"
-    found += f": nothing is lost if Redis is killed; {lost} if its machine is"
-    return Finding("persistence", Verdict.RISK, found, "`appendfsync always` loses nothing, and costs an fsync a batch")
+    if not sync:
+        remedy = "let its user see it (ACL SETUSER: +config|get)"
+        return Finding("persistence", Verdict.UNFIT, "it does not tell how often it syncs its append-only file", remedy)
+    if sync == address.sync == "everysec":
+        found += ", as the address accepts: the last 2 s are lost with the machine, and if Redis is killed while its disk is busy"
+        return Finding("persistence", Verdict.RISK, found, "`appendfsync always` loses nothing, and costs an fsync a batch")
+    found = f"with appendfsync {sync} it acknowledges what is not on disk yet, and can lose it when it is killed"
+    remedy = (
+        "set `appendfsync always` in redis.conf, and CONFIG SET the same; or accept the loss of the last 2 s with ?sync=everysec"
+    )
+    return Finding("persistence", Verdict.UNFIT, found, remedy)
 
 
 def _replicas(info: Mapping[str, str]) -> Finding:

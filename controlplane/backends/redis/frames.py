@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.backends.spans import Span, Update, change, fresh, from_text, open_count, to_text
-from controlplane.domain.message import Record, State, StoredFrame
+from controlplane.backends.told import records
+from controlplane.domain.message import Record, State
 from controlplane.domain.routing import CONDUCTOR
 
 
@@ -17,7 +18,7 @@ class Frame:
     """A frame in the order of FACTS in shared_mail.lua."""
 
     number: int
-    mailbox: str
+    mailbox_name: str
     sender: str
     type: str
     first: int
@@ -33,7 +34,7 @@ class Frame:
         number, mailbox, sender, kind, first, count, size, accept, expire, spans = facts[:10]
         return cls(
             number=int(number),
-            mailbox=mailbox.decode(),
+            mailbox_name=mailbox.decode(),
             sender=sender.decode(),
             type=kind.decode(),
             first=int(first),
@@ -49,54 +50,9 @@ class Frame:
         """Where its messages stand."""
         return from_text(self.spans_text) if self.spans_text else fresh(self.count, self.accept_ms)
 
-    def records(self, spans: Iterable[Span], ids: bytes) -> Iterator[Record]:
-        """Yield a record for each message of these spans that is not gone; `ids` are those of the whole frame."""
-        for span in spans:
-            if span.gone:
-                continue
-            for index in range(span.first, span.last + 1):
-                yield self.record(span, index, ids[16 * index : 16 * index + 16])
-
-    def record(self, span: Span, index: int, message_id: bytes) -> Record:
-        """Return the record of one message of a span."""
-        return Record(
-            message_id=message_id,
-            sender=self.sender,
-            mailbox=self.mailbox,
-            type=self.type,
-            state=span.state,
-            reason=span.reason,
-            attempts=span.attempts,
-            accept_time_ms=self.accept_ms,
-            state_time_ms=span.hops[-1][1],
-            expire_time_ms=self.expire_ms,
-            position=self.first + index,
-            hops=span.hops,
-            last_error=span.last_error,
-        )
-
     def span_of(self, index: int) -> Span:
         """Return the span that has the message at this place of the frame."""
         return next(span for span in self.spans if span.first <= index <= span.last)
-
-    def stored(self, body: bytes) -> StoredFrame:
-        """Return it as it is delivered."""
-        spans = self.spans
-        open_ones = {span.attempts + 1 for span in spans if not span.state.final}
-        final = [span for span in spans if span.state.final]
-        return StoredFrame(
-            mailbox=self.mailbox,
-            sender=self.sender,
-            type=self.type,
-            message_ids=body[: 16 * self.count],
-            expire_time_ms=self.expire_ms,
-            frame=body[16 * self.count :],
-            accept_time_ms=self.accept_ms,
-            first_position=self.first,
-            attempt=max(open_ones),
-            settled=frozenset(self.first + index for span in final for index in range(span.first, span.last + 1)),
-            attempts=tuple(span.attempts + 1 for span in spans for _ in range(span.count)) if len(open_ones) > 1 else (),
-        )
 
 
 @dataclass(slots=True)
@@ -126,7 +82,7 @@ class Moves:
     def records(self, ids: Sequence[bytes]) -> list[Record]:
         """Return the records of what ended without being acknowledged; `ids` is what apply.lua answered."""
         of_frame = dict(zip(self._now, ids, strict=True))
-        return [record for frame, spans in self._ended for record in frame.records(spans, of_frame[frame.number])]
+        return [record for frame, spans in self._ended for record in records(frame, spans, of_frame[frame.number])]
 
 
 def _written(frame: Frame, spans: tuple[Span, ...], *, wanted: bool) -> list[Any]:

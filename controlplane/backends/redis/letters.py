@@ -9,6 +9,7 @@ from controlplane.backends.redis.frames import Frame, settled
 from controlplane.backends.redis.pipe import Argument
 from controlplane.backends.redis.publications import RedisPublications, tag
 from controlplane.backends.spans import Span, retired, to_text
+from controlplane.backends.told import record
 from controlplane.domain.message import Accepted, Full, Letter, NotDead, Record, Redrive, State
 from controlplane.interfaces.mailbox_store import tenant_of
 
@@ -35,15 +36,15 @@ class RedisLetters(RedisPublications):
             for *facts, message_id, position, time_ms in await self._server.look("owed", tag(tenant), limit):
                 frame = Frame.read(facts)
                 index = position - frame.first
-                record = frame.record(frame.span_of(index), index, message_id)
-                found.append((float(time_ms), frame.mailbox, position, record))
-        return [record for _, _, _, record in sorted(found, key=lambda debt: debt[:3])[:limit]]
+                bounced = record(frame, frame.span_of(index), index, message_id)
+                found.append((float(time_ms), frame.mailbox_name, position, bounced))
+        return [bounced for _, _, _, bounced in sorted(found, key=lambda debt: debt[:3])[:limit]]
 
     async def told(self, records: Sequence[Record]) -> None:
         """See LetterStore."""
         of_tenant: dict[str, list[Argument]] = {}
-        for record in records:
-            of_tenant.setdefault(tenant_of(record.mailbox), []).extend((record.mailbox, record.position))
+        for one in records:
+            of_tenant.setdefault(tenant_of(one.mailbox), []).extend((one.mailbox, one.position))
         for tenant, places in of_tenant.items():
             await self._server.change("told", tag(tenant), *places)
 
@@ -71,7 +72,7 @@ class RedisLetters(RedisPublications):
             frame, _ = found
             if await self._retire(frame, letter) is not None:
                 index = letter.position - frame.first
-                return [frame.record(frame.span_of(index), index, letter.message_id)]
+                return [record(frame, frame.span_of(index), index, letter.message_id)]
         return []
 
     async def _retire(self, frame: Frame, letter: Letter, *again: Argument) -> tuple[bytes, int] | None:
@@ -86,7 +87,7 @@ class RedisLetters(RedisPublications):
         for *facts, body, mark in await self._server.look("find", tag(tenant_of(letter.mailbox)), letter.message_id):
             frame = Frame.read(facts)
             index = letter.position - frame.first
-            if frame.mailbox != letter.mailbox or not 0 <= index < frame.count:
+            if frame.mailbox_name != letter.mailbox or not 0 <= index < frame.count:
                 continue
             span = replace(frame.span_of(index), first=index, last=index)
             if span.state is State.DEAD and not span.gone and body[16 * index : 16 * index + 16] == letter.message_id:

@@ -17,6 +17,7 @@ from controlplane.backends.redis.pipe import Argument
 from controlplane.backends.redis.publications import attempts, newest, read_outcome, tag
 from controlplane.backends.redis.server import Server
 from controlplane.backends.spans import ended, given_up, received
+from controlplane.backends.told import records, stored
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
 from controlplane.interfaces.mailbox_store import MailboxLimits, tenant_of
 
@@ -49,7 +50,8 @@ class RedisMailboxStore(RedisLetters):
     async def read(self, mailbox: str, after_position: int, max_bytes: int) -> Sequence[StoredFrame]:
         """See MailboxStore."""
         found = await self._server.look("read", tag(tenant_of(mailbox)), mailbox, after_position, max_bytes)
-        return [Frame.read(facts).stored(body) for *facts, body in found]
+        frames = [(Frame.read(facts), body) for *facts, body in found]
+        return [stored(frame, frame.spans, *_cut(frame, body)) for frame, body in frames]
 
     async def give_up(self, mailbox: str, from_position: int, to_position: int, last_error: str, now_ms: int) -> Sequence[Record]:
         """See MailboxStore."""
@@ -115,9 +117,9 @@ class RedisMailboxStore(RedisLetters):
         found: list[tuple[int, Record, bytes]] = []
         for *facts, body, _ in await self._server.look("find", tag(tenant_id), message_id):
             frame = Frame.read(facts)
-            ids, content = body[: 16 * frame.count], body[16 * frame.count :]
-            records = [record for record in frame.records(frame.spans, ids) if record.message_id == message_id]
-            found += [(frame.number, record, content) for record in records]
+            ids, content = _cut(frame, body)
+            of_this_id = [record for record in records(frame, frame.spans, ids) if record.message_id == message_id]
+            found += [(frame.number, record, content) for record in of_this_id]
         return [(record, content) for _, record, content in sorted(found, key=lambda one: one[0])]
 
     async def list(self, tenant_id: str, mailbox: str, states: frozenset[State], after: bytes, limit: int) -> Sequence[Record]:
@@ -132,7 +134,7 @@ class RedisMailboxStore(RedisLetters):
                     return found
                 frame = Frame.read(facts)
                 spans = [span for span in frame.spans if not states or span.state in states]
-                found += [record for record in frame.records(spans, ids) if not after or record.key < after]
+                found += [record for record in records(frame, spans, ids) if not after or record.key < after]
                 found = sorted(found, key=lambda record: record.key, reverse=True)[:limit]
             if not following:
                 return found
@@ -143,9 +145,9 @@ class RedisMailboxStore(RedisLetters):
         tenant = tenant_of(mailbox)
         async with self._one_at_a_time(mailbox):
             for _ in attempts():
-                records = await self._write(tenant, await self._take(tenant, mailbox, max(0, first), min(last, LAST)), decide)
-                if records is not None:
-                    return records
+                ended = await self._write(tenant, await self._take(tenant, mailbox, max(0, first), min(last, LAST)), decide)
+                if ended is not None:
+                    return ended
             return []
 
     async def _take(self, tenant: str, *which: Argument) -> Sequence[Frame]:
@@ -164,6 +166,11 @@ class RedisMailboxStore(RedisLetters):
     def _one_at_a_time(self, mailbox: str) -> AbstractAsyncContextManager[None]:
         """Return what keeps this process from being its own competitor for a mailbox."""
         return self._locks.setdefault(mailbox, asyncio.Lock())
+
+
+def _cut(frame: Frame, body: bytes) -> tuple[bytes, bytes]:
+    """Return the ids of a frame and what it says."""
+    return body[: 16 * frame.count], body[16 * frame.count :]
 
 
 def _accepting(frame: IncomingFrame) -> Sequence[Argument]:

@@ -12,6 +12,7 @@ from controlplane.backends.redis.frames import Frame
 from controlplane.backends.redis.pipe import Argument
 from controlplane.backends.redis.server import Server
 from controlplane.backends.spans import fresh, to_text
+from controlplane.backends.told import records
 from controlplane.domain.message import (
     Accepted,
     Behind,
@@ -80,7 +81,7 @@ class RedisPublications:
             shown = Frame(
                 0, name, frame.sender, frame.type, first, frame.messages, 0, frame.accept_time_ms, frame.expire_time_ms, ""
             )
-            copies.append(Copy(name, first, tuple(shown.records([dead], frame.message_ids)) if is_dead else ()))
+            copies.append(Copy(name, first, tuple(records(shown, [dead], frame.message_ids)) if is_dead else ()))
         if any(copy.dead for copy in copies):
             await self._forget(tenant, self._limits.kept_bytes)
         left = publication.left - len(names)

@@ -17,6 +17,7 @@ from controlplane.backends.redis.address import Address, parse
         ("redis://me@host:7000/3", Address("redis", "host", 7000, db=3, username="me"), "redis://me@host:7000/3"),
         ("rediss://[::1]/1", Address("rediss", "::1", db=1), "rediss://[::1]:6379/1"),
         ("REDIS://h?prefix=a.b", Address("redis", "h", prefix="a.b"), "redis://h:6379/0"),
+        ("redis://h?sync=everysec", Address("redis", "h", sync="everysec"), "redis://h:6379/0"),
         ("unix:///run/r.sock?db=2", Address("unix", path="/run/r.sock", db=2), "unix:///run/r.sock?db=2"),
         ("unix://me%40x@/run/r.sock", Address("unix", path="/run/r.sock", username="me@x"), "unix://me@x@/run/r.sock"),
     ],
@@ -39,7 +40,14 @@ def test_a_password_comes_from_a_file_and_is_never_shown(tmp_path: Path) -> None
     "url",
     [
         *("", "redis", "http://host", "redis://", "redis://host:0x", "redis://host:99999", "redis://host/x", "redis://host/1/2"),
-        *("redis://h?db=1", "redis://h?prefix=", "redis://h?prefix=a&prefix=b", "redis://h?prefix=a{b}", "redis://h#part"),
+        *(
+            "redis://h?db=1",
+            "redis://h?prefix=",
+            "redis://h?sync=no",
+            "redis://h?prefix=a&prefix=b",
+            "redis://h?prefix=a{b}",
+            "redis://h#part",
+        ),
         *("redis://h?ca_file=/etc/hosts", "rediss://h?key_file=/etc/hosts", "unix://", "unix:///", "unix://host/path"),
         *("redis://:hunter2@h", "redis://me:hunter2@h", "unix://me:hunter2@/run/r.sock"),
     ],

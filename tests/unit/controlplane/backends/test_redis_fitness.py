@@ -65,12 +65,24 @@ def test_what_can_be_lost_is_said_and_not_refused(name: str, changes: dict[str, 
     assert verdicts(**changes)[name] is Verdict.RISK
 
 
-@pytest.mark.parametrize(("sync", "lost"), [("everysec", "1 to 2 s"), ("no", "30 s"), (None, "30 s")])
-def test_how_much_the_death_of_the_machine_loses_is_said(sync: str | None, lost: str) -> None:
-    findings = judge(GOOD, {"appendfsync": sync} if sync else {}, HERE)
+@pytest.mark.parametrize(
+    ("sync", "accepted", "verdict", "words"),
+    [
+        ("always", "always", Verdict.GOOD, "always"),
+        ("always", "everysec", Verdict.GOOD, "always"),
+        ("everysec", "everysec", Verdict.RISK, "the last 2 s are lost"),
+        ("everysec", "always", Verdict.UNFIT, "not on disk yet"),
+        ("no", "everysec", Verdict.UNFIT, "not on disk yet"),
+        (None, "everysec", Verdict.UNFIT, "does not tell"),
+    ],
+)
+def test_what_is_acknowledged_is_on_disk_unless_the_address_accepts_otherwise(
+    sync: str | None, accepted: str, verdict: Verdict, words: str
+) -> None:
+    findings = judge(GOOD, {"appendfsync": sync} if sync else {}, parse(f"unix:///r.sock?sync={accepted}"))
     (finding,) = (finding for finding in findings if finding.name == "persistence")
-    assert finding.verdict is Verdict.RISK
-    assert lost in finding.found
+    assert finding.verdict is verdict
+    assert words in finding.found
 
 
 def test_a_way_over_the_network_in_the_clear_is_a_risk() -> None:
