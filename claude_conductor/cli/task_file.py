@@ -12,6 +12,7 @@ tasks:
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,8 @@ def _request(entry: object, place: Key, text: Text, base: Request, more: Sequenc
 def _value(kind: type, key: str, value: object, text: Text, place: Key) -> object:
     if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
+    if kind is str and isinstance(value, dt.date):  # YAML reads a time without quotes as one
+        return value.isoformat()
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is bool and isinstance(value, bool):

@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No schedule with this name or id is known."""
     ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 39
     """There is another schedule with this name."""
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 40
+    """Less of the task's budget is left than this would need; nothing was spent."""
     ERROR_REASON_STORE_UNREACHABLE: _ErrorReason.ValueType  # 53
     """The store cannot be reached; nothing was sent to it."""
 
@@ -188,6 +190,8 @@ ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 38
 """No schedule with this name or id is known."""
 ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
 """There is another schedule with this name."""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 40
+"""Less of the task's budget is left than this would need; nothing was spent."""
 ERROR_REASON_STORE_UNREACHABLE: ErrorReason.ValueType  # 53
 """The store cannot be reached; nothing was sent to it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

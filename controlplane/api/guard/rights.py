@@ -30,6 +30,7 @@ RIGHTS: Final = {
     _V1 + "TaskService/ListTasks": _OPERATOR,
     _V1 + "TaskService/CancelTask": _OPERATOR,
     _V1 + "TaskService/AnswerTask": _OPERATOR,
+    _V1 + "TaskService/RecordLanding": _OPERATOR,
     _V1 + "TaskService/WatchTask": _BOTH,
     _V1 + "TaskService/ReadTaskOutput": _OPERATOR,
     _V1 + "AgentService/GetAgent": _BOTH,
