@@ -213,7 +213,7 @@ class TestSqlite(SqliteMailboxes.TestCase):  # type: ignore[misc]
 
 @needs_redis
 class TestRedis(RedisMailboxes.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
 
     @classmethod
     def setUpClass(cls) -> None:

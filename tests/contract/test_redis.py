@@ -12,7 +12,7 @@ import pytest
 from claude_conductor.errors import StoreUnavailableError, StoreUnreachableError
 from controlplane.backends.redis.address import parse
 from controlplane.backends.redis.stores import RedisStores, open_redis
-from controlplane.domain.message import Accepted, Duplicate, Full, Receipt
+from controlplane.domain.message import Accepted, Duplicate, Full, IncomingFrame, Outcome, Receipt
 from controlplane.domain.message import State as MessageState
 from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
@@ -24,10 +24,10 @@ from controlplane.interfaces.subscription_store import Subscription, Subscriptio
 from controlplane.interfaces.task_store import TaskStore
 from tests.contract import event_log, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
-from tests.contract.samples import BOX, DAY_MS, HandClock, frame, task, task_id
+from tests.contract.samples import BOX, DAY_MS, HandClock, frame, message_id, task, task_id
 from tests.contract.schedule_store import ScheduleStoreContract, schedule
 from tests.contract.task_store import ManyTasksContract, TaskStoreContract
-from tests.fakes.redis_server import ROOT, RedisServer, needs_redis, running
+from tests.fakes.redis_server import ROOT, SECONDS, RedisServer, needs_redis, running
 
 pytestmark = needs_redis
 
@@ -258,6 +258,57 @@ class TestConnection:
         assert all(isinstance(outcome, StoreUnavailableError) for outcome in refused)
         own.start()
         assert {one.id for one in await stores.tasks.ready(10_000)} >= set(acknowledged)
+
+    async def test_messages_that_are_repeated_until_they_are_answered_arrive_once_and_in_order_whatever_is_killed(
+        self, own: RedisServer, clock: HandClock
+    ) -> None:
+        stores = open_redis(parse(own.url), clock, MailboxLimits())
+        answered, changed, up = 0, asyncio.Condition(), asyncio.Event()
+        up.set()
+
+        async def told(each: IncomingFrame) -> Outcome:
+            while True:
+                try:
+                    (outcome,) = await stores.mailboxes.append([each])
+                    return outcome
+                except StoreUnavailableError:
+                    await asyncio.wait_for(up.wait(), SECONDS)
+
+        async def send(sender: int) -> None:
+            nonlocal answered
+            for number in range(100):
+                outcome = await told(frame(1000 * sender + number, sender=f"agent/sender-{sender}"))
+                assert isinstance(outcome, Accepted | Duplicate)
+                async with changed:
+                    answered += 1
+                    changed.notify_all()
+
+        async def kill_now_and_then() -> None:
+            for least in (50, 150, 300):
+                async with changed:
+                    await changed.wait_for(lambda least=least: answered >= least)
+                up.clear()
+                await asyncio.to_thread(own.stop, signal.SIGKILL)
+                await asyncio.to_thread(own.start)
+                up.set()
+
+        await asyncio.gather(*(send(sender) for sender in range(4)), kill_now_and_then())
+        arrived = await stores.mailboxes.read(BOX, 0, 1 << 30)
+        assert [one.first_position for one in arrived] == list(range(1, 401))
+        for sender in range(4):
+            of_sender = [one.message_ids for one in arrived if one.sender == f"agent/sender-{sender}"]
+            assert of_sender == [message_id(1000 * sender + number) for number in range(100)]
+        await stores.close()
+
+    async def test_a_server_that_forgot_everything_is_filled_anew(self, own: RedisServer, stores: RedisStores) -> None:
+        await stores.tasks.insert(task(1))
+        assert own.ask("FLUSHALL") == b"+OK\r\n"
+        own.stop()
+        own.start()
+        with pytest.raises(StoreUnavailableError):
+            await stores.tasks.insert(task(2))
+        await stores.tasks.insert(task(3))
+        assert [one.id for one in await stores.tasks.ready(9)] == [task_id(3)]
 
     async def test_a_cancelled_caller_leaves_no_answer_to_another(self, stores: RedisStores) -> None:
         await stores.agents.put(agent("a"))

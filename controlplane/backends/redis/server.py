@@ -82,6 +82,7 @@ class Server:
         await self._reading.close()
 
     def _connection(self) -> AbstractConnection:
+        self._tenants.clear()  # a server that was started again may have forgotten them
         return _CLASSES[self.address.scheme](
             **self.address.arguments,
             socket_timeout=ANSWER_SECONDS,
