@@ -54,6 +54,8 @@ class Pipe:
         self._waiting: deque[_Call] = deque()
         self._running: asyncio.Task[None] | None = None
         self.closed = False
+        self.breaks = 0
+        """How often a connection broke."""
 
     async def run(self, script: str, key: str, *arguments: Argument) -> Any:  # noqa: ANN401 - an answer of Redis
         """Run a script on the slot of `key`; return its answer. Cancelling the call does not undo it.
@@ -110,6 +112,7 @@ class Pipe:
             sent = True
             answers = await self._exchange(connection, [call.command for call in batch])
         except (RedisError, OSError) as cause:
+            self.breaks += 1
             await self._drop()
             answers = [cause] * len(batch)
         for call, answer in zip(batch, answers, strict=True):

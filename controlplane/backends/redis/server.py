@@ -31,7 +31,7 @@ class Server:
         scripts = load()
         self._writing = Pipe(self._connection, scripts, address)
         self._reading = Pipe(self._connection, scripts, address)
-        self._tenants: set[str] = set()
+        self._tenants: set[tuple[str, int]] = set()
 
     def key(self, tag: str, name: str = "") -> str:
         """Return a key; those with one tag are in one slot of a Cluster."""
@@ -63,9 +63,10 @@ class Server:
 
     async def know(self, tenant: str) -> None:
         """Note that there is something of this tenant."""
-        if tenant not in self._tenants:
+        known = (tenant, self._writing.breaks)  # a server that was started again may have forgotten it
+        if known not in self._tenants:
             await self.write("SADD", self.key("g", "tenants"), tenant)
-            self._tenants.add(tenant)
+            self._tenants.add(known)
 
     async def tenants(self) -> list[str]:
         """Return every tenant there is something of, sorted."""
@@ -82,7 +83,6 @@ class Server:
         await self._reading.close()
 
     def _connection(self) -> AbstractConnection:
-        self._tenants.clear()  # a server that was started again may have forgotten them
         return _CLASSES[self.address.scheme](
             **self.address.arguments,
             socket_timeout=ANSWER_SECONDS,
