@@ -182,6 +182,34 @@ class PermissionDeniedError(ConductorError):
     advice = "use an identity whose role has this right"
 
 
+class CertificateError(ConductorError):
+    """A certificate, its key or its authority cannot be used."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "CERTIFICATE_UNUSABLE"
+    advice = "`conductor certs show` shows what there is and until when"
+
+
+class JoinRefusedError(ConductorError):
+    """The join token is not valid: it was used, was revoked, its time is over, or it never was one."""
+
+    kind, reason = Kind.UNAUTHENTICATED, "JOIN_REFUSED"
+    advice = "make a new one where the control plane runs: `conductor tokens create-join AGENT`"
+
+
+class TokenNotFoundError(ConductorError):
+    """No token with this id is known."""
+
+    kind, reason = Kind.NOT_FOUND, "TOKEN_NOT_FOUND"
+    advice = "`conductor tokens list` shows the tokens there are"
+
+
+class AgentQuarantinedError(ConductorError):
+    """The agent is kept out."""
+
+    kind, reason = Kind.PERMISSION_DENIED, "AGENT_QUARANTINED"
+    advice = "who runs Conductor can let it in again: `conductor agents release AGENT`"
+
+
 class PolicyDeniedError(ConductorError):
     """A rule of the policy does not let this message through."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from controlplane.domain.caps import Caps
 from controlplane.domain.policy import Policy
 
+_EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not listened to
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -54,6 +56,39 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Addresses on a network, `HOST:PORT`; empty: not served."""
+
+    sidecars: str = ""
+    """Mutual TLS."""
+    clients: str = ""
+    """TLS of the server, and tokens."""
+    probe: str = ""
+    """Plain, and gRPC health only."""
+    names: tuple[str, ...] = ()
+    """What the certificate shall be good for besides these hosts."""
+    certificate_seconds: float = 3600.0
+    """How long a leaf is valid."""
+
+    @property
+    def secured(self) -> bool:
+        """Whether anything needs a certificate."""
+        return bool(self.sidecars or self.clients)
+
+    @property
+    def sidecars_told(self) -> str:
+        """What a sidecar that joins is told: without the host where every address of this machine is listened to."""
+        host, _, port = self.sidecars.rpartition(":")
+        return f":{port}" if host in _EVERYWHERE else self.sidecars
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Everything the certificate is good for."""
+        listened = [address.rpartition(":")[0].strip("[]") for address in (self.sidecars, self.clients) if address]
+        return tuple(host for host in dict.fromkeys((*listened, *self.names, "localhost")) if host not in _EVERYWHERE)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What `app` builds the control plane from. Times in seconds."""
 
@@ -84,6 +119,7 @@ class Settings:
     streams: Streams = Streams()
     policy: Policy = Policy()
     """Who may write to whom."""
+    listen: Listen = Listen()
     reflection: bool = True
     """Served on the Unix socket only; elsewhere it has to be asked for."""
     metrics_port: int = 0

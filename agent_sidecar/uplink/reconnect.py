@@ -55,6 +55,9 @@ class Reconnect:
                 await self._connect(address, self._stands)
             except SessionEndedError as end:
                 address = end.address
+                if end.at_once:
+                    self._failures = 0
+                    continue
                 self._say("SESSION_ENDED", address or "the control plane ended the session")
             except grpc.aio.AioRpcError as cause:
                 address = ""

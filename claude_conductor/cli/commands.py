@@ -30,6 +30,7 @@ class Verb:
 
 TABLE: Final = {
     "start": Verb("start", "Start control plane and agents on this machine", DAILY),
+    "join": Verb("join", "Run an agent of a control plane elsewhere on this machine", DAILY),
     "stop": Verb("stop", "Stop them; nothing is left", DAILY),
     "status": Verb("status", "Show what runs and how it is doing", DAILY),
     "run": Verb("run", "Give agents a task, and wait for it", DAILY),
@@ -47,7 +48,10 @@ TABLE: Final = {
     "agents": Verb("agents", "List and inspect agents", THINGS),
     "messages": Verb("messages", "Send and read messages", THINGS),
     "dlq": Verb("dlq", "List, show, send again and remove dead letters", THINGS),
+    "tokens": Verb("tokens", "Make, list and revoke tokens", THINGS),
     "config": Verb("config", "Show, check, export and import settings", HELP),
+    "certs": Verb("certs", "Show, issue and rotate certificates", HELP),
+    "login": Verb("login", "Talk to a control plane on a network, with a token", HELP),
     "context": Verb("context", "Choose which control plane to talk to", HELP),
     "doctor": Verb("doctor", "Show what this host can isolate, and what to install for the rest", HELP),
     "test": Verb("trial", "Try the running set: a task and a message at each level", HELP),

@@ -92,6 +92,24 @@ EXPLANATIONS: Final = {
         "The token is known, and its owner has no right to do this. Agents, for example, may cancel their own children only.",
         "the call's comment in proto/ names its callers",
     ),
+    "CERTIFICATE_UNUSABLE": Explanation(
+        "The control plane listens on no network and so has no authority, a file of the authority is missing or open to others, "
+        "or a certificate has ended and what would renew it is not there.",
+        "`conductor certs show`; `ls -l CONDUCTOR_HOME/authority/present/`",
+    ),
+    "JOIN_REFUSED": Explanation(
+        "A join token is good for one sidecar and a few minutes. Which of the reasons it is, is in the control plane's log and "
+        "not told to who asks.",
+        "`conductor tokens list`; `conductor logs --component controlplane`",
+    ),
+    "TOKEN_NOT_FOUND": Explanation(
+        "The id is wrong, the token ended more than a week ago, or it belongs to another tenant.",
+        "`conductor tokens list`",
+    ),
+    "AGENT_QUARANTINED": Explanation(
+        "Somebody took the agent out with `conductor agents quarantine`: its streams were closed and what it had was revoked.",
+        "`conductor agents list`; the event log has who and why",
+    ),
     "POLICY_DENIED": Explanation(
         "A rule says that this sender does not write to this recipient. Tasks, for example, write within their family only: to "
         "their parent, their subtasks and those of the same parent.",

@@ -127,7 +127,7 @@ class Integration:
                     next_step="wait for its end; the branch takes one patch after another",
                     repo=self.top,
                 ) from cause
-            self._refuse_checked_out()
+            self.refuse_checked_out()
             yield
         finally:
             os.close(folder)
@@ -212,7 +212,7 @@ class Integration:
         Raises:
             WorkspaceError: The branch is checked out somewhere, or cannot be written.
         """
-        self._refuse_checked_out()
+        self.refuse_checked_out()
         expected = head if self.exists else "0" * len(head)
         moved = git(self.top, "update-ref", "-m", "conductor merge", self._ref, commit, expected)
         if moved.returncode == 0:
@@ -221,8 +221,12 @@ class Integration:
             return False
         raise WorkspaceError("The branch could not be moved.", branch=self.branch, git=" ".join(moved.stderr.split()))
 
-    def _refuse_checked_out(self) -> None:
-        """Raise if a working tree would not match its branch any more."""
+    def refuse_checked_out(self) -> None:
+        """Refuse a branch that a working tree is on: it would not match any more.
+
+        Raises:
+            WorkspaceError: Some working tree of the repository is on it.
+        """
         if f"branch {self._ref}" in git(self.top, "worktree", "list", "--porcelain").stdout.splitlines():
             raise WorkspaceError(
                 "The branch is checked out: landing would change it under your working tree.",

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from claude_conductor.cli import commands, complaint, exits, merge_queue, merge_tasks, output, session, task_view
+from claude_conductor.cli import (
+    commands,
+    complaint,
+    copies,
+    exits,
+    merge_file,
+    merge_queue,
+    merge_tasks,
+    output,
+    session,
+    task_view,
+)
 from claude_conductor.cli.completion import task_ids
 from claude_conductor.cli.integration import Integration
 from claude_conductor.cli.merge_driver import Driver
+from claude_conductor.cli.merge_file import Merging
 from claude_conductor.cli.merge_queue import CHECK_LABEL, Wanted
 from claude_conductor.cli.output import Column, Format, FormatOption, say
-from claude_conductor.cli.request import Request, pairs, spec
+from claude_conductor.cli.request import Request, pairs
 from claude_conductor.client import Conductor
 from claude_conductor.client.tasks import FINAL
 from claude_conductor.errors import InvalidArgumentError, WorkspaceError
@@ -33,8 +45,6 @@ Onto = Annotated[str, Flag("--onto", metavar="BRANCH", help="The branch; it is m
 Repo = Annotated[str, Flag("--repo", help="The repository, on this machine.")]
 All = Annotated[bool, Flag("--all", help="Every patch of the repository that was not tried on the branch yet.")]
 Label = Annotated[list[str] | None, Flag("--label", metavar="NAME=VALUE", help="As --all, only of tasks with these labels.")]
-_PRIORITY: Final = 10
-"""Of checks: everything behind them waits."""
 
 
 @app.command()
@@ -45,7 +55,9 @@ def run(
     repo: Repo = ".",
     all_: All = False,  # noqa: FBT002
     label: Label = None,
-    start: Annotated[str, Flag("--from", metavar="REF", help="Where the branch begins.", show_default="HEAD")] = "",
+    start: Annotated[
+        str, Flag("--from", metavar="REF", help="Where the branch begins, if it is not there.", show_default="HEAD")
+    ] = "",
     wait: Annotated[bool, Flag("--wait", help="Wait for tasks that have not ended; land each when it has.")] = False,  # noqa: FBT002
     level: Annotated[str, Flag("--level", help="Isolation of the check: strict, moderate or minimal.")] = "strict",
     timeout: Annotated[str, Flag("--timeout", help="How long a check may run.", show_default="1h")] = "",
@@ -64,24 +76,27 @@ def run(
 
     Example: conductor merge run --all --onto agents --check "make test"
     """
-    if not check.strip():
-        raise InvalidArgumentError("Nothing lands unchecked.", next_step="add --check 'make test', for example")
     branch = Integration(repo, _branch(onto), start)
-    base = Request(
-        cmd=check,
-        repo=str(branch.top),
-        level=level,
-        timeout=timeout,
-        setup=setup,
-        setup_cache=tuple(setup_cache or ()),
-        allow=tuple(allow or ()),
-        type="generic",
-        priority=_PRIORITY,
-        attempts=1,
-    )
-    spec(base)
-    with branch.held():
-        raise typer.Exit(session.run(_run(branch, task or [], pairs("--label", label or []), base, everything=all_, wait=wait)))
+    more = {"level": level, "timeout": timeout, "setup": setup}
+    lists = {"setup_cache": tuple(setup_cache or ()), "allow": tuple(allow or ())}
+    merging = Merging(branch, merge_file.checking(check, branch, **more, **lists))
+    raise typer.Exit(land(merging, task or [], pairs("--label", label or []), everything=all_, wait=wait))
+
+
+def land(
+    merging: Merging, named: Sequence[str], labels: dict[str, str] | None = None, *, everything: bool = False, wait: bool = False
+) -> int:
+    """Land patches, say what became of each, and return the exit code.
+
+    Args:
+        merging: Where, and what is checked.
+        named: Ids of tasks, in the order to land.
+        labels: Where none is named: only tasks with these.
+        everything: Where none is named: every patch that was not tried yet.
+        wait: For tasks that have not ended.
+    """
+    with merging.branch.held():
+        return session.run(_run(merging.branch, named, labels or {}, merging.check, everything=everything, wait=wait))
 
 
 @app.command()
@@ -239,6 +254,8 @@ async def _retry(named: Sequence[str], repo: str) -> None:
                     "Only what was evicted is done again.", next_step="leave it out", task=task.task_id, because=why
                 )
             branch = Integration(repo or task.spec.workspace.git.repository, task.landing.branch)
+            if copies.below(str(branch.top), task.result.base_commit) != task.result.base_commit:
+                complaint.warn(f"{task.task_id} had files copied along (--copy); the new try begins without them")
             specs.append(merge_tasks.again(task, str(branch.top), branch.head() if branch.exists else task.landing.commit))
         for task, wanted in zip(tasks, specs, strict=True):
             earlier = await conductor.tasks.list(labels={merge_queue.RETRY_LABEL: task.task_id})

@@ -75,9 +75,11 @@ class Place:
         said = merge_queue.verdict(task)
         if said is Verdict.PASSED:
             return Check(said, task_id=task.task_id)
-        pieces = [piece.data async for piece in self._conductor.tasks.output(task.task_id)]
-        printed = b"".join(pieces)[-OUTPUT_BYTES:].decode("utf-8", "replace")
-        return Check(said, output.printable(task_view.failure(task)), output.printable_lines(printed), task.task_id)
+        printed = b""
+        async for piece in self._conductor.tasks.output(task.task_id):
+            printed = (printed + piece.data)[-OUTPUT_BYTES:]
+        words = output.printable_lines(printed.decode("utf-8", "replace"))
+        return Check(said, output.printable(task_view.failure(task)), words, task.task_id)
 
     async def _submitted(self, wanted: task_pb2.TaskSpec) -> task_pb2.Task:
         content = wanted.SerializeToString(deterministic=True)

@@ -123,7 +123,14 @@ def run(
     Example: conductor run "fix the failing test" --agent claude-code --repo . -n 4
     """
     base = asked(**locals())
-    entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
+    text = None if file is None else task_file.open_file(file)
+    entries = [Entry(base)] if text is None else task_file.read(text, base)
+    if text is not None and "merge" in text.values:
+        raise InvalidArgumentError(
+            "A file with `merge` is for `conductor apply`, which lands the patches.",
+            next_step=f"conductor apply -f {file} --wait",
+            file=text.source,
+        )
     if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
     if count > 1 and any(entry.after for entry in entries):
@@ -131,7 +138,9 @@ def run(
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
     planned = submission.plan(sources.found(entries), count)
     ensure_running()
-    raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=file is not None and count == 1))
+    raise typer.Exit(
+        to_the_end(planned, Progress(), wait=wait, patience=patience, form=form, named=file is not None and count == 1)
+    )
 
 
 def asked(**given: Any) -> Request:  # noqa: ANN401 - the arguments of `run`
@@ -260,9 +269,8 @@ def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: For
     output.show_rows(form, rows, (), str, "")
 
 
-def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
+def to_the_end(planned: Sequence[Planned], progress: Progress, **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
     """Carry a plan out; Ctrl-C leaves what was submitted running and says how to come back. Returns the exit code."""
-    progress = Progress()
     try:
         return session.run(carry_out(planned, progress, **how))
     except KeyboardInterrupt:

@@ -29,6 +29,7 @@ MOST_AFTER: Final = 100
 """Tasks that one task waits for, as the control plane takes them."""
 _KINDS: Final = {each.name: type(getattr(Request(), each.name)) for each in dataclasses.fields(Request)}
 _OWN: Final = ("name", "after")
+_BLOCKS: Final = {"tasks", "defaults", "merge"}
 _NO_NETWORK: Final = ("setup_network", "setup_networking", "setup_egress")
 _EXAMPLE: Final = "tasks:\n  - prompt: ...\n    repo: ."
 
@@ -73,9 +74,9 @@ def read(text: Text, base: Request) -> list[Entry]:
             wait for each other; names file and line, and the nearest valid word.
     """
     entries = text.values.get("tasks")
-    if not isinstance(entries, list) or not entries or not set(text.values) <= {"tasks", "defaults"}:
+    if not isinstance(entries, list) or not entries or not set(text.values) <= _BLOCKS:
         raise InvalidArgumentError(
-            "A file of tasks has a key `tasks` with a list of at least one, and perhaps `defaults` for all of them.",
+            "A file of tasks has a key `tasks` with a list of at least one, and perhaps `defaults` and `merge`.",
             next_step=_EXAMPLE,
             file=text.source,
         )

@@ -118,6 +118,7 @@ class Conductor(_Blocking):
             _Face(loop, client.artefacts),
             _Face(loop, client.admin),
         )
+        self.certificates, self.tokens = _Face(loop, client.certificates), _Face(loop, client.tokens)
 
     @classmethod
     def connect(

@@ -90,6 +90,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "ahead_bytes": parse_size(document.streams.ahead_bytes),
         },
         "policy": {"rules": document.policy.model_dump(mode="json")["messages"], "otherwise": document.policy.otherwise},
+        "listen": {**document.listen.model_dump(), "names": list(document.listen.names)},
         "metrics_port": document.telemetry.metrics_port,
         "log_level": document.log_level,
     }

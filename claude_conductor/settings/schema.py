@@ -290,6 +290,34 @@ class Provider(Block):
     """Tasks that start in the first second after a rate limit of the provider is over; twice as many in each further second."""
 
 
+def _listen_address(text: str) -> str:
+    """Return `HOST:PORT`, or nothing.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    host, _, port = text.rpartition(":")
+    if text and (not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 1 << 16 or host.strip() != host):
+        raise InvalidArgumentError("An address to listen on is written like 0.0.0.0:7443 or [::1]:7443.")
+    return text
+
+
+Address = Annotated[str, _written(_listen_address)]
+
+
+class Listen(Block):
+    """What the control plane serves on a network, besides its Unix socket; each is off while it is empty."""
+
+    sidecars: Address = ""
+    """Mutual TLS, for sidecars of other machines; by custom port 7443."""
+    clients: Address = ""
+    """TLS of the server and tokens, for people and programs; by custom port 7444."""
+    probe: Address = ""
+    """In the clear and nothing but gRPC health, for probes that have no certificate."""
+    names: tuple[str, ...] = ()
+    """Further names and addresses of this machine that its certificate shall be good for."""
+
+
 class Isolation(Block):
     """How agents are kept apart on this host."""
 
@@ -325,6 +353,7 @@ class Document(Block):
     tasks: Tasks = Tasks()
     provider: Provider = Provider()
     isolation: Isolation = Isolation()
+    listen: Listen = Listen()
     telemetry: Telemetry = Telemetry()
 
 

@@ -104,6 +104,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is another schedule with this name."""
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 40
     """Less of the task's budget is left than this would need; nothing was spent."""
+    ERROR_REASON_CERTIFICATE_UNUSABLE: _ErrorReason.ValueType  # 43
+    """A certificate, its key or its authority cannot be used."""
+    ERROR_REASON_JOIN_REFUSED: _ErrorReason.ValueType  # 44
+    """The join token is not valid: it was used, was revoked, its time is over, or it never was one."""
+    ERROR_REASON_TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 45
+    """No token with this id is known."""
+    ERROR_REASON_AGENT_QUARANTINED: _ErrorReason.ValueType  # 46
+    """The agent is kept out."""
     ERROR_REASON_STORE_UNREACHABLE: _ErrorReason.ValueType  # 53
     """The store cannot be reached; nothing was sent to it."""
 
@@ -192,6 +200,14 @@ ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
 """There is another schedule with this name."""
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 40
 """Less of the task's budget is left than this would need; nothing was spent."""
+ERROR_REASON_CERTIFICATE_UNUSABLE: ErrorReason.ValueType  # 43
+"""A certificate, its key or its authority cannot be used."""
+ERROR_REASON_JOIN_REFUSED: ErrorReason.ValueType  # 44
+"""The join token is not valid: it was used, was revoked, its time is over, or it never was one."""
+ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 45
+"""No token with this id is known."""
+ERROR_REASON_AGENT_QUARANTINED: ErrorReason.ValueType  # 46
+"""The agent is kept out."""
 ERROR_REASON_STORE_UNREACHABLE: ErrorReason.ValueType  # 53
 """The store cannot be reached; nothing was sent to it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

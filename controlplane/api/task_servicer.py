@@ -25,9 +25,10 @@ from controlplane.api.convert.task import (
     type_to_proto,
 )
 from controlplane.api.convert.values import seconds_of, span_of
-from controlplane.api.guard.caller import Caller, Role, current_caller
+from controlplane.api.guard.caller import Caller, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
+from controlplane.domain.identity import Role
 from controlplane.domain.question import Answer
 from controlplane.domain.task import IsolationLevel, Spec, Task
 from controlplane.domain.task_type import TaskType

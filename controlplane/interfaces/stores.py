@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
+from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import SubscriptionStore
@@ -22,6 +23,7 @@ class Stores:
     agents: AgentStore
     events: EventLog
     subscriptions: SubscriptionStore
+    identities: IdentityStore
     schedules: ScheduleStore
 
     async def hold(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.output_log import MemoryOutputLog
 from controlplane.backends.memory.schedule_store import MemoryScheduleStore
@@ -16,6 +17,7 @@ from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from tests.contract import event_log, mailbox_store, output_log, subscription_store
 from tests.contract.agent_store import AgentStoreContract
+from tests.contract.identity_store import IdentityStoreContract
 from tests.contract.publication_store import PublicationStoreContract
 from tests.contract.samples import HandClock
 from tests.contract.schedule_store import ScheduleStoreContract
@@ -60,6 +62,12 @@ class TestAgents(AgentStoreContract):
     @pytest.fixture
     def agents(self) -> MemoryAgentStore:
         return MemoryAgentStore()
+
+
+class TestIdentities(IdentityStoreContract):
+    @pytest.fixture
+    def identities(self) -> MemoryIdentityStore:
+        return MemoryIdentityStore()
 
 
 class TestEvents(event_log.EventLogContract):

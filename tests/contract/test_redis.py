@@ -17,12 +17,13 @@ from controlplane.domain.message import State as MessageState
 from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
+from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
-from tests.contract import event_log, mailbox_store, publication_store, subscription_store
+from tests.contract import event_log, identity_store, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, DAY_MS, HandClock, frame, message_id, task, task_id
 from tests.contract.schedule_store import ScheduleStoreContract, schedule
@@ -102,6 +103,12 @@ class TestAgents(AgentStoreContract):
         return stores.agents
 
 
+class TestIdentities(identity_store.IdentityStoreContract):
+    @pytest.fixture
+    def identities(self, stores: RedisStores) -> IdentityStore:
+        return stores.identities
+
+
 class TestEvents(event_log.EventLogContract):
     @pytest.fixture
     def events(self, stores: RedisStores) -> EventLog:
@@ -171,7 +178,9 @@ class TestRestart:
         assert await again.mailboxes.end(BOX) == 5
         await again.close()
 
-    async def test_subscriptions_publications_events_agents_and_schedules(self, own: RedisServer, clock: HandClock) -> None:
+    async def test_subscriptions_publications_events_agents_schedules_and_identities(
+        self, own: RedisServer, clock: HandClock
+    ) -> None:
         first = self.opened(own, clock)
         await first.subscriptions.add("default", Subscription("news", "agent-1"))
         number = await publication_store.publish(first.mailboxes, 1, 2)
@@ -179,6 +188,9 @@ class TestRestart:
         await first.events.append([event_log.event(number) for number in range(event_log.KEPT + 5)])
         await first.agents.put(agent("a"))
         made = await first.schedules.insert(schedule("nightly"))
+        await first.identities.add(identity_store.FULL)
+        await first.identities.ban(identity_store.Ban(identity_store.DEFAULT_TENANT, agent("a").id, "why", 1.0))
+        before = await first.identities.tokens(), await first.identities.bans()
         await first.close()
         self.killed(own)
         again = self.opened(own, clock)
@@ -190,6 +202,7 @@ class TestRestart:
         assert list(await again.agents.all()) == [agent("a")]
         assert await again.schedules.get(made.tenant_id, "nightly") == made
         assert await again.schedules.next_time() == made.next_time
+        assert (await again.identities.tokens(), await again.identities.bans()) == before
         await again.close()
 
 

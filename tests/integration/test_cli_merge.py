@@ -150,6 +150,38 @@ def test_what_was_evicted_is_done_again_in_its_place(conductor: CommandLine, wor
     assert git(repo, "log", "--format=%s", "main..agents").splitlines()[0].startswith("do 2")
 
 
+def test_the_patches_of_a_file_land_in_its_order(conductor: CommandLine, world: World, repo: Path, place: Path):
+    hand_in(world, repo)
+    check, works = world.finish, {"one": files(left=""), "two": files(right="")}
+
+    def finish(task: task_pb2.Task) -> None:
+        if CHECK_LABEL in task.spec.labels:
+            check(task)
+        elif task.state != task_pb2.TASK_STATE_SUCCEEDED:
+            made, patch = handed_in(repo, len(world.artefacts) + 50, works[task.spec.prompt])
+            world.artefacts[made.result.patch_artefact_id] = patch
+            task.state, task.version = made.state, task.version + 1
+            task.result.CopyFrom(made.result)
+            task.end_time.CopyFrom(made.end_time)
+
+    world.finish = finish
+    path = place / "tasks.yaml"
+    path.write_text(
+        f"merge: {{onto: agents, check: make test}}\ndefaults: {{agent: scripted, repo: {repo}}}\n"
+        "tasks: [{prompt: one, name: b}, {prompt: two, after: b}]\n"
+    )
+    assert "conductor apply" in conductor("run", "-f", str(path), code=2).stderr
+    git(repo, "worktree", "add", "-q", "-b", "agents", str(place / "tree"))
+    assert "checked out" in conductor("apply", "-f", str(path), "--wait", code=1).stderr
+    assert not world.submitted
+    git(repo, "worktree", "remove", str(place / "tree"))
+    assert "--wait lands" in conductor("apply", "-f", str(path)).stderr
+    for _ in range(2):  # the same again is the same
+        done = conductor("apply", "-f", str(path), "--wait", code=1)
+        assert "1 evicted" in done.stdout
+        assert git(repo, "log", "--format=%s", "main..agents").splitlines() == ["one"]
+
+
 def test_a_killed_driver_is_gone_on_with_and_the_branch_is_the_same(
     conductor: CommandLine, world: World, repo: Path, place: Path
 ):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
@@ -29,5 +30,6 @@ def open_memory(clock: Clock, limits: MailboxLimits, subscriptions: Subscription
         agents=MemoryAgentStore(),
         events=MemoryEventLog(),
         subscriptions=MemorySubscriptionStore(subscriptions or SubscriptionLimits()),
+        identities=MemoryIdentityStore(),
         schedules=MemoryScheduleStore(),
     )

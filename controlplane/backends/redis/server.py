@@ -31,7 +31,7 @@ class Server:
         scripts = load()
         self._writing = Pipe(self._connection, scripts, address)
         self._reading = Pipe(self._connection, scripts, address)
-        self._tenants: set[tuple[str, int]] = set()
+        self._tenants: dict[str, int] = {}
 
     def key(self, tag: str, name: str = "") -> str:
         """Return a key; those with one tag are in one slot of a Cluster."""
@@ -63,10 +63,10 @@ class Server:
 
     async def know(self, tenant: str) -> None:
         """Note that there is something of this tenant."""
-        known = (tenant, self._writing.breaks)  # a server that was started again may have forgotten it
-        if known not in self._tenants:
+        breaks = self._writing.breaks  # a server that was started again may have forgotten it
+        if self._tenants.get(tenant) != breaks:
             await self.write("SADD", self.key("g", "tenants"), tenant)
-            self._tenants.add(known)
+            self._tenants[tenant] = breaks
 
     async def tenants(self) -> list[str]:
         """Return every tenant there is something of, sorted."""

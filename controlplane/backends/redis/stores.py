@@ -14,6 +14,7 @@ from controlplane.backends.redis.agent_store import RedisAgentStore
 from controlplane.backends.redis.event_log import RedisEventLog
 from controlplane.backends.redis.examination import examine
 from controlplane.backends.redis.fitness import Verdict, refuse
+from controlplane.backends.redis.identity_store import RedisIdentityStore
 from controlplane.backends.redis.mailbox_store import RedisMailboxStore
 from controlplane.backends.redis.ownership import Ownership, identity
 from controlplane.backends.redis.schedule_store import RedisScheduleStore
@@ -65,6 +66,7 @@ def open_redis(
         agents=RedisAgentStore(server),
         events=RedisEventLog(server, kept_events),
         subscriptions=RedisSubscriptionStore(server, subscriptions or SubscriptionLimits()),
+        identities=RedisIdentityStore(server),
         schedules=RedisScheduleStore(server),
         server=server,
         ownership=Ownership(server, identity(home)) if home is not None else None,

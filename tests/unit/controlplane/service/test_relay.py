@@ -19,6 +19,7 @@ from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
@@ -111,6 +112,7 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
         MemoryAgentStore(),
         MemoryEventLog(),
         MemorySubscriptionStore(SubscriptionLimits()),
+        MemoryIdentityStore(),
         MemoryScheduleStore(),
     )
     output = OutputDirectory(tmp_path / "output", 1 << 20)
