@@ -338,6 +338,8 @@ class Document(Block):
     log_level: LogLevel = "info"
     store: Annotated[str, BeforeValidator(_store)] = "sqlite"
     """`sqlite`, `memory`, or the URL of a Redis server: `redis://`, `rediss://`, `unix://`."""
+    grpc_server: Annotated[Literal["native", "grpcio"], BeforeValidator(_lower)] = "native"
+    """What the control plane serves gRPC with: Conductor's own server, which needs less processor time a message, or grpcio's."""
     lease_seconds: Seconds = "15"
     toolchains: tuple[str, ...] = ()
     """Folders agents may read, shown at their own path."""

@@ -133,7 +133,7 @@ class Dispatch:
                 why = "its session ended before the task reached it"
                 await self._tasks.try_change(leased, AgentLost(lease, why, self._clock.now()))
                 return
-            self._registry.windows.began(task, agent)
+            self._registry.windows.began(task, agent, connected.link)
             connected.link.assign(leased, current.traceparent or task.traceparent)
             failure = task.attempts[-1].failure if task.attempts else None
             name = mailbox(task.tenant_id, task_mailbox_name(task.id))
