@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,14 @@ def test_idle_agents_are_measured(tmp_path: Path) -> None:
     _, saved = bench("idle", "--agents=3", into=tmp_path / "x.json")
     assert "control plane RSS, 3 agents" in [figure["what"] for figure in saved["figures"]]
     assert saved["goals"][0]["verdict"] == "skipped: not asked for"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: strict needs cgroups, which an ordinary user has to be given")
+@pytest.mark.timeout(120)
+def test_sandboxes_are_measured_beside_a_bare_process(tmp_path: Path) -> None:
+    said, saved = bench("isolation", "--rounds=1", into=tmp_path / "x.json")
+    what = [figure["what"] for figure in saved["figures"]]
+    assert {"start to exit p50", "50 up", "50 down", "bare process"} <= set(what)
+    assert len(saved["goals"]) == 8
+    assert "one round says nothing" in said
