@@ -11,6 +11,7 @@ from controlplane.domain.message import IncomingFrame, StoredFrame
 from controlplane.interfaces.mailbox_store import MailboxStore
 from controlplane.service.link import Link
 from controlplane.service.live import Live
+from controlplane.service.meter import Meter
 from controlplane.service.news import MessageNews
 from controlplane.service.pulse import Pulse, wait
 from controlplane.service.work import Work
@@ -43,7 +44,7 @@ class _Feed:
 class Mail:
     """Feeds mailboxes to their owners. A mailbox has at most one owner at a time."""
 
-    def __init__(self, store: MailboxStore, clock: Clock, work: Work, news: MessageNews) -> None:
+    def __init__(self, store: MailboxStore, clock: Clock, work: Work, news: MessageNews, meter: Meter | None = None) -> None:
         """Begin with no owners.
 
         Args:
@@ -51,11 +52,13 @@ class Mail:
             clock: For time stamps and expiry.
             work: Runs a feed each.
             news: Told of messages that were delivered too often.
+            meter: Told how long messages took; None if nobody asks.
         """
         self._store = store
         self._clock = clock
         self._work = work
         self._news = news
+        self._meter = meter
         self._feeds: dict[str, _Feed] = {}
         self._by_link: dict[int, set[_Feed]] = {}
         self.arrived = Pulse()
@@ -119,7 +122,7 @@ class Mail:
         if feed.behind or feed.cursor != first_position - 1 or feed.link.room <= 0:
             feed.behind = True
         else:
-            self._hand(feed, frame.first_shown(first_position))
+            self._hand(feed, frame.first_shown(first_position), "live")
         feed.news.set()
 
     def look(self, mailbox: str) -> None:
@@ -130,7 +133,9 @@ class Mail:
             feed.behind = True
             feed.news.set()
 
-    def _hand(self, feed: _Feed, frame: StoredFrame) -> None:
+    def _hand(self, feed: _Feed, frame: StoredFrame, path: str = "waited") -> None:
+        if self._meter is not None:
+            self._meter.relay.observe(self._clock.now() - frame.accept_time_ms / 1000, path)
         feed.link.deliver(frame, feed.after_position)
         feed.cursor = frame.last_position
 

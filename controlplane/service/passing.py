@@ -13,6 +13,7 @@ from controlplane.domain.message import Accepted, Header, IncomingFrame, Quality
 from controlplane.domain.routing import Bounds, Shape
 from controlplane.service.directory import Directory
 from controlplane.service.mail import Mail
+from controlplane.service.meter import Meter
 from controlplane.service.permissions import Permissions
 from controlplane.service.rates import Rates
 
@@ -21,7 +22,14 @@ class Passing:
     """Hands ephemeral messages to those who are there. Position 0: it has no place in a mailbox and wants no receipt."""
 
     def __init__(
-        self, mail: Mail, directory: Directory, permissions: Permissions, rates: Rates, clock: Clock, bounds: Bounds
+        self,
+        mail: Mail,
+        directory: Directory,
+        permissions: Permissions,
+        rates: Rates,
+        clock: Clock,
+        bounds: Bounds,
+        meter: Meter | None = None,
     ) -> None:
         self._mail = mail
         self._directory = directory
@@ -29,6 +37,7 @@ class Passing:
         self._rates = rates
         self._clock = clock
         self._bounds = bounds
+        self._meter = meter
 
     def at_once(self, tenant_id: TenantId, sender: str, agent_id: str, header: Header, shape: Shape, frame: bytes) -> bool:
         """Hand a frame over if everything that may be against it is known not to be, without asking the store.
@@ -60,6 +69,8 @@ class Passing:
         except ConductorError:
             return False
         link.deliver(StoredFrame(mailbox, sender, header.type, header.message_ids, expire_time_ms, frame, now_ms, 0, 1), -1)
+        if self._meter is not None:
+            self._meter.accepted(Quality.EPHEMERAL, header.messages)
         return True
 
     def hand_out(self, frame: IncomingFrame, mailboxes: Sequence[str]) -> Accepted:

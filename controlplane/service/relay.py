@@ -38,6 +38,7 @@ from controlplane.interfaces.mailbox_store import tenant_of
 from controlplane.service.directory import Directory
 from controlplane.service.envelopes import Envelopes
 from controlplane.service.mail import Mail
+from controlplane.service.meter import Meter
 from controlplane.service.news import MessageNews
 from controlplane.service.passing import Passing
 from controlplane.service.permissions import Permissions
@@ -87,8 +88,10 @@ class Relay:
         passing: Passing,
         rates: Rates,
         permissions: Permissions,
+        meter: Meter | None = None,
     ) -> None:
         self._store = store
+        self._meter = meter
         self._mail = mail
         self._directory = directory
         self._envelopes = envelopes
@@ -111,8 +114,16 @@ class Relay:
             StoreUnavailableError: Nobody knows which durable frames were taken, and no ephemeral one was; a repeat is safe.
         """
         if all(offer.header.quality is Quality.EPHEMERAL for offer in offers):
-            return await self._accept(offers)  # nothing is stored, so nothing can be left half done
-        return await self._work.whole(self._accept(offers), name="accept messages")
+            verdicts = await self._accept(offers)  # nothing is stored, so nothing can be left half done
+        else:
+            verdicts = await self._work.whole(self._accept(offers), name="accept messages")
+        if self._meter is not None:
+            for offer, verdict in zip(offers, verdicts, strict=True):
+                if isinstance(verdict, Accepted):
+                    self._meter.accepted(offer.header.quality, offer.header.messages)
+                elif isinstance(verdict, ConductorError):
+                    self._meter.refused.add(offer.header.messages, verdict.reason)
+        return verdicts
 
     async def _accept(self, offers: Sequence[Offer]) -> list[Verdict]:
         now_ms = self._now_ms()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from claude_conductor.errors import StoreUnavailableError
 from controlplane.domain.events import Event
 from controlplane.interfaces.event_log import EventLog
+from controlplane.service.meter import Meter
 from controlplane.service.pulse import Pulse
 
 _log = logging.getLogger(__name__)
@@ -18,6 +19,8 @@ _PENDING = 10_000
 _RECENT = 1024
 _PAGE = 256
 _STORE_PAUSE = 0.5
+GATHER_SECONDS = 0.02
+"""How long an event may wait for others to be stored with. Watchers see it that much later, and nobody else waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,9 @@ class Watch:
     memory and sees a gap only once the log itself has dropped what it had not read.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, meter: Meter | None = None) -> None:
         self._events = log
+        self._meter = meter
         self._pending: deque[Event] = deque(maxlen=_PENDING)
         self._arrived = asyncio.Event()
         self._recent: deque[Event] = deque(maxlen=_RECENT)
@@ -63,16 +67,23 @@ class Watch:
 
     def publish(self, event: Event) -> None:
         """Take an event. It is not stored yet: events tell what happened, they are not what happened."""
+        if self._meter is not None:
+            self._meter.event(event)
         if len(self._pending) == _PENDING:
             self.dropped += 1
         self._pending.append(event)
         self._arrived.set()
 
     async def run(self) -> None:
-        """Append what was published, for ever; what came while the last append ran goes into the next one."""
+        """Append what was published, for ever, with what comes within a moment: a task has half a dozen events.
+
+        Each append is synced to the disk, and the next change of a task would wait for it.
+        """
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            if len(self._pending) < _PENDING // 4:
+                await asyncio.sleep(GATHER_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:
