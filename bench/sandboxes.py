@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+
+from bench.systems import PEERS
 
 UIDS = (61900, 61999)
 """Apart from those that sets which run on this host take first."""
 SAMPLES = 20
 SECONDS = 60.0
-RUNTIME = Path(__file__).resolve().parents[1] / "build/peers/sandbox-runtime/node_modules/.bin/srt"
+RUNTIME = PEERS / "sandbox-runtime/node_modules/.bin/srt"
 """Where `make bench-peers` installs the npm package."""
 MISSING = "sandbox-runtime is not installed: `make bench-peers`"
 
