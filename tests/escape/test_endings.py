@@ -38,11 +38,8 @@ async def sandbox(tmp_path: Path):
 async def test_a_daemon_that_ignores_term_outlives_a_plain_process_and_no_sandbox(sandbox: Sandbox):
     command = ("/bin/sh", "-c", DAEMON.format("979"))
     run_and_kill(command)
-    left = processes_with("sleep\x00979", os.geteuid())
-    assert left, "the control: a plain process leaves its daemon behind"
-    for pid in (*left, *processes_with("sleep 979", os.geteuid())):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    await until(lambda: processes_with("sleep\x00979", os.geteuid()))  # the control: a plain process leaves its daemon behind
+    await until(lambda: ended_all("979"))
     async with sandbox.started(*command) as handle:
         assert await line_of(handle) == b"up\n"
         assert (await handle.stop(0.05)).cause is Cause.STOPPED
@@ -73,6 +70,15 @@ def run_and_kill(command: Sequence[str]) -> None:
         assert plain.stdout is not None
         assert plain.stdout.readline() == b"up\n"
         plain.kill()
+
+
+def ended_all(seconds: str) -> bool:
+    """Kill what a control left: the sleepers of so many seconds and the shells above them. Tell whether there were none."""
+    left = {pid for words in (f"sleep {seconds}", f"sleep\0{seconds}") for pid in processes_with(words, os.geteuid())}
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not left
 
 
 def everything_from(command: Sequence[str]) -> bytes:
@@ -162,9 +168,8 @@ async def test_fifty_sandboxes_run_at_once_and_nothing_of_them_is_left(sandbox: 
 async def test_a_killed_holder_of_fifty_sandboxes_leaves_groups_alone_and_the_next_one_sweeps_them(tmp_path: Path):
     command = [sys.executable, "-m", "tests.contract.isolation_holder", str(tmp_path), str(AT_ONCE)]
     run_and_kill(("/bin/sh", "-c", "sleep 977 & echo up; wait"))
-    left = processes_with("sleep\x00977", os.geteuid())
-    assert left, "the control: the child of a plain process that is killed lives on"
-    os.kill(left[0], signal.SIGKILL)
+    await until(lambda: processes_with("sleep\x00977", os.geteuid()))  # the control: the child of a killed process lives on
+    await until(lambda: ended_all("977"))
 
     mounts, sockets = Path("/proc/self/mountinfo").read_text(), abstract_sockets()
     with holding(command) as (holder, facts):
