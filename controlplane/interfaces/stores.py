@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.interfaces.agent_store import AgentStore
+from controlplane.interfaces.audit_store import AuditStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
@@ -23,6 +24,7 @@ class Stores:
     events: EventLog
     subscriptions: SubscriptionStore
     identities: IdentityStore
+    audit: AuditStore
     schedules: ScheduleStore
 
     async def close(self) -> None:
