@@ -295,6 +295,7 @@ class Sidecar:
                     hold=self._hold,
                     on_hold=told.held,
                     on_taken=told.taken,
+                    purse=told.purse,
                 )
             )
 
@@ -375,7 +376,9 @@ class Sidecar:
 def _capacity() -> ResourceLimits:
     """Return what this host has: no run can be given more."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return ResourceLimits(memory_bytes=memory, cpus=len(os.sched_getaffinity(0)))
+    kernel = Path("/proc/sys/kernel")  # proc(5): every thread counts as a process does, and has an id of its own
+    pids = min(int((kernel / name).read_text()) for name in ("threads-max", "pid_max"))
+    return ResourceLimits(memory_bytes=memory, cpus=len(os.sched_getaffinity(0)), pids=pids)
 
 
 async def serve(settings: Settings, isolation: IsolationDriver, environment: Mapping[str, str]) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
+from controlplane.settings import GRPC_SERVER
 
 WHAT = ("all", "standalone", "relay", "dispatch", "queue", "idle", "rules", "slow-consumer", "plot")
 PEERS = ("echo", "nats", "autogen", "slim")
+GRPC_SERVERS = ("native", "grpcio")
 QUEUES = ("celery", "taskiq")
 KINDS = ("notified", "tasks", "tasks-batched", "submits", "submits-batched")
 
@@ -63,6 +65,13 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
         default=["echo"],
         help=f"any of {','.join(PEERS)}, and for `dispatch` of {','.join(QUEUES)}; echo is always there",
     )
+    relay.add_argument(
+        "--grpc-server",
+        action=words(*GRPC_SERVERS),
+        default=[GRPC_SERVER],
+        help=f"what the control plane serves gRPC with; with {','.join(GRPC_SERVERS)} the first is judged and the second stands "
+        f"beside it (default: {GRPC_SERVER})",
+    )
     dispatch = parser.add_argument_group("dispatch", DISPATCH)
     dispatch.add_argument("--kind", action=words(*KINDS), default=list(KINDS), help=f"any of {','.join(KINDS)} (default: all)")
     dispatch.add_argument("--tasks", type=int, default=0, help="in one measurement (default: as many as take a few seconds)")
@@ -91,9 +100,11 @@ def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
         print(f"skipped: {name}: {why}", file=sys.stderr)
     chosen = [
         system
-        for (quality, store), system in systems.OURS.items()
+        for (quality, store), system in systems.ours(given.grpc_server[0]).items()
         if quality in given.quality and (quality == "ephemeral" or store in given.store)  # ephemeral ones are in no store
     ]
+    if "ephemeral" in given.quality:
+        chosen += [systems.beside(other) for other in given.grpc_server[1:]]
     chosen = [
         systems.ECHO,
         *chosen,
@@ -145,13 +156,14 @@ def main() -> None:
         print(*plot.draw(given.json, given.folder), sep="\n")
         return
     figures, verdicts = measure(given)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    facts = {**machine(), "gRPC server": " and ".join(given.grpc_server if given.what in ("all", "relay") else [GRPC_SERVER])}
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
     show(figures)
     if verdicts:
         print()
         show_verdicts(verdicts)
     if given.json:
-        save(figures, verdicts, given.json)
+        save(facts, figures, verdicts, given.json)
 
 
 def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:

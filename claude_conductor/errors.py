@@ -147,6 +147,13 @@ class IdempotencyConflictError(ConductorError):
     advice = "use a new key for a new request; the same key is for repeating the same one"
 
 
+class BudgetExhaustedError(ConductorError):
+    """Less of the task's budget is left than this would need; nothing was spent."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "BUDGET_EXHAUSTED"
+    advice = "`conductor tasks show TASK` tells what is used and reserved; submit it again with a larger budget"
+
+
 class IllegalTransitionError(ConductorError):
     """The task is in a state in which this cannot happen."""
 

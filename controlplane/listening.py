@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from claude_conductor.clock import Clock
-from claude_conductor.errors import AddressInUseError, HomeUnusableError
+from claude_conductor.errors import AddressInUseError, HomeUnusableError, SettingsError
 from claude_conductor.telemetry.traces import Tracer
 from controlplane.api.credentials import server_credentials
 from controlplane.api.guard.audited import Audited
@@ -71,9 +71,14 @@ class Guards:
 def listeners(
     settings: Settings, address: str, servicers: Servicers, guards: Guards, certificates: Certificates | None
 ) -> dict[str, Listener]:
-    """Return what will listen, by address; the Unix socket's is `address`."""
+    """Return what will listen, by address; the Unix socket's is `address`.
+
+    Raises:
+        SettingsError: There is no such gRPC server.
+    """
     listen, payload = settings.listen, settings.limits.payload_bytes
-    found = {address: Listener(servicers, guards.by_token(), payload, reflection=settings.reflection)}
+    native = _native(settings.grpc_server)  # what listens on a network is grpcio's
+    found = {address: Listener(servicers, guards.by_token(), payload, reflection=settings.reflection, native=native)}
     if certificates is not None:
         lasting = certificates.life
         if listen.sidecars:
@@ -85,6 +90,12 @@ def listeners(
     if listen.probe:
         found[listen.probe] = Listener(None, (), lasting=_PROBE_SECONDS)
     return found
+
+
+def _native(grpc_server: str) -> bool:
+    if grpc_server not in {"grpcio", "native"}:
+        raise SettingsError("A gRPC server is `grpcio` or `native`.", key="grpc_server", value=grpc_server)
+    return grpc_server == "native"
 
 
 async def start(settings: Settings, found: dict[str, Listener], address: str) -> list[Listener]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from controlplane.domain.caps import Caps
 from controlplane.domain.policy import Policy
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not listened to
+GRPC_SERVER: Final = "native"
+"""What serves gRPC unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Settings:
     `home/types`."""
     store: str = "sqlite"
     """`sqlite` or `memory`."""
+    grpc_server: str = GRPC_SERVER
+    """What serves gRPC: `native`, the server of `controlplane.transport`, or `grpcio`."""
     operator_token_sha256: str = ""
     """Hexadecimal; empty refuses every operator."""
     sidecar_tokens: Mapping[str, str] = field(default_factory=dict)

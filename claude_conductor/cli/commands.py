@@ -35,6 +35,7 @@ TABLE: Final = {
     "status": Verb("status", "Show what runs and how it is doing", DAILY),
     "run": Verb("run", "Give agents a task, and wait for it", DAILY),
     "apply": Verb("apply", "Submit the tasks of a file, once", DAILY),
+    "merge": Verb("merge", "Land patches on a branch, one by one, each checked", DAILY),
     "logs": Verb("logs", "Show the output of a task, or the log of a program", DAILY),
     "events": Verb("events", "Show what happens, as it happens", DAILY),
     "why": Verb("why", "Say in one sentence why a task stands where it does", DAILY),

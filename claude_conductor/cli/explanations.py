@@ -71,6 +71,11 @@ EXPLANATIONS: Final = {
         "A request with this key was made before, and it asked for something else.",
         "`conductor tasks list` shows what was made with it",
     ),
+    "BUDGET_EXHAUSTED": Explanation(
+        "A subtask, or a model call, would need more than is left of the task's budget: the rest is used, or reserved by "
+        "subtasks and calls that go on.",
+        "`conductor tasks show TASK` shows limit, used, reserved and left",
+    ),
     "ILLEGAL_TRANSITION": Explanation(
         "The task has ended already, or is not in a state in which this makes sense; or its question is closed.",
         "`conductor tasks show TASK`",

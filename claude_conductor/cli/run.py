@@ -110,6 +110,10 @@ def run(
         Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
     ] = None,
     keep_workspace: Annotated[bool, Flag("--keep-workspace", help="Leave its files: see `tasks workspace`.")] = False,  # noqa: FBT002
+    budget_usd: Annotated[str, Flag("--budget-usd", help="The most it may cost in US dollars, such as 2.")] = "",
+    budget_tokens: Annotated[str, Flag("--budget-tokens", help="Tokens it may use, such as 200k; cached ones are free.")] = "",
+    budget_turns: Annotated[str, Flag("--budget-turns", help="Turns of its models, such as 30.")] = "",
+    budget_time: Annotated[str, Flag("--budget-time", help="Time of agents over all attempts and subtasks, such as 20m.")] = "",
     at: Annotated[str, Flag("--at", metavar="TIME", help='When to start: 03:00 (the next), or "2026-11-24 03:00".')] = "",
     within: Annotated[str, Flag("--in", metavar="SPAN", help="How long from now to start, such as 10m.")] = "",
     form: FormatOption = Format.TABLE,
@@ -119,7 +123,14 @@ def run(
     Example: conductor run "fix the failing test" --agent claude-code --repo . -n 4
     """
     base = asked(**locals())
-    entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
+    text = None if file is None else task_file.open_file(file)
+    entries = [Entry(base)] if text is None else task_file.read(text, base)
+    if text is not None and "merge" in text.values:
+        raise InvalidArgumentError(
+            "A file with `merge` is for `conductor apply`, which lands the patches.",
+            next_step=f"conductor apply -f {file} --wait",
+            file=text.source,
+        )
     if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
     if count > 1 and any(entry.after for entry in entries):
@@ -127,7 +138,9 @@ def run(
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
     planned = submission.plan(sources.found(entries), count)
     ensure_running()
-    raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=file is not None and count == 1))
+    raise typer.Exit(
+        to_the_end(planned, Progress(), wait=wait, patience=patience, form=form, named=file is not None and count == 1)
+    )
 
 
 def asked(**given: Any) -> Request:  # noqa: ANN401 - the arguments of `run`
@@ -172,6 +185,7 @@ _SAME: Final = (
         "on",
     ),
     *("prompt_by", "setup", "setup_timeout", "keep_workspace"),
+    *("budget_usd", "budget_tokens", "budget_turns", "budget_time"),
 )
 """Flags that are called as what they set, and set what is written."""
 
@@ -237,8 +251,17 @@ def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Fo
         _show_plain(tasks, labels, form)
     else:
         output.show_rows(form, tasks, (*name, *task_view.COLUMNS), task_view.name, "")
+    for task in tasks:
+        if _hopeless(task):
+            complaint.warn(f"{task.task_id} waits: {task.reason}")
     if form is Format.TABLE:
         complaint.note(f"  next: {follow.come_back([task.task_id for task in tasks])}")
+
+
+def _hopeless(task: task_pb2.Task) -> bool:
+    """Tell whether nobody who is connected can do it; it waits, since somebody may come who can."""
+    reasons = ("no connected agent ", f"waits for {task.spec.agent_id}, which ", "waits for an agent: none is connected")
+    return task.state == task_pb2.TASK_STATE_QUEUED and task.reason.startswith(reasons)
 
 
 def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:
@@ -246,9 +269,8 @@ def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: For
     output.show_rows(form, rows, (), str, "")
 
 
-def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
+def to_the_end(planned: Sequence[Planned], progress: Progress, **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
     """Carry a plan out; Ctrl-C leaves what was submitted running and says how to come back. Returns the exit code."""
-    progress = Progress()
     try:
         return session.run(carry_out(planned, progress, **how))
     except KeyboardInterrupt:

@@ -54,7 +54,9 @@ def moment(text: str, now: dt.datetime) -> dt.datetime:
         return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
     except ValueError as cause:
         raise InvalidArgumentError(
-            "This is no point in time.", next_step='write --at 03:00, 2026-11-24 or "2026-11-24 03:00"', **{"--at": text}
+            "This is no point in time.",
+            next_step='write 2026-11-24 or "2026-11-24 03:00"; --at takes 03:00 as well',
+            **{"--at": text},
         ) from cause
 
 

@@ -175,6 +175,16 @@ class Tasks:
         )
         return (await self._caller.unary(self._stub.AnswerTask, request)).task
 
+    async def record_landing(self, task_id: str, landing: task_pb2.Landing) -> task_pb2.Task:
+        """Say what became of a task's patch on its way to a branch; a repeat is harmless.
+
+        Raises:
+            TaskNotFoundError: There is none.
+            IllegalTransitionError: It did not succeed.
+        """
+        request = task_service_pb2.RecordLandingRequest(task_id=task_id, landing=landing)
+        return (await self._caller.unary(self._stub.RecordLanding, request)).task
+
     async def watch(self, task_id: str) -> AsyncGenerator[task_pb2.Task, None]:
         """Yield the task as it is now and after every change, until it is final; goes on over a restart of the control plane.
 

@@ -58,6 +58,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
     return {
         "home": str(home.path),
         "store": document.store,
+        "grpc_server": document.grpc_server,
         "lease_seconds": lease,
         "heartbeat_seconds": lease / 3,
         "default_driver": tasks.default_driver,

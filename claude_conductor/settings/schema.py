@@ -323,6 +323,8 @@ class Document(Block):
     num_agents: Annotated[int, Field(ge=0, le=256)] = 4
     log_level: LogLevel = "info"
     store: Annotated[Literal["sqlite", "memory"], BeforeValidator(_lower)] = "sqlite"
+    grpc_server: Annotated[Literal["native", "grpcio"], BeforeValidator(_lower)] = "native"
+    """What the control plane serves gRPC with: Conductor's own server, which needs less processor time a message, or grpcio's."""
     lease_seconds: Seconds = "15"
     toolchains: tuple[str, ...] = ()
     """Folders agents may read, shown at their own path."""

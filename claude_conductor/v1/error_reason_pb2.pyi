@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No schedule with this name or id is known."""
     ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 39
     """There is another schedule with this name."""
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 40
+    """Less of the task's budget is left than this would need; nothing was spent."""
     ERROR_REASON_CERTIFICATE_UNUSABLE: _ErrorReason.ValueType  # 43
     """A certificate, its key or its authority cannot be used."""
     ERROR_REASON_JOIN_REFUSED: _ErrorReason.ValueType  # 44
@@ -196,6 +198,8 @@ ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 38
 """No schedule with this name or id is known."""
 ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
 """There is another schedule with this name."""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 40
+"""Less of the task's budget is left than this would need; nothing was spent."""
 ERROR_REASON_CERTIFICATE_UNUSABLE: ErrorReason.ValueType  # 43
 """A certificate, its key or its authority cannot be used."""
 ERROR_REASON_JOIN_REFUSED: ErrorReason.ValueType  # 44

@@ -508,6 +508,58 @@ class AnswerTaskResponse(_message.Message):
 Global___AnswerTaskResponse: _TypeAlias = AnswerTaskResponse  # noqa: Y015
 
 @_typing.final
+class RecordLandingRequest(_message.Message):
+    """Says what became of a task's patch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    LANDING_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task, by its id."""
+    @_builtins.property
+    def landing(self) -> _task_pb2.Landing:
+        """What became of it; `time` is set by the control plane."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        landing: _task_pb2.Landing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["landing", b"landing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["landing", b"landing", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordLandingRequest: _TypeAlias = RecordLandingRequest  # noqa: Y015
+
+@_typing.final
+class RecordLandingResponse(_message.Message):
+    """The task after it was recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task:
+        """The task."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordLandingResponse: _TypeAlias = RecordLandingResponse  # noqa: Y015
+
+@_typing.final
 class WatchTaskRequest(_message.Message):
     """Asks for a task's changes."""
 

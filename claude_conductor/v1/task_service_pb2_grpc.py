@@ -75,6 +75,11 @@ class TaskServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.FromString,
                 _registered_method=True)
+        self.RecordLanding = channel.unary_unary(
+                '/claude_conductor.v1.TaskService/RecordLanding',
+                request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingResponse.FromString,
+                _registered_method=True)
         self.WatchTask = channel.unary_stream(
                 '/claude_conductor.v1.TaskService/WatchTask',
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.WatchTaskRequest.SerializeToString,
@@ -155,6 +160,14 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordLanding(self, request, context):
+        """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+        nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchTask(self, request, context):
         """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND.
         """
@@ -211,6 +224,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.AnswerTask,
                     request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.SerializeToString,
+            ),
+            'RecordLanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordLanding,
+                    request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingResponse.SerializeToString,
             ),
             'WatchTask': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTask,
@@ -440,6 +458,33 @@ class TaskService:
             '/claude_conductor.v1.TaskService/AnswerTask',
             claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.SerializeToString,
             claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordLanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.TaskService/RecordLanding',
+            claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingResponse.FromString,
             options,
             channel_credentials,
             insecure,

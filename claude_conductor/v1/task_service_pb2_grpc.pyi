@@ -62,6 +62,10 @@ class TaskServiceStub:
     request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
     the question is answered, expired or withdrawn).
     """
+    RecordLanding: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RecordLandingRequest, _task_service_pb2.RecordLandingResponse]
+    """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+    nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
+    """
     WatchTask: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]
     """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND."""
     ReadTaskOutput: _grpc.UnaryStreamMultiCallable[_task_service_pb2.ReadTaskOutputRequest, _task_service_pb2.ReadTaskOutputResponse]
@@ -100,6 +104,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
     request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
     the question is answered, expired or withdrawn).
+    """
+    RecordLanding: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RecordLandingRequest, _task_service_pb2.RecordLandingResponse]  # type: ignore[assignment]
+    """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+    nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
     """
     WatchTask: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND."""
@@ -184,6 +192,16 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
         request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
         the question is answered, expired or withdrawn).
+        """
+
+    @_abc_1.abstractmethod
+    def RecordLanding(
+        self,
+        request: _task_service_pb2.RecordLandingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.RecordLandingResponse, _abc.Awaitable[_task_service_pb2.RecordLandingResponse]]:
+        """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+        nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
         """
 
     @_abc_1.abstractmethod

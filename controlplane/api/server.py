@@ -73,6 +73,7 @@ class Listener:
         reflection: bool = False,
         credentials: grpc.ServerCredentials | None = None,
         lasting: float = 0.0,
+        native: bool = False,
     ) -> None:
         """Put everything together; nothing is listened to yet.
 
@@ -83,11 +84,11 @@ class Listener:
             reflection: Whether to tell what is served.
             credentials: TLS; None: in the clear.
             lasting: Seconds a connection over a network lasts at most; 0: it is no network.
+            native: Whether by our own server instead of grpcio's; in the clear only.
         """
         self._credentials = credentials
-        self._server = grpc.aio.server(
-            interceptors=guard, options=rpc_server.options(max_message_bytes=payload_bytes + _FRAME_OVERHEAD, network=lasting)
-        )
+        options = rpc_server.options(max_message_bytes=payload_bytes + _FRAME_OVERHEAD, network=lasting)
+        self._server = _open(guard, options, native=native)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if servicers is not None:
@@ -141,3 +142,11 @@ class Listener:
         known = health_pb2.HealthCheckResponse
         for name in ("", *SERVICES):
             await self._health.set(name, known.SERVING if serving else known.NOT_SERVING)
+
+
+def _open(guard: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]], *, native: bool) -> grpc.aio.Server:
+    if not native:
+        return grpc.aio.server(interceptors=guard, options=options)
+    from controlplane.transport.server import Server  # noqa: PLC0415 - only where it is asked for
+
+    return Server(guard, options)

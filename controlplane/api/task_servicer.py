@@ -13,6 +13,7 @@ from claude_conductor.errors import InvalidArgumentError, PermissionDeniedError
 from claude_conductor.v1 import event_pb2, task_pb2
 from claude_conductor.v1 import task_service_pb2 as pb
 from claude_conductor.v1.task_service_pb2_grpc import TaskServiceServicer
+from controlplane.api.convert.landing import landing_from_proto
 from controlplane.api.convert.task import (
     SPEC_BYTES,
     Defaults,
@@ -180,6 +181,13 @@ class TaskQueueServicer(TaskServiceServicer):
         answer = Answer(caller.name, request.text, request.option, request.request_id)
         task = await self._intake.answer(caller.tenant_id, request.task_id, request.question_id, answer)
         return pb.AnswerTaskResponse(task=self._shown(task))
+
+    async def RecordLanding(self, request: pb.RecordLandingRequest, context: Context) -> pb.RecordLandingResponse:
+        """Record what became of a patch."""
+        del context
+        landing = landing_from_proto(request.landing)
+        task = await self._intake.landed(current_caller().tenant_id, request.task_id, landing)
+        return pb.RecordLandingResponse(task=self._shown(task))
 
     async def WatchTask(self, request: pb.WatchTaskRequest, context: Context) -> AsyncIterator[pb.WatchTaskResponse]:
         """Yield the task now and after changes; a slow reader sees the newest state, not every one on the way."""

@@ -12,6 +12,7 @@ from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, Sto
 from claude_conductor.telemetry.traces import Tracer, span
 from controlplane.domain.agent import Agent
 from controlplane.domain.placement import plan
+from controlplane.domain.room import asks
 from controlplane.domain.routing import mailbox, task_mailbox_name
 from controlplane.domain.task import Lease, Task
 from controlplane.domain.task_machine import AgentLost, Leased
@@ -98,7 +99,8 @@ class Dispatch:
             self._lanes = max(1, len(in_lanes))
             windows = self._registry.windows.look()
             in_hand = self._in_hand
-            placed = plan(ready, free, in_hand.counts, in_hand.caps, in_hand.claims, windows.room)
+            rooms = in_hand.rooms(self._registry.present()) if any(asks(task) for task in ready) else None
+            placed = plan(ready, free, in_hand.counts, in_hand.caps, in_hand.claims, windows.room, rooms)
             self._next_turn = windows.next_turn if ready else None
             if not placed:
                 return
@@ -124,12 +126,14 @@ class Dispatch:
                 )
             except (IllegalTransitionError, TaskNotFoundError, StaleLeaseError):
                 return  # cancelled meanwhile: the agent stays free
+            if leased.lease != lease:
+                return  # nothing was left of its budget
             connected = self._registry.connected(agent.tenant_id, agent.id)
             if connected is None or connected.incarnation != agent.incarnation:
                 why = "its session ended before the task reached it"
                 await self._tasks.try_change(leased, AgentLost(lease, why, self._clock.now()))
                 return
-            self._registry.windows.began(task, agent)
+            self._registry.windows.began(task, agent, connected.link)
             connected.link.assign(leased, current.traceparent or task.traceparent)
             failure = task.attempts[-1].failure if task.attempts else None
             name = mailbox(task.tenant_id, task_mailbox_name(task.id))

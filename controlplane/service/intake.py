@@ -1,4 +1,4 @@
-"""What happens when somebody submits, answers or cancels a task?"""
+"""What happens when somebody submits, answers or cancels a task, or lands its patch?"""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
-from claude_conductor.egress import beyond, rules
 from claude_conductor.errors import (
     ConductorError,
     IdempotencyConflictError,
     IllegalTransitionError,
     InvalidArgumentError,
-    PermissionDeniedError,
     StoreUnavailableError,
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
 from controlplane.domain import setup, sound
 from controlplane.domain.caps import Caps
+from controlplane.domain.confinement import confined
+from controlplane.domain.landing import Landing
 from controlplane.domain.lane import lane_of
+from controlplane.domain.merging import LandingTold
 from controlplane.domain.pauses import Answered
 from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
-from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
+from controlplane.domain.task import Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.domain.write_set import declared, fault
 from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.shares import Shares
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
 
@@ -89,6 +91,7 @@ class Intake:
         self._prompt_bytes = prompt_bytes
         self._work = work
         self._caps = caps
+        self._shares = Shares(store, tasks, clock)
 
     async def submit(self, submission: Submission) -> Task:
         """Store a task; return once it is durable. The same request id returns the same task.
@@ -99,11 +102,12 @@ class Intake:
             InvalidArgumentError: A value cannot be used; the message names the field.
             TaskNotFoundError: A dependency or the parent does not exist.
             PermissionDeniedError: An agent asks for more than the task it works on was given.
+            BudgetExhaustedError: Less is left of its parent's budget than it wants.
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
         task = await self._draft(submission)
-        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+        return await self._work.whole(self._admit_within(task), name=f"admit {task.id}")
 
     async def submit_all(self, wanted: Sequence[Wanted]) -> list[TaskId]:
         """Store tasks in one change, all or none; return their ids, in order, once they are durable.
@@ -118,7 +122,9 @@ class Intake:
         while True:
             drafts = await self._draft_all(wanted, known)
             fresh = [place for place in range(len(wanted)) if place not in known]
-            earlier = await self._work.whole(self._admit_all([drafts[place] for place in fresh]), name="admit several tasks")
+            earlier = await self._work.whole(
+                self._admit_all_within([drafts[place] for place in fresh]), name="admit several tasks"
+            )
             if not earlier:
                 return [known.get(place, draft).id for place, draft in enumerate(drafts)]
             known |= {fresh[index]: task for index, task in earlier.items()}
@@ -174,9 +180,11 @@ class Intake:
         """Return what would be stored, without storing it.
 
         Raises:
-            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError: As `submit`.
+            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError, BudgetExhaustedError: As `submit`.
         """
-        return (await self._settled(submission))[0]
+        spec = (await self._settled(submission))[0]
+        await self._shares.look(submission.tenant_id, spec)
+        return spec
 
     async def _settled(self, submission: Submission, fresh: AbstractSet[TaskId] = frozenset()) -> tuple[Spec, frozenset[TaskId]]:
         """Return what may be done, and the tasks it waits for."""
@@ -190,6 +198,18 @@ class Intake:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
         return spec, waits_for | {other.id for other in followed if not other.state.final}
+
+    async def _admit_within(self, task: Task) -> Task:
+        async with self._shares.of([task]) as (granted, kept):
+            if (stored := await self._admit(granted[0])).id == task.id:
+                kept()
+        return stored
+
+    async def _admit_all_within(self, drafts: Sequence[Task]) -> Mapping[int, Task]:
+        async with self._shares.of(drafts) as (granted, kept):
+            if not (earlier := await self._admit_all(granted)):
+                kept()
+        return earlier
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
@@ -275,6 +295,16 @@ class Intake:
         task = await self._store.get(tenant_id, task_id)
         return await self._tasks.change(tenant_id, task.id, Answered(question_id, answer, self._clock.now()))
 
+    async def landed(self, tenant_id: TenantId, task_id: str, landing: Landing) -> Task:
+        """Record what became of a task's patch; a repeat changes nothing.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            IllegalTransitionError: It did not succeed.
+        """
+        task = await self._store.get(tenant_id, task_id)
+        return await self._tasks.change(tenant_id, task.id, LandingTold(landing, self._clock.now()))
+
 
 def _refuse_another(stored: Task, asked: Task) -> None:
     if replace(stored.spec, instructions=asked.spec.instructions) != asked.spec:  # a template may have changed meanwhile
@@ -287,53 +317,6 @@ def _refuse_repeats(request_ids: Sequence[str]) -> None:
         if request_id and request_id in seen:
             raise InvalidArgumentError("A request id stands for one task.", field=f"tasks[{place}].request_id", task=place)
         seen.add(request_id)
-
-
-def confined(spec: Spec, parent: Task) -> Spec:
-    """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
-
-    Raises:
-        PermissionDeniedError: Weaker isolation than its own, a folder or repository that it was not given itself, or files that
-            stay on its host.
-    """
-    own = parent.spec.isolation_level or parent.isolation.effective_level
-    asked = spec.isolation_level
-    if asked is not None and asked.rank < (own or IsolationLevel.STRICT).rank:
-        raise PermissionDeniedError(
-            "A subtask is isolated at least as far as the task it belongs to.",
-            next_step="leave its isolation level open",
-            field="spec.isolation.level",
-        )
-    source, given = spec.workspace, parent.spec.workspace
-    if source.kind != "empty" and (source.kind, source.location) != (given.kind, given.location):
-        raise PermissionDeniedError(
-            "An agent names no folder or repository but that of its own task.",
-            next_step="give the parent task this workspace, or submit the subtask with an empty one",
-            field="spec.workspace",
-        )
-    if further := beyond(rules(spec.allow), rules(parent.spec.allow)):
-        raise PermissionDeniedError(
-            f"A subtask reaches no host that its parent may not reach: {', '.join(map(str, further[:5]))}.",
-            next_step="allow it to the parent task, or leave the list of hosts open",
-            field="spec.isolation.allow",
-        )
-    if spec.keep_workspace:
-        raise PermissionDeniedError(
-            "The files of an agent's subtask are not kept.", next_step="leave `keep_workspace` out", field="spec.keep_workspace"
-        )
-    if asked is None:
-        asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level
-    return replace(spec, isolation_level=asked, limits=_bounded(spec.limits, parent.spec.limits))
-
-
-def _bounded(asked: ResourceLimits, own: ResourceLimits) -> ResourceLimits:
-    """Return limits within those of the parent; where it has none of its own, those of the slot hold."""
-    return ResourceLimits(
-        memory_bytes=min(asked.memory_bytes, own.memory_bytes) or own.memory_bytes,
-        cpus=min(asked.cpus, own.cpus) or own.cpus,
-        pids=min(asked.pids, own.pids) or own.pids,
-        workspace_bytes=min(asked.workspace_bytes, own.workspace_bytes) or own.workspace_bytes,
-    )
 
 
 def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:

@@ -189,6 +189,10 @@ class Registry:
         """Return every connected agent."""
         return [self._agents[key] for key in self._connected]
 
+    def present(self) -> list[Agent]:
+        """Return every agent that is connected, or has a task although it is not."""
+        return [agent for key, agent in self._agents.items() if agent.task_id or key in self._connected]
+
     def long_running(self, tenant_id: TenantId) -> set[AgentId]:
         """Return the agents with a mailbox of their own, connected or not."""
         return {agent.id for (tenant, _), agent in self._agents.items() if tenant == tenant_id and agent.long_running}

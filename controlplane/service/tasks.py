@@ -12,23 +12,21 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
-from controlplane.domain.events import Event
-from controlplane.domain.routing import mailbox, task_mailbox_name
-from controlplane.domain.task import FailureKind, Lease, State, Task
-from controlplane.domain.task_machine import (
-    AgentLost,
+from controlplane.domain import ledger
+from controlplane.domain.effects import (
     CancelChildren,
-    CancelRequested,
     CloseMailbox,
-    DependencyEnded,
     Effect,
     Publish,
     SendCancellation,
-    Step,
     TellAsker,
     TellDependents,
-    apply,
+    TellParent,
 )
+from controlplane.domain.events import Event
+from controlplane.domain.routing import mailbox, task_mailbox_name
+from controlplane.domain.task import FailureKind, Lease, State, Task
+from controlplane.domain.task_machine import AgentLost, CancelRequested, DependencyEnded, Step, apply
 from controlplane.domain.task_machine import Event as TaskEvent
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service import certain
@@ -171,6 +169,7 @@ class Tasks:
         if before is not None and before.lease is not None and before.lease != after.lease:
             books.leases.release(after.id, taken=taken)
             books.in_hand.released(after.id)
+            books.timetable.forget_end(after.id)
             books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
             books.mail.close(mailbox(after.tenant_id, task_mailbox_name(after.id)))
             books.ready()
@@ -179,6 +178,8 @@ class Tasks:
             books.in_hand.took(after)
             books.registry.took(after.tenant_id, after.agent_id, after.id)
             books.timetable.expect_lease()
+        if after.lease is not None and (end := ledger.time_up(after)) is not None:
+            books.timetable.expect_end(after.id, end)
         if after.state is State.QUEUED:
             books.ready()
         elif after.state is State.BLOCKED and not after.waits_for:
@@ -218,6 +219,8 @@ class Tasks:
                 await self.tell_dependents(task, succeeded=succeeded)
             case CancelChildren(reason=reason):
                 await self.cancel_children(task, reason)
+            case TellParent():
+                await self.settle(task)
             case CloseMailbox(reason=reason):
                 await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
 
@@ -249,6 +252,22 @@ class Tasks:
         for dependent in await self._store.waiting_for(task.id):
             await self.try_change(dependent, DependencyEnded(task.id, succeeded, self._clock.now()))
         self._awaited.discard(task.id)
+
+    async def settle(self, task: Task) -> None:
+        """Give back to the parent's budget what an ended task did not use; harmless if that was done before."""
+        parent = TaskId(task.spec.parent_task_id)
+        told = ledger.ShareChanged(task.id, ledger.gone(task), bool(task.shares), self._clock.now())
+        try:
+            await self.change(task.tenant_id, parent, told)
+        except TaskNotFoundError:
+            _log.debug("the parent of a task is forgotten", extra={"task": task.id})
+
+    def out_of_time(self, task_id: TaskId) -> None:
+        """Have whoever works on a task end it because its budget has no time left."""
+        held = self._books.leases.get(task_id)
+        connected = self._books.registry.connected(held.tenant_id, held.agent_id) if held is not None else None
+        if held is not None and connected is not None:
+            connected.link.cancel(held.lease, CHILD_GRACE, ledger.NO_TIME, FailureKind.BUDGET)
 
     async def cancel_children(self, task: Task, reason: str) -> None:
         """Cancel the tasks that this one submitted and that have not ended."""

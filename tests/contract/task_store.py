@@ -9,6 +9,7 @@ import pytest
 
 from claude_conductor.errors import ConductorError, TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation
+from controlplane.domain.landing import Landing, LandingState
 from controlplane.domain.question import Answer, Question, QuestionKind, QuestionState
 from controlplane.domain.task import (
     Attempt,
@@ -70,6 +71,12 @@ class TaskStoreContract:
         assert await tasks.save(answered)
         assert not await tasks.save(answered)  # a second answer loses
         assert await tasks.get(DEFAULT_TENANT, asked.id) == answered
+
+    async def test_what_became_of_a_patch_comes_back_as_it_was(self, tasks: TaskStore) -> None:
+        landing = Landing(LandingState.EVICTED, "main", "a" * 40, "grün", "<<<<\x00\x1b", "task_2", 2.5)
+        ended = await tasks.insert(task(1, state=State.SUCCEEDED))
+        assert await tasks.save(replace(ended, landing=landing, version=2))
+        assert (await tasks.get(DEFAULT_TENANT, ended.id)).landing == landing
 
     async def test_the_same_request_returns_the_first_task(self, tasks: TaskStore) -> None:
         first = await tasks.insert(task(1, request_id="key"))

@@ -31,6 +31,7 @@ from claude_conductor.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
+from controlplane.settings import GRPC_SERVER
 
 OPERATOR_TOKEN = "operator-token-of-the-tests"
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,7 @@ class ControlPlane:
             "operator_token_sha256": sha256(OPERATOR_TOKEN),
             "sidecar_tokens": {agent: sha256(sidecar_token(agent)) for agent in agents},
             "retry_delay": 0.05,
+            "grpc_server": os.environ.get("CONDUCTOR_TEST_GRPC_SERVER", GRPC_SERVER),
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None

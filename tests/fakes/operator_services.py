@@ -204,6 +204,7 @@ class Servicers(
         found = [task for task in reversed(self.world.tasks.values()) if not request.states or task.state in request.states]
         since = request.active_since_time.ToNanoseconds()
         found = [task for task in found if not task.HasField("end_time") or task.end_time.ToNanoseconds() >= since]
+        found = [task for task in found if dict(request.labels).items() <= dict(task.spec.labels).items()]
         size = min(request.page_size or 100, self.world.page)
         start = int(request.page_token or 0)
         token = str(start + size) if start + size < len(found) else ""
@@ -217,6 +218,12 @@ class Servicers(
         task.state, task.reason = task_pb2.TASK_STATE_CANCELLED, request.reason
         task.version += 1
         return task_service_pb2.CancelTaskResponse(task=task)
+
+    async def RecordLanding(self, request, context):  # noqa: N802
+        await self._check(context)
+        task = await self._task(request.task_id, context)
+        task.landing.CopyFrom(request.landing)
+        return task_service_pb2.RecordLandingResponse(task=task)
 
     async def WatchTask(self, request, context):  # noqa: N802
         await self._check(context)

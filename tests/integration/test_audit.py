@@ -59,7 +59,7 @@ async def test_mutations_and_refusals_are_recorded_with_who_and_what(network: Ne
     found = [each for each in await records(operator) if each != cut_off]
     assert found == [
         ("operator", "TaskService/SubmitTask", "ok", task.task_id),
-        ("operator", "CredentialService/CreateToken", "ok", "viewer"),
+        ("operator", "CredentialService/CreateToken", "ok", made.token.token_id),
         (made.token.token_id, "TaskService/CancelTask", "PERMISSION_DENIED", ""),
         ("", "TaskService/CancelTask", "UNAUTHENTICATED", ""),
         ("operator", "AgentService/QuarantineAgent", "ok", "agent-1"),

@@ -256,3 +256,22 @@ async def test_what_keeps_it_from_starting_is_one_clear_line(shared: ControlPlan
         assert line in said
         assert "Traceback" not in said
     assert json.loads(shared.log().splitlines()[0])["message"] == "serving"
+
+
+ONLY_GRPCIO = 0xFE03
+"""A setting of HTTP/2 that grpcio made for itself: whether metadata may be binary. No other server announces it."""
+
+
+@pytest.mark.parametrize("grpc_server", ["grpcio", "native"])
+async def test_the_server_is_the_one_that_was_asked_for(tmp_path: Path, grpc_server: str) -> None:
+    plane = ControlPlane(tmp_path / "home", grpc_server=grpc_server)
+    await plane.start()
+    reader, writer = await asyncio.open_unix_connection(plane.address.removeprefix("unix:"))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))  # the preface and empty SETTINGS
+    head = await reader.readexactly(9)
+    settings = await reader.readexactly(int.from_bytes(head[:3]))
+    writer.close()
+    await plane.close()
+
+    announced = {int.from_bytes(settings[at : at + 2]) for at in range(0, len(settings), 6)}
+    assert (ONLY_GRPCIO in announced) == (grpc_server == "grpcio")

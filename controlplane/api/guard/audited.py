@@ -13,7 +13,7 @@ from controlplane.domain.identity import Role
 from controlplane.service.audit import Audit, Note
 
 _REFUSED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
-_NAMED: Final = ("task_id", "agent_id", "token_id", "role")
+_NAMED: Final = ("task_id", "agent_id", "token_id")
 """Fields of requests that say what a call is about, the first that is set; never a text that a person wrote."""
 
 

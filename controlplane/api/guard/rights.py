@@ -34,6 +34,7 @@ RIGHTS: Final = {
     _V1 + "TaskService/ListTasks": _VIEWER,
     _V1 + "TaskService/CancelTask": _OPERATOR,
     _V1 + "TaskService/AnswerTask": _OPERATOR,
+    _V1 + "TaskService/RecordLanding": _OPERATOR,
     _V1 + "TaskService/WatchTask": _VIEWER | _SIDECAR,
     _V1 + "TaskService/ReadTaskOutput": _VIEWER,
     _V1 + "AgentService/GetAgent": _VIEWER | _SIDECAR,

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench import goals, plot
+from bench.__main__ import read
 from bench.relay import Cell, Results, Sample, cells, figures, ratios
-from bench.systems import AUTOGEN, ECHO, NATS, OURS
+from bench.systems import AUTOGEN, ECHO, NATS, beside, ours
 
 FLOOD = Cell("flood", 256, 1)
 TRIP = Cell("round trip", 256, 1)
-OURS_FAST = OURS["ephemeral", "memory"]
+OURS_FAST = ours()["ephemeral", "memory"]
 
 
 def flood(rate: float, cpu_us: float = 1.0) -> Sample:
@@ -107,6 +108,20 @@ def test_pictures_are_drawn_from_the_saved_figures(tmp_path: Path) -> None:
     pairs, sizes = plot.draw(saved, tmp_path / "pictures")
     assert ">nats</text>" in pairs.read_text()
     assert ">ephemeral memory</text>" in sizes.read_text()
+
+
+def test_the_same_relay_served_otherwise_stands_beside_the_one_that_is_judged() -> None:
+    given = read(["relay", "--grpc-server", "native,grpcio"])
+    assert given.grpc_server == ["native", "grpcio"]
+    assert read(["relay"]).grpc_server == ["native"]
+    names = [system.name for system in (*ours("native").values(), beside("grpcio"))]
+    assert names == ["ephemeral memory", "durable memory", "durable sqlite", "ephemeral memory, grpcio"]
+
+
+def test_a_server_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read(["relay", "--grpc-server", "h2o"])
+    assert "h2o is none of native, grpcio" in capsys.readouterr().err
 
 
 def test_the_queue_is_judged_by_its_latency_alone_and_beside_its_peers() -> None:
