@@ -210,6 +210,13 @@ class AgentQuarantinedError(ConductorError):
     advice = "who runs Conductor can let it in again: `conductor agents release AGENT`"
 
 
+class AuditBrokenError(ConductorError):
+    """The audit chain is not what was written."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "AUDIT_BROKEN"
+    advice = "compare it with an export that you keep elsewhere; what follows the named record is not to be relied on"
+
+
 class PolicyDeniedError(ConductorError):
     """A rule of the policy does not let this message through."""
 

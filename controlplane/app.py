@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -21,6 +22,7 @@ from controlplane.api import supervision
 from controlplane.api.admin_servicer import StatusServicer
 from controlplane.api.agent_servicer import FleetServicer
 from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.audit_servicer import ChainServicer
 from controlplane.api.certificate_servicer import AuthorityServicer
 from controlplane.api.convert.frames import Frames
 from controlplane.api.convert.task import Defaults
@@ -38,10 +40,12 @@ from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.types.folder import TypeFolder
 from controlplane.domain.rate import Rate
 from controlplane.domain.routing import Bounds
+from controlplane.identity.signer import Signer
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
 from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.listening import Guards, listeners, open_certificates, start
+from controlplane.service.audit import Audit
 from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
@@ -108,6 +112,7 @@ class Parts:
     servicers: Servicers
     certificates: Certificates | None
     identities: Identities
+    audit: Audit
     meter: Meter | None
     """None where nobody reads metrics."""
 
@@ -154,6 +159,8 @@ def build(  # noqa: PLR0915 - one list of what is made of what
     mint = SystemMint(clock)
     certificates = open_certificates(settings, clock)
     identities = Identities(stores.identities, clock, mint)
+    signer = Signer(settings.home / "audit")
+    audit = Audit(stores.audit, signer.sign, clock)
     meter = Meter() if settings.metrics_port else None
     if meter is not None:
         stores = replace(stores, tasks=timed(stores.tasks, "tasks", meter), mailboxes=timed(stores.mailboxes, "mailboxes", meter))
@@ -214,15 +221,32 @@ def build(  # noqa: PLR0915 - one list of what is made of what
         certificate=AuthorityServicer(certificates, identities),
         credential=TokenServicer(identities, certificates, Doors(settings.listen.sidecars, settings.listen.clients)),
         enrolment=JoiningServicer(certificates, identities, settings.listen.sidecars_told),
+        audit=ChainServicer(audit, stores.audit, signer),
         schedule=PlanServicer(stores.schedules, schedules, defaults, kinds),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
     scheduler = Scheduler(stores.schedules, schedules, stores.tasks, intake, watch, clock, planned)
-    upkeep = (expiry, retention, scheduler)
-    known = (certificates, identities, meter)
-    return Parts(clock, stores, registry, sessions, dispatch, *upkeep, watch, tasks, relay, post, servicers, *known)
+    return Parts(
+        clock,
+        stores,
+        registry,
+        sessions,
+        dispatch,
+        expiry,
+        retention,
+        scheduler,
+        watch,
+        tasks,
+        relay,
+        post,
+        servicers,
+        certificates,
+        identities,
+        audit,
+        meter,
+    )
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -286,6 +310,8 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock, settings.caps)
     await parts.identities.load()
     work.start(parts.identities.keep(), name="identities")
+    work.start(parts.audit.run(), name="audit")
+    work.start(parts.audit.sign(), name="audit heads")
     work.start(parts.watch.run(), name="events")
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
@@ -293,7 +319,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     if parts.certificates is not None:
         work.start(parts.certificates.keep(), name="certificates")
     work.start(parts.scheduler.run(), name="schedules")
-    guards = Guards(settings, parts.identities, parts.clock, tracer, parts.meter)
+    guards = Guards(settings, parts.identities, parts.audit, parts.clock, (tracer, parts.meter))
     found = listeners(settings, address, parts.servicers, guards, parts.certificates)
     listening = await start(settings, found, address)
     if parts.meter is not None:
@@ -325,3 +351,5 @@ async def _stop(parts: Parts, listening: Sequence[Listener]) -> None:
         for listener in listening:
             group.create_task(listener.stop(STOP_SECONDS), name="stop a listener")
     await parts.watch.flush()
+    with contextlib.suppress(ConductorError):  # what could not be signed now is signed by the next life
+        await parts.audit.state()

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from controlplane.interfaces.agent_store import AgentStore
+from controlplane.interfaces.audit_store import AuditStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
@@ -24,6 +25,7 @@ class Stores:
     events: EventLog
     subscriptions: SubscriptionStore
     identities: IdentityStore
+    audit: AuditStore
     schedules: ScheduleStore
 
     async def hold(self) -> None:

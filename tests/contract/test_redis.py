@@ -16,6 +16,7 @@ from controlplane.domain.message import Accepted, Duplicate, Full, IncomingFrame
 from controlplane.domain.message import State as MessageState
 from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
+from controlplane.interfaces.audit_store import AuditStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
@@ -25,6 +26,7 @@ from controlplane.interfaces.subscription_store import Subscription, Subscriptio
 from controlplane.interfaces.task_store import TaskStore
 from tests.contract import event_log, identity_store, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
+from tests.contract.audit_store import AuditStoreContract, record
 from tests.contract.samples import BOX, DAY_MS, HandClock, frame, message_id, task, task_id
 from tests.contract.schedule_store import ScheduleStoreContract, schedule
 from tests.contract.task_store import ManyTasksContract, TaskStoreContract
@@ -89,6 +91,18 @@ class TestSubscriptions(subscription_store.SubscriptionStoreContract):
     @pytest.fixture
     def subscriptions(self, stores: RedisStores) -> SubscriptionStore:
         return stores.subscriptions
+
+
+class TestAudit(AuditStoreContract):
+    @pytest.fixture
+    def audit(self, stores: RedisStores) -> AuditStore:
+        return stores.audit
+
+    async def test_a_repeat_after_a_lost_answer_is_taken_as_stored(self, audit: AuditStore) -> None:
+        assert await audit.append([record(1), record(2)])
+        assert await audit.append([record(1), record(2)])
+        assert not await audit.append([record(2), record(3, "another")])
+        assert list(await audit.read(0, 10)) == [record(1), record(2)]
 
 
 class TestSchedules(ScheduleStoreContract):

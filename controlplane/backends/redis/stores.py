@@ -11,6 +11,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import SettingsError
 from controlplane.backends.redis.address import Address
 from controlplane.backends.redis.agent_store import RedisAgentStore
+from controlplane.backends.redis.audit_store import RedisAuditStore
 from controlplane.backends.redis.event_log import RedisEventLog
 from controlplane.backends.redis.examination import examine
 from controlplane.backends.redis.fitness import Verdict, refuse
@@ -68,6 +69,7 @@ def open_redis(
         subscriptions=RedisSubscriptionStore(server, subscriptions or SubscriptionLimits()),
         identities=RedisIdentityStore(server),
         schedules=RedisScheduleStore(server),
+        audit=RedisAuditStore(server),
         server=server,
         ownership=Ownership(server, identity(home)) if home is not None else None,
     )
