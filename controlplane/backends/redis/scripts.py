@@ -15,7 +15,17 @@ _SHARED: Final = {
         *("publish", "copy", "publications", "retire", "owed", "told"),
     ),
     "schedules": ("insert_schedule", "save_schedule", "remove_schedule", "find_schedules"),
-    "": ("append_events", "bounds", "subscribe", "unsubscribe", "own", "add_token", "swap_tokens", "forget_tokens"),
+    "": (
+        "append_events",
+        "append_audit",
+        "bounds",
+        "subscribe",
+        "unsubscribe",
+        "own",
+        "add_token",
+        "swap_tokens",
+        "forget_tokens",
+    ),
 }
 """Name of what goes before -> names of the scripts."""
 
