@@ -106,6 +106,8 @@ def _show(report: Report, checks: list[Check]) -> None:
     for level, missing in report.missing.items():
         lacks = ", ".join(mechanism.name for mechanism in missing)
         say(f"{level:<10} {'possible' if not missing else f'not possible here: {lacks}'}")
+        for text in report.weaker.get(level, ()):
+            say(f"{'':<10} weaker: {text}")
     remedies = _remedies(report)
     for check in checks:
         if check.remedy and (not check.good or check.name.startswith("store: ")):
@@ -125,7 +127,13 @@ def _plain(report: Report, checks: list[Check]) -> dict[str, object]:
     return {
         "driver": report.driver,
         "levels": {
-            level: {"possible": not missing, "missing": [m.name for m in missing]} for level, missing in report.missing.items()
+            level: {
+                "possible": not missing,
+                "missing": [m.name for m in missing],
+                "in_force": list(report.in_force.get(level, ())),
+                "weaker": list(report.weaker.get(level, ())),
+            }
+            for level, missing in report.missing.items()
         },
         "mechanisms": [
             {"name": m.name, "strength": m.strength, "detail": m.detail, "remedy": m.remedy} for m in report.mechanisms
