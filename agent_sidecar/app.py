@@ -47,6 +47,7 @@ from agent_sidecar.run.runner import Bounds, Surroundings, TaskRunner
 from agent_sidecar.settings import Settings
 from agent_sidecar.untrusted.doorway import Owner
 from agent_sidecar.uplink import convert
+from agent_sidecar.uplink.identity import HomeIdentity, Identity, JoinedIdentity, tls_of
 from agent_sidecar.uplink.inbox import Inbox, InboxLimits
 from agent_sidecar.uplink.journal import Journal
 from agent_sidecar.uplink.line import Line
@@ -60,13 +61,15 @@ from agent_sidecar.uplink.uploads import Uploads
 from claude_conductor import __version__
 from claude_conductor.clock import SystemClock, SystemMint
 from claude_conductor.errors import InvalidArgumentError
-from claude_conductor.rpc.channel import bearer
+from claude_conductor.identity import kept as kept_identity
+from claude_conductor.rpc.channel import Tls
 from claude_conductor.telemetry.traces import open_tracer
 from claude_conductor.v1.agent_pb2 import ResourceLimits
 from claude_conductor.v1.session_service_pb2 import ProviderCredential, SidecarHello
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 2.0
+_FAREWELL_SECONDS: Final = 1.0
 _GATEWAY: Final = GatewayLimits()
 
 
@@ -89,10 +92,24 @@ class Sidecar:
         self._clock = SystemClock()
         self._mint = SystemMint(self._clock)
         self._incarnation = self._mint("life_")
-        self._line = Line(settings.control_plane)
+        kept = kept_identity.read(settings.identity) if settings.identity is not None else None
+        self._line = Line(settings.control_plane, tls_of(kept) if kept is not None else None)
+        self._identity = self._identified(kept)
+        self._session: Session | None = None
         self._provider = provider_at(settings.provider.base_url, settings.provider.api_key)
         self._hold = Hold(self._clock, _GATEWAY.exchanges)
         self._stop = asyncio.Event()
+
+    def _identified(self, kept: kept_identity.Kept | None) -> Identity:
+        if kept is None or self._settings.identity is None:
+            return HomeIdentity(self._settings.token.reveal())
+
+        async def hand_over(tls: Tls, begun: Callable[[], None]) -> None:
+            await self._line.hand_over(tls, begun)
+            if self._session is not None:
+                self._session.leave()
+
+        return JoinedIdentity(kept, self._settings.identity, self._line.channel, hand_over, self._clock.now, random.random)
 
     def stop(self) -> None:
         """Ask for an orderly end."""
@@ -136,25 +153,29 @@ class Sidecar:
             await self._serve(slot, parts)
 
     async def _serve(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> None:
-        identity = bearer(self._settings.token.reveal())
-        uploads = Uploads(parts.outbox, self._folders.places.patches, self._line.channel, identity, random.random)
+        identity = self._identity
+        uploads = Uploads(parts.outbox, self._folders.places.patches, self._line.channel, identity.metadata, random.random)
         strongest = self._strongest()
 
         async def connect(address: str, on_welcome: Callable[[], None]) -> None:
             channel = await self._line.go_to(address)
-            await Session(channel, identity, lambda: self._hello(strongest), parts, on_welcome).run()
+            self._session = Session(channel, identity.metadata(), lambda: self._hello(strongest), parts, on_welcome)
+            await self._session.run()
 
         reconnect = Reconnect(connect, random.random)
         async with asyncio.TaskGroup() as group:
+            uplink = group.create_task(reconnect.serve(), name="uplink")
             tasks = [
-                group.create_task(reconnect.serve(), name="uplink"),
+                uplink,
                 group.create_task(uploads.serve(), name="uploads"),
                 group.create_task(slot.serve(), name="slot"),
+                group.create_task(identity.serve(), name="identity"),
             ]
             await self._stop.wait()
             _log.info("stopping")
             await slot.stop()
             await self._flush(parts.outbox, reconnect)
+            await self._leave(parts, reconnect, uplink)
             for task in tasks:
                 task.cancel()
 
@@ -163,6 +184,14 @@ class Sidecar:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS if reconnect.standing.is_set() else 0):
                 await outbox.drained.wait()
+
+    async def _leave(self, parts: Parts, reconnect: Reconnect, uplink: asyncio.Task[None]) -> None:
+        """Tell the control plane, if a session stands, that this agent will not come back by itself."""
+        if reconnect.standing.is_set():
+            reconnect.leave()
+            parts.terms.leaving = True
+            parts.slot.changed.set()
+            await asyncio.wait([uplink], timeout=_FAREWELL_SECONDS)
 
     def _slot(self, surroundings: Surroundings) -> TaskRunner | LongRunningSlot:
         settings, folders = self._settings, self._folders
@@ -266,6 +295,7 @@ class Sidecar:
                     hold=self._hold,
                     on_hold=told.held,
                     on_taken=told.taken,
+                    purse=told.purse,
                 )
             )
 
@@ -277,14 +307,13 @@ class Sidecar:
         return await open_proxy(EgressDoor(self._folders.sockets / SOCKET, allow, on_decision, owner=owner))
 
     def _door(self, slot: TaskRunner | LongRunningSlot, parts: Parts) -> LocalServer:
-        token = self._settings.token.reveal()
         reach = Reach(
             agent_id=self._settings.agent_id,
             desk=slot,
             post=parts.sender,
             letters=parts.inbox,
             humans=parts.questions,
-            control_plane=ControlPlane(self._line.channel, lambda traceparent: bearer(token, traceparent)),
+            control_plane=ControlPlane(self._line.channel, self._identity.metadata),
             largest_payload=lambda: parts.terms.max_payload_bytes,
             clock=self._clock,
             mint=self._mint,
@@ -347,7 +376,9 @@ class Sidecar:
 def _capacity() -> ResourceLimits:
     """Return what this host has: no run can be given more."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return ResourceLimits(memory_bytes=memory, cpus=len(os.sched_getaffinity(0)))
+    kernel = Path("/proc/sys/kernel")  # proc(5): every thread counts as a process does, and has an id of its own
+    pids = min(int((kernel / name).read_text()) for name in ("threads-max", "pid_max"))
+    return ResourceLimits(memory_bytes=memory, cpus=len(os.sched_getaffinity(0)), pids=pids)
 
 
 async def serve(settings: Settings, isolation: IsolationDriver, environment: Mapping[str, str]) -> None:

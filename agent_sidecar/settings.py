@@ -32,6 +32,8 @@ class Settings:
     control_plane: str
     """gRPC address, such as `unix:/home/me/.claude-conductor/run/control.sock`."""
     token: Secret = Secret("")
+    identity: Path | None = None
+    """File of the identity that this machine got when it joined; None: the token says who we are."""
     workspace_path: Path = Path()
     """Parent of the workspaces; the empty path means `home/workspace`."""
     temp_path: Path | None = None

@@ -9,9 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
+from controlplane.settings import GRPC_SERVER
 
-WHAT = ("all", "standalone", "relay", "idle", "rules", "slow-consumer", "plot")
+WHAT = ("all", "standalone", "relay", "dispatch", "queue", "idle", "rules", "slow-consumer", "plot")
 PEERS = ("echo", "nats", "autogen", "slim")
+GRPC_SERVERS = ("native", "grpcio")
+QUEUES = ("celery", "taskiq")
+KINDS = ("notified", "tasks", "tasks-batched", "submits", "submits-batched")
+
+DISPATCH = """The task queue, durable in SQLite, beside Celery and taskiq with Redis as it comes and with a log that is synced:
+`conductor bench dispatch --against celery,taskiq --rounds 5 --json FILE` after `make bench-peers`. `notified`: from the call that
+submits a task to a worker having it, one in flight. `tasks`: tasks that do nothing, from the first submit to the last one done,
+each submitted by its own call; `submits`: until the queue says that it has them, with nobody who works; `-batched`: submitted as
+each system submits many at once."""
+QUEUE = """What a queue of waiting tasks costs: memory, how quickly tasks are submitted to it, how soon others that come meanwhile
+are in hand, how quickly it is worked off, and how long a control plane takes to be ready with it."""
 
 
 def numbers(text: str) -> list[int]:
@@ -48,7 +60,24 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
     relay.add_argument("--quality", action=words("ephemeral", "durable"), default=["ephemeral", "durable"])
     relay.add_argument("--store", action=words("memory", "sqlite"), default=["memory", "sqlite"])
     relay.add_argument(
-        "--against", action=words(*PEERS), default=["echo"], help=f"any of {','.join(PEERS)}; echo is always there"
+        "--against",
+        action=words(*PEERS, *QUEUES),
+        default=["echo"],
+        help=f"any of {','.join(PEERS)}, and for `dispatch` of {','.join(QUEUES)}; echo is always there",
+    )
+    relay.add_argument(
+        "--grpc-server",
+        action=words(*GRPC_SERVERS),
+        default=[GRPC_SERVER],
+        help=f"what the control plane serves gRPC with; with {','.join(GRPC_SERVERS)} the first is judged and the second stands "
+        f"beside it (default: {GRPC_SERVER})",
+    )
+    dispatch = parser.add_argument_group("dispatch", DISPATCH)
+    dispatch.add_argument("--kind", action=words(*KINDS), default=list(KINDS), help=f"any of {','.join(KINDS)} (default: all)")
+    dispatch.add_argument("--tasks", type=int, default=0, help="in one measurement (default: as many as take a few seconds)")
+    queue = parser.add_argument_group("queue", QUEUE)
+    queue.add_argument(
+        "--depth", type=numbers, default=[0, 100, 1000, 10_000], help="tasks that wait (default: 0,100,1000,10000)"
     )
     idle = parser.add_argument_group("idle")
     idle.add_argument("--agents", type=numbers, default=[1, 10, 100, 1000], help="(default: 1,10,100,1000)")
@@ -65,15 +94,17 @@ def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
     from bench import goals, systems  # noqa: PLC0415 - each bench imports what it measures
     from bench import relay as bench  # noqa: PLC0415 - see above
 
-    wanted = [system for name in given.against if name != "echo" for system in systems.AGAINST[name]]
+    wanted = [system for name in given.against if name not in ("echo", *QUEUES) for system in systems.AGAINST[name]]
     skipped = {system.name: why for system in wanted if (why := _why_not(system))}
     for name, why in skipped.items():
         print(f"skipped: {name}: {why}", file=sys.stderr)
     chosen = [
         system
-        for (quality, store), system in systems.OURS.items()
+        for (quality, store), system in systems.ours(given.grpc_server[0]).items()
         if quality in given.quality and (quality == "ephemeral" or store in given.store)  # ephemeral ones are in no store
     ]
+    if "ephemeral" in given.quality:
+        chosen += [systems.beside(other) for other in given.grpc_server[1:]]
     chosen = [
         systems.ECHO,
         *chosen,
@@ -83,6 +114,22 @@ def relay(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
     wish = bench.Wish(bench.cells(given.size, given.pairs, given.paced, paced), chosen, given.rounds)
     results = bench.measure(wish)
     return bench.figures(results, chosen), goals.judge(results, skipped)
+
+
+def dispatch(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
+    """Measure the task queue, beside the peers that are installed."""
+    from bench import dispatch as bench  # noqa: PLC0415 - see above
+    from bench import goals, queues  # noqa: PLC0415 - see above
+
+    wanted = [queue for name in given.against if name in queues.AGAINST for queue in queues.AGAINST[name]]
+    skipped = {queue.name: why for queue in wanted if (why := _why_not(queue))}
+    for name, why in skipped.items():
+        print(f"skipped: {name}: {why}", file=sys.stderr)
+    ours = queues.OURS["sqlite"]
+    chosen = [*(queues.OURS[store] for store in given.store), *(queue for queue in wanted if queue.name not in skipped)]
+    kinds = [kind for kind in bench.PARTS if kind.replace(", ", "-") in given.kind]
+    results = bench.measure(bench.cells(kinds), chosen, given.rounds, given.tasks)
+    return bench.figures(results, ours.name), goals.judge_dispatch(results, skipped)
 
 
 def _why_not(system: object) -> str:
@@ -96,7 +143,7 @@ def main() -> None:
     """Measure what was asked for."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     given = read(sys.argv[1:])
-    if given.what == "relay" and given.against != ["echo"]:
+    if given.what in ("relay", "dispatch") and given.against != ["echo"]:
         from bench import loopback  # noqa: PLC0415 - see above
 
         if loopback.entered():
@@ -109,13 +156,14 @@ def main() -> None:
         print(*plot.draw(given.json, given.folder), sep="\n")
         return
     figures, verdicts = measure(given)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    facts = {**machine(), "gRPC server": " and ".join(given.grpc_server if given.what in ("all", "relay") else [GRPC_SERVER])}
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
     show(figures)
     if verdicts:
         print()
         show_verdicts(verdicts)
     if given.json:
-        save(figures, verdicts, given.json)
+        save(facts, figures, verdicts, given.json)
 
 
 def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
@@ -129,6 +177,13 @@ def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
     if given.what in ("all", "relay"):
         found, judged = relay(given)
         figures, verdicts = [*figures, *found], [*verdicts, *judged]
+    if given.what in ("all", "dispatch"):
+        found, judged = dispatch(given)
+        figures, verdicts = [*figures, *found], [*verdicts, *judged]
+    if given.what in ("all", "queue"):
+        from bench import queue  # noqa: PLC0415 - see above
+
+        figures += queue.measure(given.depth, given.rounds)
     if given.what in ("all", "idle"):
         from bench import idle  # noqa: PLC0415 - see above
 

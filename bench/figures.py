@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -110,10 +110,10 @@ def _print(rows: Sequence[tuple[str, ...]], right: set[int]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def save(figures: Sequence[Figure], verdicts: Sequence[Verdict], path: Path) -> None:
-    """Write machine, figures and verdicts as JSON."""
+def save(facts: Mapping[str, str], figures: Sequence[Figure], verdicts: Sequence[Verdict], path: Path) -> None:
+    """Write what the numbers depend on, figures and verdicts as JSON."""
     everything = {
-        "machine": machine(),
+        "machine": facts,
         "figures": [asdict(figure) for figure in figures],
         "goals": [asdict(verdict) for verdict in verdicts],
     }

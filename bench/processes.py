@@ -17,7 +17,7 @@ from typing import Self
 
 from claude_conductor.rpc.process import ALLOCATOR
 from claude_conductor.settings.handover import to_plain
-from controlplane.settings import Limits, Settings
+from controlplane.settings import GRPC_SERVER, Limits, Settings
 
 START_SECONDS = 60.0
 """Generous: a thousand sessions connect in it, on a busy machine."""
@@ -38,11 +38,14 @@ def digest(token: str) -> str:
 
 
 @contextlib.contextmanager
-def control_plane(home: Path, agents: Sequence[str], store: str, **limits: int) -> Iterator[subprocess.Popen[bytes]]:
+def control_plane(
+    home: Path, agents: Sequence[str], store: str, grpc_server: str = GRPC_SERVER, **limits: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a control plane that knows these agents, ready when the block begins; its socket is home/run/control.sock."""
     settings = Settings(
         home=home,
         store=store,
+        grpc_server=grpc_server,
         operator_token_sha256=digest(token_of("operator")),
         sidecar_tokens={agent: digest(token_of(agent)) for agent in agents},
         log_level="warning",

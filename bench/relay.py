@@ -60,6 +60,8 @@ class Sample:
     """Processor time of the broker."""
     times: tuple[float, ...]
     """Seconds of each round trip, or of each message from send to receive."""
+    ends_seconds: float = 0.0
+    """Processor time of who received, where that is measured."""
 
     @property
     def rate(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.processes import RunFailedError, control_plane, end, free_port, listening, of_ours, wait_until
+from controlplane.settings import GRPC_SERVER
 
 TREE = Path(__file__).resolve().parents[1]
-PEERS = TREE / "build" / "peers"
+PEERS = Path(os.environ.get("CONDUCTOR_BENCH_PEERS") or TREE / "build" / "peers")
 """What `make bench-peers` installs."""
 
 
@@ -63,12 +65,12 @@ class System:
         return f"{self.peer} is not installed: `make bench-peers`"
 
 
-def _ours(store: str) -> Start:
+def _ours(store: str, grpc_server: str) -> Start:
     @contextlib.contextmanager
     def start(place: Path, pairs: int) -> Iterator[Broker]:
         agents = [f"{side}{number}" for side in "sr" for number in range(pairs)]
         # A stream of JetStream has no bound either; how a full mailbox slows its senders is what `slow-consumer` measures.
-        with control_plane(place, agents, store, mailbox_messages=1 << 20, mailbox_bytes=1 << 30) as process:
+        with control_plane(place, agents, store, grpc_server, mailbox_messages=1 << 20, mailbox_bytes=1 << 30) as process:
             yield Broker(process.pid, f"unix:{place / 'run/control.sock'}")
 
     return start
@@ -126,10 +128,21 @@ def _echo(place: Path) -> str:
 
 
 ECHO = System("echo", "ephemeral", "bench.ends.echo", _served("bench.ends.echo", "", _echo), answers=False)
-OURS = {
-    (quality, store): System(f"{quality} {store}", quality, "bench.ends.conductor", _ours(store))
-    for quality, store in (("ephemeral", "memory"), ("durable", "memory"), ("durable", "sqlite"))
-}
+
+
+def ours(grpc_server: str = GRPC_SERVER) -> dict[tuple[str, str], System]:
+    """Return the control plane with each quality and store, served by this."""
+    return {
+        (quality, store): System(f"{quality} {store}", quality, "bench.ends.conductor", _ours(store, grpc_server))
+        for quality, store in (("ephemeral", "memory"), ("durable", "memory"), ("durable", "sqlite"))
+    }
+
+
+def beside(grpc_server: str) -> System:
+    """Return the control plane served by something else than the one that is measured."""
+    return System(f"ephemeral memory, {grpc_server}", "ephemeral", "bench.ends.conductor", _ours("memory", grpc_server))
+
+
 NATS = System("nats", "ephemeral", "bench.ends.nats", _nats("2m"), "nats")
 JETSTREAM = System("jetstream synced", "durable", "bench.ends.nats", _nats("always"), "nats", most=(4_000, 16 << 20))
 JETSTREAM_LATER = System("jetstream default", "durable", "bench.ends.nats", _nats("2m"), "nats", most=(10_000, 16 << 20))
@@ -144,5 +157,10 @@ AUTOGEN = System(
 SLIM = System(
     "slim", "ephemeral", "bench.ends.slim", _served("bench.ends.slim", "slim", _loopback), "slim", most=(1_500, 4 << 20)
 )
-AGAINST = {"echo": (ECHO,), "nats": (NATS, JETSTREAM, JETSTREAM_LATER), "autogen": (AUTOGEN,), "slim": (SLIM,)}
+AGAINST = {
+    "echo": (ECHO,),
+    "nats": (NATS, JETSTREAM, JETSTREAM_LATER),
+    "autogen": (AUTOGEN,),
+    "slim": (SLIM,),
+}
 """By the names `--against` takes."""

@@ -98,6 +98,20 @@ class TaskNotFoundError(ConductorError):
     advice = "`conductor tasks list` shows the tasks there are; finished tasks are kept for 30 days"
 
 
+class ScheduleNotFoundError(ConductorError):
+    """No schedule with this name or id is known."""
+
+    kind, reason = Kind.NOT_FOUND, "SCHEDULE_NOT_FOUND"
+    advice = "`conductor schedules list` shows the schedules there are"
+
+
+class ScheduleExistsError(ConductorError):
+    """There is another schedule with this name."""
+
+    kind, reason = Kind.ALREADY_EXISTS, "SCHEDULE_EXISTS"
+    advice = "choose another name, or delete that one first: `conductor schedules delete NAME`"
+
+
 class MessageNotFoundError(ConductorError):
     """No message with this id is known."""
 
@@ -133,6 +147,13 @@ class IdempotencyConflictError(ConductorError):
     advice = "use a new key for a new request; the same key is for repeating the same one"
 
 
+class BudgetExhaustedError(ConductorError):
+    """Less of the task's budget is left than this would need; nothing was spent."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "BUDGET_EXHAUSTED"
+    advice = "`conductor tasks show TASK` tells what is used and reserved; submit it again with a larger budget"
+
+
 class IllegalTransitionError(ConductorError):
     """The task is in a state in which this cannot happen."""
 
@@ -159,6 +180,34 @@ class PermissionDeniedError(ConductorError):
 
     kind, reason = Kind.PERMISSION_DENIED, "PERMISSION_DENIED"
     advice = "use an identity whose role has this right"
+
+
+class CertificateError(ConductorError):
+    """A certificate, its key or its authority cannot be used."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "CERTIFICATE_UNUSABLE"
+    advice = "`conductor certs show` shows what there is and until when"
+
+
+class JoinRefusedError(ConductorError):
+    """The join token is not valid: it was used, was revoked, its time is over, or it never was one."""
+
+    kind, reason = Kind.UNAUTHENTICATED, "JOIN_REFUSED"
+    advice = "make a new one where the control plane runs: `conductor tokens create-join AGENT`"
+
+
+class TokenNotFoundError(ConductorError):
+    """No token with this id is known."""
+
+    kind, reason = Kind.NOT_FOUND, "TOKEN_NOT_FOUND"
+    advice = "`conductor tokens list` shows the tokens there are"
+
+
+class AgentQuarantinedError(ConductorError):
+    """The agent is kept out."""
+
+    kind, reason = Kind.PERMISSION_DENIED, "AGENT_QUARANTINED"
+    advice = "who runs Conductor can let it in again: `conductor agents release AGENT`"
 
 
 class PolicyDeniedError(ConductorError):

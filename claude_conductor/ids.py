@@ -12,6 +12,7 @@ AgentId = NewType("AgentId", str)
 TaskId = NewType("TaskId", str)
 MessageId = NewType("MessageId", str)
 ArtefactId = NewType("ArtefactId", str)
+ScheduleId = NewType("ScheduleId", str)
 Incarnation = NewType("Incarnation", str)
 """One life of one sidecar process; a new one proves that the old process, and with it its agent, is gone."""
 

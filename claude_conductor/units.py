@@ -7,6 +7,9 @@ import re
 from claude_conductor.errors import InvalidArgumentError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*\Z", re.IGNORECASE)
+_COUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([km]?)\s*\Z", re.IGNORECASE)
+_MONEY = re.compile(r"\s*\$?\s*(\d+(?:\.\d+)?)\s*\Z")
+_THOUSANDS = {"": 1, "k": 1_000, "m": 1_000_000}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MOST_BYTES = (1 << 63) - 1
@@ -42,6 +45,32 @@ def parse_cpus(text: str | float) -> float:
     if not 0 < cpus < 1e4:
         raise InvalidArgumentError("A processor share is above 0.", value=text)
     return cpus
+
+
+def parse_count(text: str | float) -> int:
+    """Return a number from `30`, `200k` or `1.5m`; letters are powers of 1000.
+
+    Raises:
+        InvalidArgumentError: The text is no whole number above 0.
+    """
+    match = _COUNT.match(str(text))
+    count = float(match[1]) * _THOUSANDS[match[2].lower()] if match is not None else 0.0
+    if not 1 <= count < 1e15 or count != int(count):
+        raise InvalidArgumentError("A number is above 0, such as 30, 200k or 1.5m.", value=str(text)[:40])
+    return int(count)
+
+
+def parse_money(text: str | float) -> float:
+    """Return US dollars from `2`, `0.50` or `$2.50`.
+
+    Raises:
+        InvalidArgumentError: The text is no amount above 0.
+    """
+    match = _MONEY.match(str(text))
+    money = float(match[1]) if match is not None else 0.0
+    if not 0 < money < 1e9:
+        raise InvalidArgumentError("An amount of US dollars is above 0, such as 2 or 0.50.", value=str(text)[:40])
+    return money
 
 
 def parse_duration(text: str | float) -> float:

@@ -7,11 +7,12 @@ import logging
 import random
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from claude_conductor.clock import Clock, SystemClock, SystemMint
-from claude_conductor.errors import ConductorError, HomeUnusableError, SettingsError
+from claude_conductor.errors import ConductorError, SettingsError
 from claude_conductor.ids import Mint
 from claude_conductor.rpc import process
 from claude_conductor.rpc.server import claim_socket
@@ -20,12 +21,14 @@ from controlplane.api import supervision
 from controlplane.api.admin_servicer import StatusServicer
 from controlplane.api.agent_servicer import FleetServicer
 from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.certificate_servicer import AuthorityServicer
 from controlplane.api.convert.frames import Frames
 from controlplane.api.convert.task import Defaults
+from controlplane.api.credential_servicer import Doors, TokenServicer
+from controlplane.api.enrolment_servicer import JoiningServicer
 from controlplane.api.event_servicer import WatchServicer
-from controlplane.api.guard.caller import Tokens
-from controlplane.api.guard.interceptors import interceptors
 from controlplane.api.message_servicer import MailServicer
+from controlplane.api.schedule_servicer import PlanServicer
 from controlplane.api.server import Listener, Servicers
 from controlplane.api.session.servicer import SessionServicer, Terms
 from controlplane.api.session.writer import StreamBounds
@@ -38,9 +41,11 @@ from controlplane.domain.routing import Bounds
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
 from controlplane.interfaces.subscription_store import SubscriptionLimits
+from controlplane.listening import Guards, listeners, open_certificates, start
 from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
+from controlplane.service.identities import Identities
 from controlplane.service.in_hand import InHand
 from controlplane.service.intake import Intake
 from controlplane.service.kinds import Kinds
@@ -55,12 +60,15 @@ from controlplane.service.permissions import Permissions
 from controlplane.service.post import Post
 from controlplane.service.publishing import Publishing
 from controlplane.service.pulse import Pulse
+from controlplane.service.quarantine import Quarantine
 from controlplane.service.rates import Rates
 from controlplane.service.recovery import recover
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
 from controlplane.service.results import Results
 from controlplane.service.retention import Retention
+from controlplane.service.scheduler import Scheduler
+from controlplane.service.schedules import Schedules
 from controlplane.service.sessions import Sessions
 from controlplane.service.subscribing import Subscribing
 from controlplane.service.tasks import Books, Tasks
@@ -71,6 +79,9 @@ from controlplane.service.watch import Watch
 from controlplane.service.windows import Windows
 from controlplane.service.work import Work
 from controlplane.settings import Settings
+
+if TYPE_CHECKING:
+    from controlplane.service.certificates import Certificates
 
 _log = logging.getLogger(__name__)
 STOP_SECONDS = 0.5
@@ -89,11 +100,14 @@ class Parts:
     dispatch: Dispatch
     expiry: Expiry
     retention: Retention
+    scheduler: Scheduler
     watch: Watch
     tasks: Tasks
     relay: Relay
     post: Post
     servicers: Servicers
+    certificates: Certificates | None
+    identities: Identities
     meter: Meter | None
     """None where nobody reads metrics."""
 
@@ -126,10 +140,14 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
     raise SettingsError("A store is `sqlite` or `memory`.", key="store", value=settings.store)
 
 
-def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work: Work, clock: Clock, tracer: Tracer) -> Parts:
+def build(  # noqa: PLR0915 - one list of what is made of what
+    settings: Settings, stores: Stores, output_log: OutputDirectory, work: Work, clock: Clock, tracer: Tracer
+) -> Parts:
     """Put the parts together; nothing runs yet."""
     limits = settings.limits
     mint = SystemMint(clock)
+    certificates = open_certificates(settings, clock)
+    identities = Identities(stores.identities, clock, mint)
     meter = Meter() if settings.metrics_port else None
     if meter is not None:
         stores = replace(stores, tasks=timed(stores.tasks, "tasks", meter), mailboxes=timed(stores.mailboxes, "mailboxes", meter))
@@ -157,19 +175,23 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
     blobs = BlobDirectory(settings.home / "blobs")
     results = Results(stores.tasks, tasks, leases, registry, output, watch, clock, random.random)
     sessions = Sessions(stores.tasks, tasks, registry, leases, mail, relay, results, passing, directory, clock, tracer, ready.set)
+    intake = Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps)
+    defaults = Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay)
+    kinds, planned = Kinds(TypeFolder(settings.home / "types")), asyncio.Event()
+    schedules = Schedules(stores.schedules, intake, clock, mint, planned)
     servicers = Servicers(
         session=_session_servicer(settings, sessions, mail, mint, tracer),
         task=TaskQueueServicer(
             stores.tasks,
-            Intake(stores.tasks, tasks, clock, mint, limits.prompt_bytes, work, settings.caps),
+            intake,
             leases,
             output,
             changed,
             Waiting(stores.tasks, registry, in_hand, clock),
-            Defaults(settings.default_driver, settings.task_timeout, settings.max_attempts, settings.retry_delay),
-            Kinds(TypeFolder(settings.home / "types")),
+            defaults,
+            kinds,
         ),
-        agent=FleetServicer(registry, directory, permissions),
+        agent=FleetServicer(registry, directory, permissions, Quarantine(identities, sessions, registry, leases, watch, clock)),
         message=MailServicer(
             stores.mailboxes,
             relay,
@@ -183,11 +205,18 @@ def build(settings: Settings, stores: Stores, output_log: OutputDirectory, work:
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
         admin=StatusServicer(tasks, registry, settings.store, clock.now()),
+        certificate=AuthorityServicer(certificates, identities),
+        credential=TokenServicer(identities, certificates, Doors(settings.listen.sidecars, settings.listen.clients)),
+        enrolment=JoiningServicer(certificates, identities, settings.listen.sidecars_told),
+        schedule=PlanServicer(stores.schedules, schedules, defaults, kinds),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
-    return Parts(clock, stores, registry, sessions, dispatch, expiry, retention, watch, tasks, relay, post, servicers, meter)
+    scheduler = Scheduler(stores.schedules, schedules, stores.tasks, intake, watch, clock, planned)
+    upkeep = (expiry, retention, scheduler)
+    known = (certificates, identities, meter)
+    return Parts(clock, stores, registry, sessions, dispatch, *upkeep, watch, tasks, relay, post, servicers, *known)
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -220,14 +249,14 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
             work = Work(group)
             try:
                 parts = build(settings, stores, output_log, work, clock, tracer)
-                listener = await _start(settings, parts, work, tracer, address)
+                listening = await _start(settings, parts, work, tracer, address)
                 if supervision_descriptor is not None:
                     work.start(supervision.listen(supervision_descriptor, parts.sessions), name="supervision")
             except ConductorError as error:
                 failed = error
             else:
                 await stop.wait()
-                await _stop(parts, listener)
+                await _stop(parts, listening)
                 await work.settle(STOP_SECONDS)
                 settings.socket_path.unlink(missing_ok=True)
             finally:
@@ -240,25 +269,27 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
         tracer.shutdown()
 
 
-async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> Listener:
+async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> list[Listener]:
     await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock, settings.caps)
+    await parts.identities.load()
+    work.start(parts.identities.keep(), name="identities")
     work.start(parts.watch.run(), name="events")
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
     work.start(parts.retention.run(), name="retention")
-    guard = interceptors(tracer, Tokens(settings.operator_token_sha256, settings.sidecar_tokens), parts.meter)
-    listener = Listener(parts.servicers, guard, settings.limits.payload_bytes, reflection=settings.reflection)
-    try:
-        await listener.start(address)
-        settings.socket_path.chmod(0o600)
-    except (RuntimeError, OSError) as cause:
-        raise HomeUnusableError("The socket cannot be listened to.", path=settings.socket_path) from cause
+    if parts.certificates is not None:
+        work.start(parts.certificates.keep(), name="certificates")
+    work.start(parts.scheduler.run(), name="schedules")
+    guards = Guards(settings, parts.identities, parts.clock, tracer, parts.meter)
+    found = listeners(settings, address, parts.servicers, guards, parts.certificates)
+    listening = await start(settings, found, address)
     if parts.meter is not None:
         await _serve_metrics(settings, parts, parts.meter, work)
-    await listener.serving()
+    for listener in listening:
+        await listener.serving()
     process.settled()
     _log.info("serving", extra={"address": address, "store": settings.store})
-    return listener
+    return listening
 
 
 async def _serve_metrics(settings: Settings, parts: Parts, meter: Meter, work: Work) -> None:
@@ -269,12 +300,15 @@ async def _serve_metrics(settings: Settings, parts: Parts, meter: Meter, work: W
     work.start(served.run(), name="metrics")
 
 
-async def _stop(parts: Parts, listener: Listener) -> None:
+async def _stop(parts: Parts, listening: Sequence[Listener]) -> None:
     _log.info("stopping")
-    await listener.not_serving()
+    for listener in listening:
+        await listener.not_serving()
     for connected in parts.registry.all_connected():
         connected.ready = False
         connected.link.move(STOP_SECONDS)
     parts.post.drain()
-    await listener.stop(STOP_SECONDS)
+    async with asyncio.TaskGroup() as group:
+        for listener in listening:
+            group.create_task(listener.stop(STOP_SECONDS), name="stop a listener")
     await parts.watch.flush()

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from controlplane.domain.caps import Caps
 from controlplane.domain.policy import Policy
+
+_EVERYWHERE = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not listened to
+GRPC_SERVER: Final = "native"
+"""What serves gRPC unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,39 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Addresses on a network, `HOST:PORT`; empty: not served."""
+
+    sidecars: str = ""
+    """Mutual TLS."""
+    clients: str = ""
+    """TLS of the server, and tokens."""
+    probe: str = ""
+    """Plain, and gRPC health only."""
+    names: tuple[str, ...] = ()
+    """What the certificate shall be good for besides these hosts."""
+    certificate_seconds: float = 3600.0
+    """How long a leaf is valid."""
+
+    @property
+    def secured(self) -> bool:
+        """Whether anything needs a certificate."""
+        return bool(self.sidecars or self.clients)
+
+    @property
+    def sidecars_told(self) -> str:
+        """What a sidecar that joins is told: without the host where every address of this machine is listened to."""
+        host, _, port = self.sidecars.rpartition(":")
+        return f":{port}" if host in _EVERYWHERE else self.sidecars
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Everything the certificate is good for."""
+        listened = [address.rpartition(":")[0].strip("[]") for address in (self.sidecars, self.clients) if address]
+        return tuple(host for host in dict.fromkeys((*listened, *self.names, "localhost")) if host not in _EVERYWHERE)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What `app` builds the control plane from. Times in seconds."""
 
@@ -62,6 +100,8 @@ class Settings:
     `home/types`."""
     store: str = "sqlite"
     """`sqlite` or `memory`."""
+    grpc_server: str = GRPC_SERVER
+    """What serves gRPC: `native`, the server of `controlplane.transport`, or `grpcio`."""
     operator_token_sha256: str = ""
     """Hexadecimal; empty refuses every operator."""
     sidecar_tokens: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +124,7 @@ class Settings:
     streams: Streams = Streams()
     policy: Policy = Policy()
     """Who may write to whom."""
+    listen: Listen = Listen()
     reflection: bool = True
     """Served on the Unix socket only; elsewhere it has to be asked for."""
     metrics_port: int = 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `conductor bench relay --against` compares with, each peer in a virtual environment of its own, pinned in bench/peers/.
-#   tools/install_bench_peers.sh PYTHON [PEER ...]      default: nats autogen slim; into build/peers of this checkout
+# Installs what `conductor bench relay|dispatch --against` compares with, each peer in a virtual environment of its own, pinned in bench/peers/.
+#   tools/install_bench_peers.sh PYTHON [PEER ...]      default: nats autogen slim celery taskiq; into build/peers of this checkout
 # Exit codes: 0 all installed (or there already), 1 at least one is not; the others are.
 set -uo pipefail
 python=$1
@@ -10,6 +10,7 @@ failed=0
 
 install() { # PEER
   local peer=$1 pins="$tree/bench/peers/$1.txt" folder="$tree/build/peers/$1"
+  if [ "$peer" = celery ] || [ "$peer" = taskiq ]; then redis || return 1; fi
   if cmp -s "$pins" "$folder/installed"; then return 0; fi
   rm -rf "$folder" && mkdir -p "$folder" && "$python" -m venv "$folder" || return 1
   "$folder/bin/pip" install --quiet --no-deps --requirement "$pins" || return 1
@@ -20,7 +21,19 @@ install() { # PEER
   cp "$pins" "$folder/installed"
 }
 
-[ $# -gt 0 ] || set -- nats autogen slim
+redis() { # the server both queues keep their tasks in; a system package, started by the benchmark only
+  command -v redis-server >/dev/null && return 0
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "redis-server is missing: install it with your package manager" >&2 && return 1; }
+  # Without a policy its package would start it.
+  local policy=/usr/sbin/policy-rc.d made=0
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made=1; }
+  apt-get install --quiet --yes --no-install-recommends redis-server >/dev/null
+  local outcome=$?
+  [ $made = 0 ] || rm -f $policy
+  return $outcome
+}
+
+[ $# -gt 0 ] || set -- nats autogen slim celery taskiq
 for one in "$@"; do
   if install "$one"; then echo "$one is installed"; else echo "$one could not be installed; the reason is above" >&2 && failed=1; fi
 done

@@ -10,6 +10,7 @@ from typing import Protocol
 from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.gateway.purse import Purse
 from agent_sidecar.gateway.usage import Usage
 from agent_sidecar.untrusted.doorway import Owner
 from claude_conductor.clock import Clock
@@ -47,6 +48,8 @@ class Door:
     """Seconds for which a request has to wait, whoever was told so by the provider."""
     on_taken: Callable[[], None] = _nothing
     """The provider answered otherwise than by a rate limit."""
+    purse: Purse | None = None
+    """Asked before each call; None: nothing is limited."""
 
 
 async def open_gateway(door: Door) -> OpenGateway:
@@ -62,6 +65,6 @@ async def open_gateway(door: Door) -> OpenGateway:
 
     observers = Observers(door.on_usage, door.on_rate_limit, door.on_hold, door.on_taken)
     hold = door.hold or Hold(door.clock, door.limits.exchanges)
-    opened = gateway(door.provider, observers, door.limits, door.clock, hold)
+    opened = gateway(door.provider, observers, door.limits, door.clock, hold, door.purse)
     await opened.open(door.path, door.owner)
     return opened

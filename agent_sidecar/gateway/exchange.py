@@ -11,10 +11,12 @@ import h11
 
 from agent_sidecar.gateway.admission import Asked, admit
 from agent_sidecar.gateway.dialer import Dialer
+from agent_sidecar.gateway.estimate import PATH, need
 from agent_sidecar.gateway.headers import downward, upward
 from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.gateway.purse import Purse
 from agent_sidecar.gateway.question import Question
 from agent_sidecar.gateway.rate_limit import reset_seconds
 from agent_sidecar.gateway.refusal import Refusal, limited, refusal_for
@@ -31,6 +33,7 @@ from claude_conductor.groups import sole
 
 _log = logging.getLogger(__name__)
 _TOO_MANY_REQUESTS = 429
+_NOT_DONE = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Traffic:
     observers: Observers
     clock: Clock
     hold: Hold
+    purse: Purse | None = None
     under_way: int = 0
     """Exchanges at this moment."""
 
@@ -120,14 +124,39 @@ class Conversation:
             self._traffic.under_way -= 1
 
     async def _ask(self, request: h11.Request) -> Refusal | None:
-        """Ask the provider when its rate limit allows it, and again if it says then that it does not; return as `_carry`."""
+        """Ask the provider, once the task's budget has room for it; return as `_carry`."""
         traffic, limits = self._traffic, self._limits
         head = h11.Request(
             method=request.method,
             target=traffic.provider.prefix.encode("ascii") + request.target,
             headers=upward(request.headers, traffic.provider),
         )
-        question = Question(head, limits.body_bytes, limits.kept_bytes)
+        if traffic.purse is None or head.method != b"POST" or asked_of(request).target.partition("?")[0] != PATH:
+            return await self._carry_on(Question(head, limits.body_bytes, limits.kept_bytes))
+        question = Question(head, limits.body_bytes, limits.body_bytes)
+        await self._read(question)
+        question.need = need(b"".join(question.again or ()))
+        await self._while_it_stays(traffic.purse.reserve(question.need))
+        try:
+            return await self._carry_on(question)
+        finally:
+            traffic.purse.give_back(question.need)
+
+    async def _read(self, question: Question) -> None:
+        """Take the whole body of a request before anything is sent: what it may cost stands in it."""
+        limits = self._limits
+        await self._welcome_body()
+        while isinstance(piece := await self._agent.receive(limits.request_seconds), h11.Data):
+            question.add(bytes(piece.data))
+        question.whole = True
+
+    async def _welcome_body(self) -> None:
+        if self._agent.state.they_are_waiting_for_100_continue:
+            await self._agent.send(h11.InformationalResponse(status_code=100, headers=[]), self._limits.reading_seconds)
+
+    async def _carry_on(self, question: Question) -> Refusal | None:
+        """Ask when the provider's rate limit allows it, and again if it says then that it does not; return as `_carry`."""
+        traffic, limits = self._traffic, self._limits
         again = True
         while again:
             while not traffic.hold.take():
@@ -196,8 +225,7 @@ class Conversation:
             await provider.send(question.head, limits.request_seconds)
             for kept in question.again or ():
                 await provider.send(h11.Data(data=kept), limits.request_seconds)
-            if self._agent.state.they_are_waiting_for_100_continue:
-                await self._agent.send(h11.InformationalResponse(status_code=100, headers=[]), limits.reading_seconds)
+            await self._welcome_body()
             while not question.whole and isinstance(piece := await self._agent.receive(limits.request_seconds), h11.Data):
                 question.add(bytes(piece.data))
                 await provider.send(h11.Data(data=piece.data), limits.request_seconds)
@@ -227,7 +255,7 @@ class Conversation:
                 reader.feed(bytes(piece.data))
                 await self._agent.send(h11.Data(data=piece.data), limits.reading_seconds)
         finally:
-            used = reader.usage()
+            used = reader.usage() or (question.unknown() if response.status_code < _NOT_DONE else None)
             if used is not None:
                 observers.on_usage(used)
         await self._agent.send(h11.EndOfMessage(), limits.reading_seconds)

@@ -11,13 +11,16 @@ from agent_sidecar.gateway.exchange import Conversation, Observers, Traffic
 from agent_sidecar.gateway.hold import Hold
 from agent_sidecar.gateway.limits import GatewayLimits
 from agent_sidecar.gateway.provider import Provider
+from agent_sidecar.gateway.purse import Purse
 from agent_sidecar.untrusted.doorway import Doorway
 from agent_sidecar.untrusted.wire import Wire
 from claude_conductor.clock import Clock
 from claude_conductor.errors import AgentHungUpError, InvalidArgumentError
 
 
-def gateway(provider: Provider, observers: Observers, limits: GatewayLimits, clock: Clock, hold: Hold) -> Doorway:
+def gateway(
+    provider: Provider, observers: Observers, limits: GatewayLimits, clock: Clock, hold: Hold, purse: Purse | None = None
+) -> Doorway:
     """Return the door of one agent; it is not open yet.
 
     Args:
@@ -26,8 +29,9 @@ def gateway(provider: Provider, observers: Observers, limits: GatewayLimits, clo
         limits: Bounds.
         clock: Tells the time for reset dates.
         hold: What is known of the provider's rate limit.
+        purse: Asked before each call that costs something; None: nothing is limited.
     """
-    traffic = Traffic(provider, limits, Dialer(provider, limits.connect_seconds), observers, clock, hold)
+    traffic = Traffic(provider, limits, Dialer(provider, limits.connect_seconds), observers, clock, hold, purse)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = Wire(h11.SERVER, reader, writer, lost=AgentHungUpError, malformed=InvalidArgumentError)

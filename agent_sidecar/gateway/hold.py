@@ -66,9 +66,11 @@ class Hold:
 
     async def change(self) -> None:
         """Return when a request may go that may not now, or when that became later; to be asked again."""
-        changed = self._changed
+        changed, left = self._changed, self.turn_in
+        if not left and self._under_way < self._allowed:
+            return  # our turn came since `take` looked at the clock; nothing else would wake us
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.turn_in or None):
+            async with asyncio.timeout(left or None):
                 await changed.wait()
 
     def _wake(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import h11
 
+from agent_sidecar.gateway.estimate import Need
+from agent_sidecar.gateway.usage import Usage
 from claude_conductor.errors import PayloadTooLargeError
 
 
@@ -20,6 +22,8 @@ class Question:
         self.head = head
         self.whole = False
         """Its body was read to the end."""
+        self.need: Need | None = None
+        """What it may use, where somebody asked."""
         self._most = most
         self._keep = kept
         self._pieces: list[bytes] = []
@@ -38,6 +42,10 @@ class Question:
             self._pieces.append(piece)
         else:
             self._pieces.clear()
+
+    def unknown(self) -> Usage | None:
+        """Return what is counted of an answer that began and broke off before it told its use: what was to be read for it."""
+        return Usage(self.need.input_tokens, 0, 0, 0, self.need.model) if self.need is not None else None
 
     @property
     def again(self) -> list[bytes] | None:

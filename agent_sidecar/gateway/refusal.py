@@ -6,7 +6,13 @@ import json
 import math
 from dataclasses import dataclass
 
-from claude_conductor.errors import ConductorError, PayloadTooLargeError, ProviderUnavailableError
+from claude_conductor.errors import (
+    BudgetExhaustedError,
+    ConductorError,
+    ControlPlaneUnavailableError,
+    PayloadTooLargeError,
+    ProviderUnavailableError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ def limited(seconds: float) -> Refusal:
     )
 
 
+def over_budget(error: BudgetExhaustedError) -> Refusal:
+    """Refuse what the task's budget has no room for: to the agent, what a provider says whose customer has not paid."""
+    return Refusal(402, "billing_error", f"{error.message} {error.next_step}", (("x-should-retry", "false"),))
+
+
 def closed_path(path: str) -> Refusal:
     """Refuse a path that is not open to agents."""
     return Refusal(404, "not_found_error", f"The model gateway does not lead to {path[:200]}.")
@@ -68,6 +79,10 @@ def refusal_for(error: ConductorError, *, limit: int) -> Refusal:
     """
     if isinstance(error, PayloadTooLargeError):
         return too_large(limit)
+    if isinstance(error, BudgetExhaustedError):
+        return over_budget(error)
+    if isinstance(error, ControlPlaneUnavailableError):
+        return Refusal(529, "overloaded_error", str(error), (("retry-after", "5"),))
     if not isinstance(error, ProviderUnavailableError):
         return Refusal(400, "invalid_request_error", str(error))
     if isinstance(error.__cause__, TimeoutError):

@@ -15,6 +15,11 @@ LONGEST_DOCUMENT = 4 << 20
 LONGEST_MODEL = 128
 """Characters of a model's name."""
 
+_PIECE = b'"content_block_delta"'
+_AROUND_A_PIECE = 95
+"""Bytes of such an event besides the text."""
+_BYTES_A_TOKEN = 3
+
 _NAMES = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
@@ -50,12 +55,19 @@ class UsageReader:
         self._document = bytearray()
         self._counts: dict[str, int] = {}
         self._model = ""
+        self._pieces = self._piece_bytes = 0
+        self._complete = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut in any way."""
         if self._streamed:
             for line in self._lines.feed(data):
-                if isinstance(line, bytes) and line.startswith(b"data:") and b'"usage"' in line:
+                if not isinstance(line, bytes) or not line.startswith(b"data:"):
+                    continue
+                if _PIECE in line[:64]:
+                    self._pieces += 1
+                    self._piece_bytes += max(0, len(line) - _AROUND_A_PIECE)
+                elif b'"usage"' in line:
                     self._event(parse_object(line.removeprefix(b"data:")) or {})
         elif self._whole:
             self._document += data
@@ -70,6 +82,8 @@ class UsageReader:
         if not self._counts:
             return None
         read, written, cache_read, cache_write = (self._counts.get(name, 0) for name in _NAMES)
+        if self._streamed and not self._complete:  # its total comes last: what passed is all that is known
+            written = max(written, self._pieces, self._piece_bytes // _BYTES_A_TOKEN)
         return Usage(read, written, cache_read, cache_write, self._model)
 
     def _event(self, event: Json) -> None:
@@ -77,6 +91,7 @@ class UsageReader:
             case "message_start":
                 self._message(as_object(event.get("message")))
             case "message_delta":
+                self._complete = True
                 self._note(as_object(event.get("usage")))
             case _:
                 return

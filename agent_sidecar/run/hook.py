@@ -59,6 +59,8 @@ class Run:
     """Monotonic seconds until which the provider takes no requests, or none of this sidecar."""
     refused: bool = False
     """The last the provider had to say, or the gateway in its place, was that it takes no requests."""
+    over_budget: str = ""
+    """What of its budget was used up first, in words; empty while nothing is."""
     questions: int = 0
     """Of the agent to a human that are open."""
     succeeded: bool = False

@@ -67,6 +67,10 @@ class Happened:
     """The agent's process had been started when it was raised."""
     exit: Exit | None = None
     answer: Answer | None = None
+    over_budget: str = ""
+    """What of its budget was used up, in words."""
+    budget_seconds: float | None = None
+    """The time of its budget; where that ends first, `timeout` is not longer."""
     timeout: float = 0.0
     startup_timeout: float = 0.0
 
@@ -79,6 +83,8 @@ def conclude(happened: Happened) -> Failure | None:
     """
     if happened.ending is not None:
         return _ended_from_outside(happened.ending)
+    if happened.over_budget:
+        return Failure(FailureKind.BUDGET, happened.over_budget)
     if happened.overdue is not None:
         return _overdue(happened)
     if happened.error is not None:
@@ -124,6 +130,9 @@ def _overdue(happened: Happened) -> Failure:
         return Failure(
             FailureKind.STARTUP_TIMEOUT, f"The agent did not start within {bound}; raise it with `agent.startup_timeout`."
         )
+    if happened.budget_seconds is not None and happened.budget_seconds <= happened.timeout:
+        bound = format_duration(happened.budget_seconds)
+        return Failure(FailureKind.BUDGET, f"The {bound} that were left of its budget are used up; raise it with --budget-time.")
     return Failure(
         FailureKind.TIMEOUT, f"The task ran longer than its {format_duration(happened.timeout)}; raise it with --timeout."
     )

@@ -280,14 +280,19 @@ class LongRunningSlot:
 
     async def _perform(self, work: Work) -> Failure | None:
         run = work.run
-        happened = Happened(timeout=run.assignment.timeout, startup_timeout=self._bounds.startup_timeout)
+        assignment = run.assignment
+        happened = Happened(
+            timeout=assignment.timeout,
+            startup_timeout=self._bounds.startup_timeout,
+            budget_seconds=assignment.allowance.seconds,
+        )
         try:
             happened = replace(happened, overdue=await self._hand_out(work))
         except ConductorError as error:
             happened = replace(happened, error=error, started=run.handle is not None)
         run.phase = Phase.FINISHING
         work.ready = False
-        failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
+        failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer, over_budget=run.over_budget))
         run.succeeded = failure is None
         ended_early = failure is not None and run.answer is None
         if ended_early and work.taken.is_set():

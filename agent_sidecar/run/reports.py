@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from agent_sidecar.egress.tally import Counted
-from agent_sidecar.run.task import InForce, Lease, Result, Usage
+from agent_sidecar.run.task import Amount, InForce, Lease, Result, Usage
 
 
 class Reports(Protocol):
@@ -20,6 +20,17 @@ class Reports(Protocol):
 
     async def used(self, lease: Lease, usage: Usage) -> None:
         """Tell the use so far; it may be dropped."""
+
+    async def claim(self, lease: Lease, usage: Usage, amount: Amount, seconds: float) -> None:
+        """Ask for an amount of the task's budget, in place of what was asked for before.
+
+        Raises:
+            BudgetExhaustedError: There is less left; nothing changed.
+            ControlPlaneUnavailableError: There was no answer within these seconds.
+        """
+
+    async def claimed(self, lease: Lease, usage: Usage, amount: Amount) -> None:
+        """Tell of an amount that is no larger than the last one; it may be dropped."""
 
     async def rate_limited(self, lease: Lease, seconds: float, why: str, credential: str) -> None:
         """Say that the model provider takes no requests for some seconds.

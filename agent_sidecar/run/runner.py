@@ -261,7 +261,12 @@ class TaskRunner:
     async def _perform(self, run: Run) -> Failure | None:
         """Do everything but the report; return why it failed."""
         begun: list[Hook] = []
-        happened = Happened(timeout=run.assignment.timeout, startup_timeout=self._bounds.startup_timeout)
+        assignment = run.assignment
+        happened = Happened(
+            timeout=assignment.timeout,
+            startup_timeout=self._bounds.startup_timeout,
+            budget_seconds=assignment.allowance.seconds,
+        )
         try:
             overdue = await self._start(run, begun) or await self._until_over(run)
             happened = replace(happened, overdue=overdue)
@@ -272,7 +277,7 @@ class TaskRunner:
             failed = ConductorError(f"The sidecar failed: {error!r}")
             happened = replace(happened, error=failed, started=run.handle is not None)
         run.phase = Phase.FINISHING
-        failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer))
+        failure = conclude(replace(happened, ending=run.ending, exit=run.exit, answer=run.answer, over_budget=run.over_budget))
         run.succeeded = failure is None
         missing = await self._finish(run, begun)
         if missing is not None and failure is not None:

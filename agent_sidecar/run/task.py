@@ -78,6 +78,30 @@ class SetupOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """The most an attempt may use of each, subtasks included; None: no limit. Time in seconds."""
+
+    seconds: float | None = None
+    turns: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+
+    @property
+    def of_models(self) -> bool:
+        """Whether calls of models are limited."""
+        return (self.turns, self.tokens, self.usd) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What is used, or set aside, of models."""
+
+    turns: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """A task for this sidecar. Times in seconds."""
 
@@ -100,6 +124,8 @@ class Assignment:
     allow: tuple[str, ...] = ()
     """Hosts the agent may reach; empty: those of the slot's settings."""
     timeout: float = 3600.0
+    """Not longer than the time of `allowance`."""
+    allowance: Allowance = Allowance()
     parent_task_id: str = ""
     writes: tuple[str, ...] = ()
     """Paths of the repository that it may change; empty: whatever it likes."""
@@ -125,6 +151,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    BUDGET = "budget"
     SETUP = "setup"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,8 @@ from agent_sidecar.isolation.interface import Level, Limits
 from agent_sidecar.run.question import Answer, Closed, Outcome
 from agent_sidecar.run.task import (
     Activity,
+    Allowance,
+    Amount,
     Assignment,
     Cancellation,
     Condition,
@@ -66,6 +69,7 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
     spec = assignment.spec
     limits = spec.isolation.limits
     timeout = spec.timeout.ToMicroseconds() / 1e6 if spec.HasField("timeout") else 0.0
+    allowance = allowance_from(spec.budget)
     return Assignment(
         lease=lease_from(assignment.lease),
         mailbox=assignment.mailbox or f"task/{assignment.lease.task_id}",
@@ -83,13 +87,29 @@ def assignment_from(assignment: session_service_pb2.TaskAssignment) -> Assignmen
         level=_FROM_LEVEL.get(spec.isolation.level),
         limits=LimitsAsked(limits.memory_bytes, limits.cpus, limits.pids, limits.workspace_bytes),
         allow=tuple(spec.isolation.allow),
-        timeout=timeout or 3600.0,
+        timeout=min(timeout or 3600.0, math.inf if allowance.seconds is None else allowance.seconds),
+        allowance=allowance,
         parent_task_id=spec.parent_task_id,
         writes=tuple(spec.writes),
         setup=_setup(spec.setup),
         keep_workspace=spec.keep_workspace,
         spec=spec.SerializeToString(),
     )
+
+
+def allowance_from(budget: task_pb2.Budget) -> Allowance:
+    """Return what an attempt may use."""
+    return Allowance(
+        seconds=budget.wall_time.ToMicroseconds() / 1e6 if budget.HasField("wall_time") else None,
+        turns=budget.turns if budget.HasField("turns") else None,
+        tokens=budget.tokens if budget.HasField("tokens") else None,
+        usd=budget.cost_usd if budget.HasField("cost_usd") else None,
+    )
+
+
+def amount_to(amount: Amount) -> task_pb2.Budget:
+    """Return what an attempt claims."""
+    return task_pb2.Budget(turns=amount.turns, tokens=amount.tokens, cost_usd=amount.usd)
 
 
 def decision_to(counted: Counted) -> session_service_pb2.EgressDecision:
@@ -226,11 +246,12 @@ def result_to(result: Result) -> task_pb2.TaskResult:
     return made
 
 
-def heartbeat_to(leases: tuple[Lease, ...], condition: Condition) -> session_service_pb2.Heartbeat:
+def heartbeat_to(leases: tuple[Lease, ...], condition: Condition, *, leaving: bool = False) -> session_service_pb2.Heartbeat:
     """Return the sign of life."""
     return session_service_pb2.Heartbeat(
         leases=[lease_to(lease) for lease in leases],
         state=_ACTIVITIES[condition.activity],
         reason=condition.reason,
         use=agent_pb2.ResourceUse(memory_bytes=condition.memory_bytes, cpu_seconds=condition.cpu_seconds, pids=condition.pids),
+        leaving=leaving,
     )

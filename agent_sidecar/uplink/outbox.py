@@ -53,6 +53,7 @@ class Outbox:
         self._room = asyncio.Event()
         self._on_ready: Callable[[], None] = _nothing
         self.connected = False
+        self._unsent_after: int | None = None
         self.upload_wanted = asyncio.Event()
         self.drained = asyncio.Event()
         """Set while everything is committed."""
@@ -157,20 +158,29 @@ class Outbox:
                 uncommitted is sent again.
         """
         self._drop_passing()
+        self._unsent_after = None
         for sequence in list(takewhile(lambda each: each <= committed, self._entries)):
             self._drop(sequence)  # it was taken or refused, and the answer is lost
         self._delete(committed)
         self.connected = True
         return committed
 
-    def disconnected(self) -> None:
-        """Take note that the session ended; output is not held back any more."""
+    def disconnected(self, sent: int | None = None) -> None:
+        """Take note that the session ended; output is not held back any more.
+
+        Args:
+            sent: What was sent, if the session was handed over: ephemeral messages after it go with the next one.
+        """
         self.connected = False
         self._room.set()
+        self._unsent_after = sent
         self._drop_passing()
 
     def _drop_passing(self) -> None:
-        gone = [entry.sequence for entry in self._entries.values() if entry.kind is Kind.PASSING]
+        """Drop ephemeral messages, but for those that were certainly never sent."""
+        last = self._unsent_after
+        passing = [entry.sequence for entry in self._entries.values() if entry.kind is Kind.PASSING]
+        gone = [sequence for sequence in passing if last is None or sequence <= last]
         for sequence in gone:
             self._drop(sequence)
         if gone:

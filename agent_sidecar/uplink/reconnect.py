@@ -42,11 +42,12 @@ class Reconnect:
         self._random = random
         self._failures = 0
         self._said = ""
+        self._leaving = False
         self.standing = asyncio.Event()
         """Set while a session stands."""
 
     async def serve(self) -> None:
-        """Stay connected until cancelled."""
+        """Stay connected until cancelled; after `leave`, until the session has ended."""
         address = ""
         while True:
             self._failures += 1
@@ -54,6 +55,9 @@ class Reconnect:
                 await self._connect(address, self._stands)
             except SessionEndedError as end:
                 address = end.address
+                if end.at_once:
+                    self._failures = 0
+                    continue
                 self._say("SESSION_ENDED", address or "the control plane ended the session")
             except grpc.aio.AioRpcError as cause:
                 address = ""
@@ -64,7 +68,13 @@ class Reconnect:
                 self._say(error.reason, str(error))
             finally:
                 self.standing.clear()
+            if self._leaving:
+                return
             await asyncio.sleep(pause(self._failures, self._random))
+
+    def leave(self) -> None:
+        """Begin no further session."""
+        self._leaving = True
 
     def _stands(self) -> None:
         self._failures = 0

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent_sidecar.egress.tally import Counted
-from agent_sidecar.run.task import InForce, Lease, Result, Usage
+from agent_sidecar.run.task import Amount, InForce, Lease, Result, Usage
 from agent_sidecar.uplink import convert
-from agent_sidecar.uplink.frames import Frame, Kind
+from agent_sidecar.uplink.frames import Answer, Frame, Kind, Refusal
 from agent_sidecar.uplink.outbox import Outbox
-from claude_conductor.errors import StoreUnavailableError
+from agent_sidecar.uplink.sending import error_of
+from claude_conductor.errors import ControlPlaneUnavailableError, StoreUnavailableError
 from claude_conductor.v1 import session_service_pb2 as pb
 from claude_conductor.v1 import task_pb2
 
@@ -50,6 +51,33 @@ class Reporting:
             used = pb.TaskReport(lease=convert.lease_to(lease), used=convert.usage_to(usage))
             self._outbox.append(_frame(Kind.STATUS, used))
 
+    async def claim(self, lease: Lease, usage: Usage, amount: Amount, seconds: float) -> None:
+        """Ask for an amount of the task's budget."""
+        frame = _claim(lease, usage, amount)
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._answer(frame)
+        except TimeoutError as cause:
+            raise ControlPlaneUnavailableError(
+                "The control plane, which keeps the task's budget, did not answer in time.", next_step="repeat the call later"
+            ) from cause
+        if isinstance(answer, Refusal):
+            raise error_of(answer)
+
+    async def _answer(self, frame: Frame) -> Answer:
+        """Send a frame that may be repeated until the control plane's answer is known."""
+        while True:
+            answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            await self._outbox.append(frame, answer=answer)
+            await asyncio.wait({answer})
+            if not answer.cancelled():
+                return answer.result()
+
+    async def claimed(self, lease: Lease, usage: Usage, amount: Amount) -> None:
+        """Tell what is left of an amount that was asked for; dropped while the journal is full."""
+        if self._outbox.takes_message(0):
+            self._outbox.append(_claim(lease, usage, amount))
+
     async def rate_limited(self, lease: Lease, seconds: float, why: str, credential: str) -> None:
         """Say that the model provider takes no requests for some seconds."""
         limited = pb.TaskRateLimited(retry_delay=convert.duration(seconds), reason=why, credential_id=credential)
@@ -85,6 +113,11 @@ class Reporting:
             except StoreUnavailableError as error:
                 _log.error("result could not be journalled yet", extra={"task_id": lease.task_id, "cause": str(error)})
                 await asyncio.sleep(_REPEAT_SECONDS)
+
+
+def _claim(lease: Lease, usage: Usage, amount: Amount) -> Frame:
+    claim = pb.BudgetClaim(used=convert.usage_to(usage), claimed=convert.amount_to(amount))
+    return _frame(Kind.STATUS, pb.TaskReport(lease=convert.lease_to(lease), budget=claim))
 
 
 def _frame(kind: Kind, report: pb.TaskReport, attachment: str = "", lease: Lease | None = None) -> Frame:

@@ -41,6 +41,7 @@ _METHOD: Final = "/claude_conductor.v1.SessionService/Connect"
 _WELCOME_SECONDS: Final = 10.0
 _WRITE_SECONDS: Final = 30.0
 _HEARTBEAT_SECONDS: Final = 5.0
+_LEAVE_SECONDS: Final = 2.0
 Call = Any
 """The stream: grpc.aio.StreamStreamCall of bytes and bytes; its stubs' type parameters do not exist at run time."""
 
@@ -48,9 +49,11 @@ Call = Any
 class SessionEndedError(Exception):
     """The session is over in an ordinary way; carries where to go next, if anywhere else."""
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str = "", *, at_once: bool = False) -> None:
         super().__init__(address)
         self.address = address
+        self.at_once = at_once
+        """The next session is to begin without a pause: this one was handed over."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,8 @@ class Terms:
     heartbeat_interval: float = _HEARTBEAT_SECONDS
     lease_duration: float = 15.0
     max_payload_bytes: int = 1 << 20
+    leaving: bool = False
+    """Ours: the next heartbeat is the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,12 @@ class Session:
         """Results that were refused for now; numbered anew with the next heartbeat."""
         self._wake = asyncio.Event()
         self._sent = 0
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """End the session in order: nothing more is sent, and what was sent is waited for."""
+        self._leaving.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Serve until the connection ends.
@@ -131,11 +142,12 @@ class Session:
                 group.create_task(self._read(call), name="session reader")
                 group.create_task(self._write(call), name="session writer")
                 group.create_task(self._beat(), name="session heartbeat")
+                group.create_task(self._left_in_time(), name="session hand-over")
         except ExceptionGroup as ends:
             error = sole(ends, SessionEndedError, grpc.aio.AioRpcError, ConductorError)
             raise error from error.__cause__
         finally:
-            self._parts.outbox.disconnected()
+            self._parts.outbox.disconnected(self._sent if self._leaving.is_set() else None)
             self._parts.outbox.on_ready(_nothing)
             self._parts.sender.disconnected()
             self._parts.inbox.end_session()
@@ -182,7 +194,7 @@ class Session:
         self._wake.set()
 
     def _note_heartbeat(self) -> None:
-        self._notes.beat(convert.heartbeat_to(self._leases(), self._parts.slot.condition()))
+        self._notes.beat(convert.heartbeat_to(self._leases(), self._parts.slot.condition(), leaving=self._parts.terms.leaving))
         self._wake.set()
 
     async def _beat(self) -> None:
@@ -196,17 +208,23 @@ class Session:
             while self._again:
                 await self._parts.outbox.repeat(self._again.pop())
 
+    async def _left_in_time(self) -> None:
+        await self._leaving.wait()
+        await asyncio.sleep(_LEAVE_SECONDS)
+        raise SessionEndedError(at_once=True)
+
     async def _write(self, call: Call) -> None:
         """Write notes as they come and journalled frames in their order, one write at a time."""
-        while True:
+        while not self._leaving.is_set():
             await self._wake.wait()
             self._wake.clear()
-            while frames := await self._parts.outbox.batch(self._sent):
+            while not self._leaving.is_set() and (frames := await self._parts.outbox.batch(self._sent)):
                 for sequence, frame in frames:
                     await self._write_notes(call)
                     await _send(call, frame)
                     self._sent = sequence
             await self._write_notes(call)
+        await call.done_writing()
 
     async def _write_notes(self, call: Call) -> None:
         while (note := self._notes.take()) is not None:
@@ -214,7 +232,10 @@ class Session:
 
     async def _read(self, call: Call) -> None:
         while True:
-            answer, size = await _receive(call)
+            try:
+                answer, size = await _receive(call)
+            except SessionEndedError as end:
+                raise SessionEndedError(at_once=self._leaving.is_set()) from end
             await self._take(answer, size)
 
     async def _take(self, answer: ConnectResponse, size: int) -> None:

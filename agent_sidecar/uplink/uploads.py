@@ -52,7 +52,7 @@ class Uploads:
         outbox: Outbox,
         folder: Path,
         channel: Callable[[], grpc.aio.Channel],
-        metadata: Metadata,
+        metadata: Callable[[], Metadata],
         random: Callable[[], float],
     ) -> None:
         self._outbox = outbox
@@ -83,7 +83,7 @@ class Uploads:
             return True
         stub = artefact_service_pb2_grpc.ArtefactServiceStub(self._channel())
         try:
-            await stub.WriteArtefact(_pieces(path, entry.attachment), metadata=self._metadata, timeout=_UPLOAD_SECONDS)
+            await stub.WriteArtefact(_pieces(path, entry.attachment), metadata=self._metadata(), timeout=_UPLOAD_SECONDS)
         except grpc.aio.AioRpcError as cause:
             error = from_call(cause)
             self._refusals += cause.code() not in _AWAY

@@ -93,6 +93,8 @@ class Order:
     """Idempotency key; empty: a new one."""
     type: str = ""
     """Sort of task, such as `code_review`: its template surrounds the prompt. Empty: the prompt alone."""
+    writes: tuple[str, ...] = ()
+    """Paths of the repository it may change; tasks whose paths overlap do not run together. Empty: nothing is declared."""
 
 
 async def send(desk: Desk, letter: Letter) -> Plain:
@@ -219,6 +221,7 @@ async def submit(desk: Desk, order: Order) -> Plain:
         depends_on=order.depends_on,
         model=order.model,
         timeout=None if order.timeout is None else duration(order.timeout),
+        writes=order.writes,
     )
     if order.same_files or not driver:
         present = await desk.agent.get_subtask((await desk.agent.get_self()).task_id)

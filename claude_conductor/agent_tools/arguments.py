@@ -116,6 +116,14 @@ def _submit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--empty", action="store_true", help="begin with an empty folder, not with the files of this task")
     verb.add_argument("--on", type=_text, default="", metavar="AGENT", help="id of the one agent that shall do it")
     verb.add_argument("--after", type=_text, action="append", default=[], metavar="TASK", help="a task that has to succeed first")
+    verb.add_argument(
+        "--writes",
+        type=_text,
+        action="append",
+        default=[],
+        metavar="PATHS",
+        help="what it may change: src/,docs/*.md; no two at once",
+    )
     verb.add_argument("--model", type=_text, default="", help="name of the model")
     verb.add_argument("--timeout", type=_duration, default=None, metavar="TIME", help="how long it may take")
     verb.add_argument("--id", type=_text, default="", help="idempotency key: the same id is the same task")

@@ -113,6 +113,7 @@ async def _submit(desk: Desk, given: argparse.Namespace) -> Shown:
         timeout=given.timeout,
         request_id=given.id,
         type=given.type,
+        writes=tuple(path for paths in given.writes for path in paths.split(",")),
     )
     stored = await actions.submit(desk, order)
     if given.wait:

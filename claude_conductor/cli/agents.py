@@ -62,6 +62,33 @@ def inspect(agent: AgentArgument, form: FormatOption = Format.TABLE) -> None:
     session.run(_inspect(agent, form))
 
 
+@app.command()
+def quarantine(
+    agent: AgentArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why; its sidecar is told, and the event log.")] = "",
+) -> None:
+    """Take an agent out at once: its streams end, what it has is revoked, its task goes to another one."""
+    session.run(_quarantine(agent, reason))
+    output.say(f"{agent} is out; `conductor agents release {agent}` lets it in again")
+
+
+@app.command()
+def release(agent: AgentArgument) -> None:
+    """Let an agent in again; a sidecar on another machine has to join anew."""
+    session.run(_release(agent))
+    output.say(f"{agent} may come in again")
+
+
+async def _quarantine(agent_id: str, reason: str) -> None:
+    async with session.connect() as conductor:
+        await conductor.agents.quarantine(agent_id, reason)
+
+
+async def _release(agent_id: str) -> None:
+    async with session.connect() as conductor:
+        await conductor.agents.release(agent_id)
+
+
 async def _list(form: Format) -> None:
     async with session.connect() as conductor:
         output.show_rows(

@@ -7,10 +7,22 @@ from typing import Annotated, Final
 
 import typer
 
-from claude_conductor.cli import commands, complaint, output, session, sources, submission, task_file, task_view
+from claude_conductor.cli import (
+    commands,
+    complaint,
+    exits,
+    merge,
+    merge_file,
+    output,
+    session,
+    sources,
+    submission,
+    task_file,
+    task_view,
+)
 from claude_conductor.cli.output import Column, Format, FormatOption
 from claude_conductor.cli.request import Request, from_flag
-from claude_conductor.cli.run import MOST, ensure_running, to_the_end
+from claude_conductor.cli.run import MOST, Progress, ensure_running, to_the_end
 from claude_conductor.cli.submission import Planned
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.units import parse_duration
@@ -30,12 +42,14 @@ def apply(
     wait_timeout: Annotated[str, typer.Option("--wait-timeout", help="How long to wait at most; the tasks go on.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Submit the tasks of a file. All are checked before the first is submitted.
+    """Submit the tasks of a file. If one of them would be refused, none is submitted.
 
     The same file again, within a day, submits only what is new or changed: a call that broke off goes on where it was.
 
     Keys of a task: those of `conductor run`, `name`, and `after` with names of tasks that must have succeeded before. A block
     `defaults` holds keys for all of them. Paths begin at the folder you are in.
+
+    With a block `merge: {onto: BRANCH, check: CMD}` and --wait their patches land on that branch: `conductor merge -h`.
 
     Example: conductor apply -f tasks.yaml --wait
     """
@@ -44,12 +58,23 @@ def apply(
     if len(entries) > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="divide the file", limit=MOST)
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
-    planned = submission.repeatable(sources.found(entries), text.source, run)
+    entries = sources.found(entries)
+    merging = merge_file.read(text, entries)
+    if merging is not None:
+        merging.branch.refuse_checked_out()  # before anything is submitted
+    planned = submission.repeatable(entries, text.source, run)
     ensure_running()
     if dry_run:
         session.run(_show(planned, form))
         return
-    raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=True))
+    progress = Progress()
+    code = to_the_end(planned, progress, wait=wait, patience=patience, form=form, named=True)
+    if merging is not None and code in (exits.OK, exits.FAILURE):
+        if wait:
+            code = max(code, merge.land(merging, progress.task_ids))
+        else:
+            complaint.note(f"  then: the same with --wait lands their patches on {merging.branch.branch}")
+    raise typer.Exit(code)
 
 
 async def _show(planned: list[Planned], form: Format) -> None:

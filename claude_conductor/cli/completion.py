@@ -52,6 +52,17 @@ def agent_ids(incomplete: str) -> list[tuple[str, str]]:
     return _quietly(ask)
 
 
+def schedule_names(incomplete: str) -> list[tuple[str, str]]:
+    """Return names of schedules, with when they fire."""
+
+    async def ask() -> list[tuple[str, str]]:
+        async with asyncio.timeout(_PATIENCE), connect() as conductor:
+            found = await conductor.schedules.list()
+            return [(each.name, f"{each.cron} ({each.time_zone})") for each in found if each.name.startswith(incomplete)][:_MOST]
+
+    return _quietly(ask)
+
+
 def topics(incomplete: str) -> list[tuple[str, str]]:
     """Return names of topics somebody is subscribed to, with how many are."""
 

@@ -69,17 +69,23 @@ def use(name: Annotated[str, typer.Argument(autocompletion=names, help="Name of 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the new context.")],
-    address: Annotated[str, typer.Option("--address", help="gRPC address, such as unix:/path/control.sock.")],
+    address: Annotated[str, typer.Option("--address", help="unix:/path/control.sock, or HOST:PORT.")],
     token_file: Annotated[Path | None, typer.Option("--token-file", help="File with the token, readable by you only.")] = None,
+    trust_file: Annotated[
+        Path | None, typer.Option("--trust-file", help="Roots of its authority, PEM; without it the system's are used.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change one that is there already.")] = False,  # noqa: FBT002
 ) -> None:
     """Give a control plane a name."""
     check_name("context", name)
     if name == LOCAL:
         raise InvalidArgumentError("`local` is this home's own control plane.", next_step="choose another name")
-    if not address.startswith("unix:/"):
+    host, _, port = address.rpartition(":")
+    if not address.startswith("unix:/") and (not host or not port.isdecimal()):
         raise InvalidArgumentError(
-            "This version talks to Unix sockets only.", next_step="write the address as unix:/path/control.sock", address=address
+            "This is no address of a control plane.",
+            next_step="write it as unix:/path/control.sock, or HOST:PORT of its `listen.clients`",
+            address=address,
         )
     home = find(os.environ)
     chosen, contexts = read_contexts(home)
@@ -87,6 +93,10 @@ def add(
         raise InvalidArgumentError(
             "There is a context of this name already.", next_step="add --replace, or choose another", context=name
         )
-    contexts[name] = Context(name, address, str(token_file.expanduser().resolve()) if token_file else "")
+    contexts[name] = Context(name, address, _absolute(token_file), trust_file=_absolute(trust_file))
     write_contexts(home, chosen, contexts)
     say(f"added; `conductor context use {name}` talks to it from now on, `conductor --context {name} ...` once")
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.expanduser().resolve()) if path else ""

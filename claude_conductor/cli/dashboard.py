@@ -12,6 +12,7 @@ from claude_conductor.cli import commands, session
 from claude_conductor.cli.output import say
 from claude_conductor.clock import SystemClock
 from claude_conductor.errors import NotRunningError
+from claude_conductor.rpc.channel import Tls
 from claude_conductor.settings import place
 from claude_conductor.settings.home import find
 from claude_conductor.web.logins import Logins
@@ -44,4 +45,4 @@ def dashboard(
         if browser:
             webbrowser.open(address)
 
-    session.run(Server(where.address, logins, ready).serve([listener]))
+    session.run(Server(where.address, logins, ready, Tls(where.trust)).serve([listener]))

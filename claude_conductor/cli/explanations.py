@@ -41,6 +41,15 @@ EXPLANATIONS: Final = {
         "The id is wrong, its beginning is not enough, the task was finished too long ago, or it is another control plane's.",
         "`conductor tasks list`; `conductor context list`",
     ),
+    "SCHEDULE_NOT_FOUND": Explanation(
+        "The name or the id is wrong, the schedule was deleted, or it is another control plane's. An id is given whole.",
+        "`conductor schedules list`; `conductor context list`",
+    ),
+    "SCHEDULE_EXISTS": Explanation(
+        "Names of schedules are given once. The same schedule again is no error; one with another cron expression, zone, "
+        "overlap rule or task is.",
+        "`conductor schedules show NAME`",
+    ),
     "MESSAGE_NOT_FOUND": Explanation(
         "The id is wrong, or the message reached its final state more than 24 hours ago.",
         "`conductor messages list`",
@@ -62,6 +71,11 @@ EXPLANATIONS: Final = {
         "A request with this key was made before, and it asked for something else.",
         "`conductor tasks list` shows what was made with it",
     ),
+    "BUDGET_EXHAUSTED": Explanation(
+        "A subtask, or a model call, would need more than is left of the task's budget: the rest is used, or reserved by "
+        "subtasks and calls that go on.",
+        "`conductor tasks show TASK` shows limit, used, reserved and left",
+    ),
     "ILLEGAL_TRANSITION": Explanation(
         "The task has ended already, or is not in a state in which this makes sense; or its question is closed.",
         "`conductor tasks show TASK`",
@@ -77,6 +91,24 @@ EXPLANATIONS: Final = {
     "PERMISSION_DENIED": Explanation(
         "The token is known, and its owner has no right to do this. Agents, for example, may cancel their own children only.",
         "the call's comment in proto/ names its callers",
+    ),
+    "CERTIFICATE_UNUSABLE": Explanation(
+        "The control plane listens on no network and so has no authority, a file of the authority is missing or open to others, "
+        "or a certificate has ended and what would renew it is not there.",
+        "`conductor certs show`; `ls -l CONDUCTOR_HOME/authority/present/`",
+    ),
+    "JOIN_REFUSED": Explanation(
+        "A join token is good for one sidecar and a few minutes. Which of the reasons it is, is in the control plane's log and "
+        "not told to who asks.",
+        "`conductor tokens list`; `conductor logs --component controlplane`",
+    ),
+    "TOKEN_NOT_FOUND": Explanation(
+        "The id is wrong, the token ended more than a week ago, or it belongs to another tenant.",
+        "`conductor tokens list`",
+    ),
+    "AGENT_QUARANTINED": Explanation(
+        "Somebody took the agent out with `conductor agents quarantine`: its streams were closed and what it had was revoked.",
+        "`conductor agents list`; the event log has who and why",
     ),
     "POLICY_DENIED": Explanation(
         "A rule says that this sender does not write to this recipient. Tasks, for example, write within their family only: to "

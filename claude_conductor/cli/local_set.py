@@ -36,7 +36,7 @@ from claude_conductor.supervisor.state import Condition
 from claude_conductor.v1 import agent_pb2
 
 _POLL: Final = 0.02
-_READY: Final = frozenset(
+READY: Final = frozenset(
     (
         agent_pb2.AGENT_STATE_IDLE,
         agent_pb2.AGENT_STATE_WORKING,
@@ -44,6 +44,7 @@ _READY: Final = frozenset(
         agent_pb2.AGENT_STATE_RATE_LIMITED,
     )
 )
+"""States of an agent that is there and well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ async def _ready(home: Home, wanted: set[str], deadline: float) -> list[agent_pb
                 try:
                     if await conductor.admin.serving():
                         agents = await conductor.agents.list()
-                        ready = {agent.agent_id for agent in agents if agent.state in _READY}
+                        ready = {agent.agent_id for agent in agents if agent.state in READY}
                         if not wanted - ready:
                             return agents
                         missing = ", ".join(sorted(wanted - ready))

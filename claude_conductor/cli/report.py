@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from claude_conductor.cli import accounts, commands, diff_view, output, patch_text, session, task_view
+from claude_conductor.cli.merge_queue import CHECK_LABEL, done_again
 from claude_conductor.cli.output import Format, FormatOption, say
 from claude_conductor.cli.request import pairs
 from claude_conductor.cli.since import SinceOption, parse
@@ -60,8 +61,26 @@ async def _gather(start: dt.datetime, labels: dict[str, str]) -> tuple[list[task
 
 
 def _to_take(tasks: Sequence[task_pb2.Task]) -> list[task_pb2.Task]:
-    """Return the tasks that succeeded with a patch."""
-    return [task for task in tasks if task.state == task_pb2.TASK_STATE_SUCCEEDED and task.result.patch_artefact_id]
+    """Return the tasks that succeeded with a patch that is not on a branch and not done again; a check's is none."""
+    again = done_again(tasks)
+    return [
+        task
+        for task in tasks
+        if task.state == task_pb2.TASK_STATE_SUCCEEDED
+        and task.task_id not in again
+        and task.result.patch_artefact_id
+        and task.landing.state in (task_pb2.LANDING_STATE_UNSPECIFIED, task_pb2.LANDING_STATE_EVICTED)
+        and CHECK_LABEL not in task.spec.labels
+    ]
+
+
+def _landed(tasks: Sequence[task_pb2.Task]) -> list[task_pb2.Task]:
+    return [task for task in tasks if task.landing.state == task_pb2.LANDING_STATE_LANDED]
+
+
+def _evicted(tasks: Sequence[task_pb2.Task]) -> list[task_pb2.Task]:
+    again = done_again(tasks)
+    return [task for task in tasks if task.landing.state == task_pb2.LANDING_STATE_EVICTED and task.task_id not in again]
 
 
 async def _overlaps(conductor: Conductor, tasks: Sequence[task_pb2.Task]) -> Overlaps:
@@ -112,6 +131,12 @@ def plain(start: dt.datetime, tasks: Sequence[task_pb2.Task], overlaps: Overlaps
             }
             for task in _to_take(tasks)
         ],
+        "landed": [
+            {"task_id": task.task_id, "branch": task.landing.branch, "commit": task.landing.commit} for task in _landed(tasks)
+        ],
+        "evicted": [
+            {"task_id": task.task_id, "branch": task.landing.branch, "reason": task.landing.reason} for task in _evicted(tasks)
+        ],
         "shared_files": overlaps,
         "longest": [{"task_id": task.task_id, "seconds": _seconds(task)} for task in _longest(ended)],
     }
@@ -154,6 +179,8 @@ def told(start: dt.datetime, tasks: Sequence[task_pb2.Task], overlaps: Overlaps,
             for path, ids in files.items()
         ],
     )
+    lines += _block("Landed", [f"{task.task_id}  {task.landing.branch}: {_about(task)}" for task in _landed(tasks)])
+    lines += _block("Evicted", [f"{task.task_id}  {output.printable(task.landing.reason)}" for task in _evicted(tasks)])
     lines += _block(
         "To take",
         [f"conductor tasks apply {task.task_id}  # {task_view.patch(task)}: {_about(task)}" for task in _to_take(tasks)],
@@ -171,7 +198,7 @@ def _about(task: task_pb2.Task) -> str:
 
 
 def _failed(ended: Sequence[task_pb2.Task]) -> list[task_pb2.Task]:
-    return [task for task in ended if task.state != task_pb2.TASK_STATE_SUCCEEDED]
+    return [task for task in ended if task.state != task_pb2.TASK_STATE_SUCCEEDED and CHECK_LABEL not in task.spec.labels]
 
 
 def _longest(ended: Sequence[task_pb2.Task]) -> list[task_pb2.Task]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from claude_conductor.cli.when import moment
 from claude_conductor.client.tasks import duration
 from claude_conductor.egress import rules
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import words
-from claude_conductor.units import parse_cpus, parse_duration, parse_size
+from claude_conductor.units import parse_count, parse_cpus, parse_duration, parse_money, parse_size
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.write_set import problem
 
@@ -66,6 +69,13 @@ class Request:
     """What it makes."""
     keep_workspace: bool = False
     """Leave its files after the end."""
+    budget_usd: str = ""
+    budget_tokens: str = ""
+    budget_turns: str = ""
+    budget_time: str = ""
+    """What it may use with all of its attempts and subtasks."""
+    at: str = ""
+    """When to start at the earliest (ISO 8601); without a zone in that of this machine."""
 
 
 def spec(request: Request) -> task_pb2.TaskSpec:
@@ -99,7 +109,30 @@ def spec(request: Request) -> task_pb2.TaskSpec:
         writes=_writes(request),
         setup=_setup(request),
         keep_workspace=request.keep_workspace,
+        budget=_budget(request),
+        not_before_time=_start(request),
     )
+
+
+def _budget(request: Request) -> task_pb2.Budget | None:
+    time = _seconds("--budget-time", request.budget_time)
+    if time is not None and not time.ToNanoseconds():
+        raise InvalidArgumentError("A budget is above 0.", next_step="correct --budget-time, or leave it out for no limit")
+    budget = task_pb2.Budget(
+        wall_time=time,
+        turns=from_flag("--budget-turns", request.budget_turns, parse_count),
+        tokens=from_flag("--budget-tokens", request.budget_tokens, parse_count),
+        cost_usd=from_flag("--budget-usd", request.budget_usd, parse_money),
+    )
+    return budget if budget != task_pb2.Budget() else None
+
+
+def _start(request: Request) -> Timestamp | None:
+    if not request.at:
+        return None
+    found = Timestamp()
+    found.FromDatetime(moment(request.at, dt.datetime.now().astimezone()))
+    return found
 
 
 def _setup(request: Request) -> task_pb2.Setup | None:

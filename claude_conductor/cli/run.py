@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -24,6 +25,7 @@ from claude_conductor.cli import (
     submission,
     task_file,
     task_view,
+    when,
 )
 from claude_conductor.cli import start as starting
 from claude_conductor.cli.in_use import read_resolved
@@ -54,10 +56,10 @@ class Progress:
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
     """Task id -> what the file calls it."""
 
-    def take(self, planned: Planned, task: task_pb2.Task) -> None:
+    def take(self, planned: Planned, task_id: str) -> None:
         """Take note of a task."""
-        self.task_ids.append(task.task_id)
-        self.labels[task.task_id] = planned.label
+        self.task_ids.append(task_id)
+        self.labels[task_id] = planned.label
 
 
 @app.command()
@@ -108,44 +110,27 @@ def run(
         Flag("--setup-keep", metavar="PATH", help="What it makes: kept for the next.", show_default=".venv, node_modules"),
     ] = None,
     keep_workspace: Annotated[bool, Flag("--keep-workspace", help="Leave its files: see `tasks workspace`.")] = False,  # noqa: FBT002
+    budget_usd: Annotated[str, Flag("--budget-usd", help="The most it may cost in US dollars, such as 2.")] = "",
+    budget_tokens: Annotated[str, Flag("--budget-tokens", help="Tokens it may use, such as 200k; cached ones are free.")] = "",
+    budget_turns: Annotated[str, Flag("--budget-turns", help="Turns of its models, such as 30.")] = "",
+    budget_time: Annotated[str, Flag("--budget-time", help="Time of agents over all attempts and subtasks, such as 20m.")] = "",
+    at: Annotated[str, Flag("--at", metavar="TIME", help='When to start: 03:00 (the next), or "2026-11-24 03:00".')] = "",
+    within: Annotated[str, Flag("--in", metavar="SPAN", help="How long from now to start, such as 10m.")] = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Give agents a task, and wait for it. Starts the local set if none runs; Ctrl-C leaves the task running.
 
     Example: conductor run "fix the failing test" --agent claude-code --repo . -n 4
     """
-    base = Request(
-        prompt=sys.stdin.read() if prompt == "-" else prompt,
-        agent=agent,
-        cmd=cmd,
-        repo=repo,
-        ref=ref,
-        dirty=dirty,
-        copy=tuple(copy or ()),
-        folder=folder,
-        type=type_,
-        priority=priority,
-        timeout=timeout,
-        attempts=attempts,
-        memory=memory,
-        cpus=cpus,
-        disk=disk,
-        level=level,
-        allow=tuple(allow or []),
-        model=model,
-        on=on,
-        prompt_by=prompt_by,
-        env=pairs("--env", env or []),
-        labels=pairs("--label", label or []),
-        needs=pairs("--needs", needs or []),
-        writes=tuple(path for paths in writes or [] for path in paths.split(",")),
-        setup=setup,
-        setup_timeout=setup_timeout,
-        setup_cache=tuple(setup_cache or ()),
-        setup_keep=tuple(setup_keep or ()),
-        keep_workspace=keep_workspace,
-    )
-    entries = [Entry(base)] if file is None else task_file.read(task_file.open_file(file), base)
+    base = asked(**locals())
+    text = None if file is None else task_file.open_file(file)
+    entries = [Entry(base)] if text is None else task_file.read(text, base)
+    if text is not None and "merge" in text.values:
+        raise InvalidArgumentError(
+            "A file with `merge` is for `conductor apply`, which lands the patches.",
+            next_step=f"conductor apply -f {file} --wait",
+            file=text.source,
+        )
     if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
     if count > 1 and any(entry.after for entry in entries):
@@ -153,7 +138,56 @@ def run(
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
     planned = submission.plan(sources.found(entries), count)
     ensure_running()
-    raise typer.Exit(to_the_end(planned, wait=wait, patience=patience, form=form, named=file is not None and count == 1))
+    raise typer.Exit(
+        to_the_end(planned, Progress(), wait=wait, patience=patience, form=form, named=file is not None and count == 1)
+    )
+
+
+def asked(**given: Any) -> Request:  # noqa: ANN401 - the arguments of `run`
+    """Return the task that the flags of `run` ask for.
+
+    Raises:
+        InvalidArgumentError: A flag has a value that cannot be used.
+    """
+    prompt, now = given["prompt"], dt.datetime.now().astimezone()
+    same = {name: given[name] for name in _SAME}
+    lists: dict[str, Any] = {name: tuple(given[name] or ()) for name in ("allow", "setup_cache", "setup_keep")}
+    return Request(
+        prompt=sys.stdin.read() if prompt == "-" else prompt,
+        copy=tuple(given.get("copy") or ()),
+        dirty=given.get("dirty", False),
+        at=when.begin(given.get("at", ""), given.get("within", ""), now),
+        type=given["type_"],
+        env=pairs("--env", given["env"] or []),
+        labels=pairs("--label", given["label"] or []),
+        needs=pairs("--needs", given["needs"] or []),
+        writes=tuple(path for paths in given["writes"] or [] for path in paths.split(",")),
+        **same,
+        **lists,
+    )
+
+
+_SAME: Final = (
+    *(
+        "agent",
+        "cmd",
+        "repo",
+        "ref",
+        "folder",
+        "priority",
+        "timeout",
+        "attempts",
+        "memory",
+        "cpus",
+        "disk",
+        "level",
+        "model",
+        "on",
+    ),
+    *("prompt_by", "setup", "setup_timeout", "keep_workspace"),
+    *("budget_usd", "budget_tokens", "budget_turns", "budget_time"),
+)
+"""Flags that are called as what they set, and set what is written."""
 
 
 def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
@@ -161,9 +195,9 @@ def submit(**given: Any) -> None:  # noqa: ANN401 - the arguments of `run`
     run(**given, wait=False)
 
 
-_PARAMETERS = [
-    each for each in inspect.signature(run, eval_str=True).parameters.values() if each.name not in ("wait", "wait_timeout")
-]
+PARAMETERS: Final = tuple(inspect.signature(run, eval_str=True).parameters.values())
+"""The flags of `run`, for verbs that take them as well."""
+_PARAMETERS = [each for each in PARAMETERS if each.name not in ("wait", "wait_timeout")]
 submit.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]  # what typer reads
 submit.__annotations__ = {each.name: each.annotation for each in _PARAMETERS}
 
@@ -195,8 +229,7 @@ async def carry_out(
     try:
         with span(tracer, "conductor run", parent=parent, kind="client", tasks=len(planned)) as current:
             async with session.connect() as conductor:
-                # One task is checked as it is submitted.
-                await (submission.check if len(planned) > 1 else submission.know_agents)(conductor, planned)
+                await submission.prepare(conductor, planned)
                 tasks = await submission.submit(conductor, planned, current.traceparent, progress.take)
                 if not wait:
                     _show_queued(tasks, progress.labels if named else {}, form)
@@ -218,8 +251,17 @@ def _show_queued(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Fo
         _show_plain(tasks, labels, form)
     else:
         output.show_rows(form, tasks, (*name, *task_view.COLUMNS), task_view.name, "")
+    for task in tasks:
+        if _hopeless(task):
+            complaint.warn(f"{task.task_id} waits: {task.reason}")
     if form is Format.TABLE:
         complaint.note(f"  next: {follow.come_back([task.task_id for task in tasks])}")
+
+
+def _hopeless(task: task_pb2.Task) -> bool:
+    """Tell whether nobody who is connected can do it; it waits, since somebody may come who can."""
+    reasons = ("no connected agent ", f"waits for {task.spec.agent_id}, which ", "waits for an agent: none is connected")
+    return task.state == task_pb2.TASK_STATE_QUEUED and task.reason.startswith(reasons)
 
 
 def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: Format) -> None:
@@ -227,9 +269,8 @@ def _show_plain(tasks: list[task_pb2.Task], labels: Mapping[str, str], form: For
     output.show_rows(form, rows, (), str, "")
 
 
-def to_the_end(planned: Sequence[Planned], **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
+def to_the_end(planned: Sequence[Planned], progress: Progress, **how: Any) -> int:  # noqa: ANN401 - of `carry_out`
     """Carry a plan out; Ctrl-C leaves what was submitted running and says how to come back. Returns the exit code."""
-    progress = Progress()
     try:
         return session.run(carry_out(planned, progress, **how))
     except KeyboardInterrupt:

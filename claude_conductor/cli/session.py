@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from claude_conductor.client import Conductor
 from claude_conductor.errors import NotRunningError
+from claude_conductor.rpc.channel import Tls
 from claude_conductor.settings import place
 from claude_conductor.settings.home import find
 
@@ -32,5 +33,5 @@ async def connect() -> AsyncGenerator[Conductor, None]:
     home = find(os.environ)
     if where.local and not home.socket.is_socket():
         raise NotRunningError(home=home.path)
-    async with Conductor(where.address, where.token) as conductor:
+    async with Conductor(where.address, where.token, Tls(where.trust)) as conductor:
         yield conductor

@@ -60,24 +60,37 @@ def build(resolved: Resolved, home: Home, environment: Mapping[str, str], python
         python: The interpreter that runs the programs.
     """
     inherited = programs_environment(environment) | {"CONDUCTOR_HOME": str(home.path)}
+    control_plane = {
+        "argv": [python, "-P", "-m", "controlplane"],
+        "environment": inherited,
+        "settings": dict(resolved.control_plane),
+    }
+    return _document(resolved, home, control_plane, [_sidecar(each, inherited, python) for each in resolved.sidecars])
+
+
+def build_joined(
+    resolved: Resolved, sidecar: Mapping[str, Any], home: Home, environment: Mapping[str, str], python: str
+) -> dict[str, Any]:
+    """Return the set-up document of a home that joined a control plane elsewhere: one sidecar, and nothing else."""
+    inherited = programs_environment(environment) | {"CONDUCTOR_HOME": str(home.path)}
+    return _document(resolved, home, None, [_sidecar(sidecar, inherited, python)])
+
+
+def _sidecar(settings: Mapping[str, Any], environment: Mapping[str, str], python: str) -> dict[str, Any]:
+    return {
+        "agent_id": settings["agent_id"],
+        "argv": [python, "-P", "-m", "agent_sidecar"],
+        "environment": environment,
+        "settings": dict(settings),
+    }
+
+
+def _document(
+    resolved: Resolved, home: Home, control_plane: Mapping[str, Any] | None, sidecars: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "home": str(home.path),
-        "programs": {
-            "controlplane": {
-                "argv": [python, "-P", "-m", "controlplane"],
-                "environment": inherited,
-                "settings": dict(resolved.control_plane),
-            },
-            "sidecars": [
-                {
-                    "agent_id": sidecar["agent_id"],
-                    "argv": [python, "-P", "-m", "agent_sidecar"],
-                    "environment": inherited,
-                    "settings": dict(sidecar),
-                }
-                for sidecar in resolved.sidecars
-            ],
-        },
+        "programs": {"controlplane": control_plane, "sidecars": sidecars},
         "restart": dict(RESTART),
         "grace": resolved.stop_grace + 3.0,
     }

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from claude_conductor.cli import complaint
 from claude_conductor.cli.request import spec
 from claude_conductor.cli.task_file import Entry, in_order
 from claude_conductor.client import Conductor
 from claude_conductor.errors import ConductorError
-from claude_conductor.v1 import task_pb2
+from claude_conductor.v1 import task_pb2, task_service_pb2
+
+MOST_TOGETHER: Final = 1000
+"""Tasks of one request."""
+MOST_BYTES: Final = (2 << 20) - 4096
+"""Of one request, with room for what is around the tasks."""
+_FRAME_BYTES: Final = 128
+"""What a task takes besides its content: its key, its length, and a whole id instead of a place."""
+_LOOKS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +119,83 @@ async def check(conductor: Conductor, planned: Sequence[Planned]) -> list[task_p
     return [answers[each.spec.SerializeToString(deterministic=True)] for each in planned]
 
 
+def requests(planned: Sequence[Planned]) -> list[list[Planned]]:
+    """Return the tasks in as few parts as one request each may hold, in order. Of a part all tasks are submitted, or none."""
+    parts: list[list[Planned]] = []
+    room = 0
+    for each in planned:
+        size = each.spec.ByteSize() + _FRAME_BYTES * (1 + len(each.after))
+        if not parts or size > room or len(parts[-1]) == MOST_TOGETHER:
+            parts.append([])
+            room = MOST_BYTES
+        parts[-1].append(each)
+        room -= size
+    return parts
+
+
+async def prepare(conductor: Conductor, planned: Sequence[Planned]) -> None:
+    """Refuse what would leave half of the tasks submitted; what one request holds is checked with it.
+
+    Raises:
+        ConductorError: One of them would be refused; says which. Nothing was submitted.
+    """
+    await (check if len(requests(planned)) > 1 else know_agents)(conductor, planned)
+
+
 async def submit(
-    conductor: Conductor, planned: Sequence[Planned], traceparent: str, submitted: Callable[[Planned, task_pb2.Task], None]
+    conductor: Conductor, planned: Sequence[Planned], traceparent: str, submitted: Callable[[Planned, str], None]
 ) -> list[task_pb2.Task]:
-    """Submit what was checked, in order, and return the tasks.
+    """Submit what was prepared, in order, and return the tasks.
 
     Args:
         conductor: To whom.
         planned: What; what a task waits for stands before it.
         traceparent: W3C trace context they belong to.
-        submitted: Told of each.
+        submitted: Told of each, with its id.
 
     Raises:
-        ConductorError: One was refused all the same; those before it stay.
+        ConductorError: One was refused. If one request holds them all, none was submitted; otherwise those before it stay.
     """
+    if len(planned) == 1:
+        task = await conductor.tasks.submit(planned[0].spec, request_id=planned[0].request_id, traceparent=traceparent)
+        submitted(planned[0], task.task_id)
+        return [task]
+    task_ids: list[str] = []
+    for part in requests(planned):
+        try:
+            found = await conductor.tasks.submit_all(_together(part, task_ids), traceparent=traceparent)
+        except ConductorError as error:
+            _explain(error, part, len(task_ids), len(planned))
+            raise
+        task_ids += found
+        for each, task_id in zip(part, found, strict=True):
+            submitted(each, task_id)
+    return await _look(conductor, task_ids)
+
+
+def _together(part: Sequence[Planned], before: Sequence[str]) -> list[task_service_pb2.TaskSubmission]:
+    """Return a request's tasks; what they wait for is among them, or was submitted `before`."""
+    found: list[task_service_pb2.TaskSubmission] = []
+    for each in part:
+        after = [place - len(before) for place in each.after if place >= len(before)]
+        wanted = task_service_pb2.TaskSubmission(request_id=each.request_id, spec=each.spec, after=after)
+        wanted.spec.depends_on.extend(before[place] for place in each.after if place < len(before))
+        found.append(wanted)
+    return found
+
+
+def _explain(error: ConductorError, part: Sequence[Planned], submitted: int, wanted: int) -> None:
+    """Say which task was refused, in the words of who submits, and what became of the others."""
+    place = error.details.pop("task", "")
+    label = part[int(place)].label if place.isdigit() and int(place) < len(part) else ""
+    if submitted:
+        complaint.note(f"{submitted} of {wanted} tasks were submitted")
+    elif label:
+        complaint.note(f"nothing was submitted: task {label} would be refused")
+
+
+async def _look(conductor: Conductor, task_ids: Sequence[str]) -> list[task_pb2.Task]:
     tasks: list[task_pb2.Task] = []
-    try:
-        for each in planned:
-            wanted = task_pb2.TaskSpec()
-            wanted.CopyFrom(each.spec)
-            wanted.depends_on.extend(tasks[place].task_id for place in each.after)
-            tasks.append(await conductor.tasks.submit(wanted, request_id=each.request_id, traceparent=traceparent))
-            submitted(each, tasks[-1])
-    except ConductorError:
-        if len(planned) > 1:
-            complaint.note(f"{len(tasks)} of {len(planned)} tasks were submitted")
-        raise
+    for first in range(0, len(task_ids), _LOOKS):
+        tasks += await asyncio.gather(*(conductor.tasks.get(task_id) for task_id in task_ids[first : first + _LOOKS]))
     return tasks

@@ -12,6 +12,7 @@ tasks:
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ MOST_AFTER: Final = 100
 """Tasks that one task waits for, as the control plane takes them."""
 _KINDS: Final = {each.name: type(getattr(Request(), each.name)) for each in dataclasses.fields(Request)}
 _OWN: Final = ("name", "after")
+_BLOCKS: Final = {"tasks", "defaults", "merge"}
 _NO_NETWORK: Final = ("setup_network", "setup_networking", "setup_egress")
 _EXAMPLE: Final = "tasks:\n  - prompt: ...\n    repo: ."
 
@@ -72,9 +74,9 @@ def read(text: Text, base: Request) -> list[Entry]:
             wait for each other; names file and line, and the nearest valid word.
     """
     entries = text.values.get("tasks")
-    if not isinstance(entries, list) or not entries or not set(text.values) <= {"tasks", "defaults"}:
+    if not isinstance(entries, list) or not entries or not set(text.values) <= _BLOCKS:
         raise InvalidArgumentError(
-            "A file of tasks has a key `tasks` with a list of at least one, and perhaps `defaults` for all of them.",
+            "A file of tasks has a key `tasks` with a list of at least one, and perhaps `defaults` and `merge`.",
             next_step=_EXAMPLE,
             file=text.source,
         )
@@ -153,6 +155,8 @@ def _request(entry: object, place: Key, text: Text, base: Request, more: Sequenc
 def _value(kind: type, key: str, value: object, text: Text, place: Key) -> object:
     if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
+    if kind is str and isinstance(value, dt.date):  # YAML reads a time without quotes as one
+        return value.isoformat()
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is bool and isinstance(value, bool):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from claude_conductor.cli import output, question_view
+from claude_conductor.cli import budgets, output, question_view
 from claude_conductor.cli.agents import isolation_lines
 from claude_conductor.cli.output import Column
 from claude_conductor.client.tasks import FINAL
@@ -13,6 +13,8 @@ from claude_conductor.v1 import task_pb2
 
 _SHORT: Final = 60
 _EMPTY: Final = "-"
+_SHOWN: Final = 30
+"""Lines of a conflict, or of a check's output; the last."""
 _WAITING: Final = frozenset((task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_BLOCKED))
 
 
@@ -90,6 +92,34 @@ def models(task: task_pb2.Task) -> str:
     )
 
 
+def landing_word(landing: task_pb2.Landing) -> str:
+    """Return what became of a patch in a word or two."""
+    words = {task_pb2.LANDING_STATE_LANDED: "landed", task_pb2.LANDING_STATE_EVICTED: "evicted"}
+    return words.get(landing.state, "nothing to land")
+
+
+def landing(task: task_pb2.Task) -> str:
+    """Return what became of its patch on its way to a branch; empty if nobody tried."""
+    if not task.HasField("landing"):
+        return ""
+    told = task.landing
+    words = f"{landing_word(told)}: {told.reason}"
+    if told.state == task_pb2.LANDING_STATE_LANDED:
+        return output.printable(f"{words}, as {told.commit[:12]}")
+    return output.printable(words)
+
+
+def _landing_lines(task: task_pb2.Task) -> str:
+    told = task.landing
+    lines = [landing(task)]
+    if told.check_task_id:
+        lines.append(f"check: conductor tasks output {told.check_task_id}")
+    if told.state == task_pb2.LANDING_STATE_EVICTED:
+        lines += [f"| {line}" for line in output.printable_lines(told.output).splitlines()[-_SHOWN:]]
+        lines.append(f"`conductor merge retry {task.task_id}` has it done again on what has landed")
+    return "\n".join(line for line in lines if line)
+
+
 def failure(task: task_pb2.Task) -> str:
     """Return why it failed; empty if it did not."""
     result = task.result
@@ -145,11 +175,14 @@ COLUMNS: Final = (
 def outcome(task: task_pb2.Task) -> list[tuple[str, str]]:
     """Return what came of a finished task, as lines."""
     result = task.result
-    patched = f"{patch(task)}; `conductor tasks apply {task.task_id}` puts it on a branch" if patch(task) else ""
+    patched = patch(task)
+    if patched and task.landing.state != task_pb2.LANDING_STATE_LANDED:
+        patched += f"; `conductor tasks apply {task.task_id}` puts it on a branch"
     return [
         ("summary", output.printable_lines(result.summary.strip())),
         ("failed", output.printable_lines(failure(task))),
         ("patch", patched),
+        ("merge", _landing_lines(task)),
         ("warnings", "\n".join(output.printable(warning) for warning in result.warnings)),
         ("kept", output.printable(result.workspace)),
         ("used", usage(task)),
@@ -182,6 +215,7 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("priority", str(spec.priority)),
         ("depends on", ", ".join(spec.depends_on)),
         ("parent", spec.parent_task_id),
+        ("budget", budgets.told(task)),
         ("submitted", f"{output.moment(task.create_time)} by {task.submitter}"),
         ("ran", format_duration(ran) if ran is not None else ""),
         ("attempts", "\n".join(_attempt(attempt) for attempt in task.attempts)),

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from claude_conductor.cli import commands, output, session
+from claude_conductor.cli import budgets, commands, output, session
 from claude_conductor.cli.output import Column, Format, FormatOption
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import words
@@ -72,6 +72,7 @@ def _lines(kind: task_pb2.TaskType) -> list[tuple[str, str]]:
         ("timeout", _timeout(kind)),
         ("attempts", str(kind.max_attempts or "")),
         ("level", _level(kind)),
+        ("budget", budgets.words(kind.budget)),
         ("template", output.printable_lines(kind.template.strip())),
     ]
 

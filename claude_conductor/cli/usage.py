@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from claude_conductor.cli import accounts, commands, output, session
+from claude_conductor.cli import accounts, budgets, commands, output, session
 from claude_conductor.cli.accounts import Account
 from claude_conductor.cli.output import Column, Format, FormatOption
 from claude_conductor.cli.request import pairs
@@ -28,6 +28,7 @@ def usage(
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Only tasks with these labels.")
     ] = None,
+    left: Annotated[bool, typer.Option("--budgets", help="Instead: how the budgets of tasks stand.")] = False,  # noqa: FBT002
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show what tasks used that ended since then, all attempts counted: time, processor, memory, tokens, cost.
@@ -36,7 +37,15 @@ def usage(
     """
     start = parse(since, dt.datetime.now().astimezone())
     accounts.by((), by)  # a wrong word is refused before anybody is asked
-    found = accounts.ended(session.run(tasks_since(start, pairs("--label", label or []))))
+    tasks = session.run(tasks_since(start, pairs("--label", label or [])))
+    if left:
+        limited = [task for task in tasks if task.HasField("budget")]
+        if form in (Format.JSON, Format.YAML):
+            output.show_rows(form, [budgets.plain(task) for task in limited], (), str, "")
+        else:
+            output.show_rows(form, limited, budgets.COLUMNS, lambda task: task.task_id, "no task since then has a budget")
+        return
+    found = accounts.ended(tasks)
     rows = accounts.by(found, by)
     if form in (Format.JSON, Format.YAML):
         entries = [{by: row.key, **row.plain()} for row in rows]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from claude_conductor.cli import commands, output, session, task_view
+from claude_conductor.cli.budgets import in_short
 from claude_conductor.cli.output import Format, FormatOption
 from claude_conductor.cli.tasks import TaskArgument
 from claude_conductor.client import Conductor
@@ -82,10 +83,12 @@ def _because(task: task_pb2.Task, now: float) -> str:
     if task.state in FINAL:
         ran = task_view.seconds(task, now)
         took = f" after {format_duration(ran)} on {task.agent_id}" if ran is not None else ""
-        return f"{task.reason or 'it ended'}{took}"
+        merged = f"; {task_view.landing(task)}" if task.HasField("landing") else ""
+        return f"{task.reason or 'it ended'}{took}{merged}"
+    rest = f"; {in_short(task)}" if task.HasField("budget") else ""
     if task.state not in _WITH_AGENT:
-        return task.reason or "it waits"
+        return (task.reason or "it waits") + rest
     began = task.state_time if task.state in _PAUSED and task.state_time.seconds else task.start_time
     since = f"; for {format_duration(max(0.0, now - began.ToNanoseconds() / 1e9))}" if began.seconds else ""
     said = f"; it said: {task.progress}" if task.progress else ""
-    return f"{task.reason or f'{task.agent_id} has it'}{since}{said}"
+    return f"{task.reason or f'{task.agent_id} has it'}{since}{said}{rest}"

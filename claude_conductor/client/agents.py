@@ -21,6 +21,23 @@ class Agents:
         """
         return (await self._caller.unary(self._stub.GetAgent, agent_service_pb2.GetAgentRequest(agent_id=agent_id))).agent
 
+    async def quarantine(self, agent_id: str, reason: str) -> None:
+        """Take an agent out: its streams end and what it has is revoked.
+
+        Raises:
+            AgentNotFoundError: There is none.
+        """
+        request = agent_service_pb2.QuarantineAgentRequest(agent_id=agent_id, reason=reason)
+        await self._caller.unary(self._stub.QuarantineAgent, request)
+
+    async def release(self, agent_id: str) -> None:
+        """Let an agent in again.
+
+        Raises:
+            AgentNotFoundError: There is none.
+        """
+        await self._caller.unary(self._stub.ReleaseAgent, agent_service_pb2.ReleaseAgentRequest(agent_id=agent_id))
+
     async def list(self, *, limit: int = 1000) -> list[agent_pb2.Agent]:
         """Return up to `limit` agents by id, over as many pages as it takes."""
         found: list[agent_pb2.Agent] = []

@@ -28,9 +28,11 @@ _Response = TypeVar("_Response")
 class Caller:
     """Calls the control plane as one identity."""
 
-    def __init__(self, address: str, token: Secret, opened: grpc.aio.Channel | None = None) -> None:
+    def __init__(
+        self, address: str, token: Secret, opened: grpc.aio.Channel | None = None, tls: channel.Tls | None = None
+    ) -> None:
         self.address = address
-        self.channel = opened or channel.open_channel(address)
+        self.channel = opened or channel.open_channel(address, tls=tls)
         self._token = token
 
     async def unary(

@@ -12,9 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from claude_conductor.client.agents import Agents
 from claude_conductor.client.artefacts import Artefacts
 from claude_conductor.client.call import Caller
+from claude_conductor.client.certificates import Certificates
 from claude_conductor.client.events import Events
 from claude_conductor.client.messages import Messages
+from claude_conductor.client.schedules import Schedules
 from claude_conductor.client.tasks import Tasks
+from claude_conductor.client.tokens import Tokens
+from claude_conductor.rpc.channel import Tls
 from claude_conductor.settings import place
 from claude_conductor.settings.secret import Secret
 from claude_conductor.v1 import admin_service_pb2, admin_service_pb2_grpc
@@ -53,15 +57,18 @@ class Conductor:
     control plane without losing or repeating anything. It belongs to the event loop it was made in.
     """
 
-    def __init__(self, address: str, token: Secret) -> None:
+    def __init__(self, address: str, token: Secret, tls: Tls | None = None) -> None:
         """Open a channel; connecting happens with the first call."""
-        self._caller = Caller(address, token)
+        self._caller = Caller(address, token, tls=tls)
         self.tasks = Tasks(self._caller)
         self.agents = Agents(self._caller)
         self.messages = Messages(self._caller)
         self.events = Events(self._caller)
         self.artefacts = Artefacts(self._caller, token)
+        self.schedules = Schedules(self._caller)
         self.admin = Admin(self._caller)
+        self.certificates = Certificates(self._caller)
+        self.tokens = Tokens(self._caller)
 
     @classmethod
     def connect(
@@ -70,7 +77,7 @@ class Conductor:
         """Return a connection to the control plane that address, environment, context or home name, in this order.
 
         Args:
-            address: gRPC address such as `unix:/path`; None: CONDUCTOR_ADDRESS, else the context's, else the home's socket.
+            address: `unix:/path` or `HOST:PORT`; None: CONDUCTOR_ADDRESS, else the context's, else the home's socket.
             token: Who calls; None: CONDUCTOR_TOKEN, else the context's, else what is in the home's operator.token.
             environment: Instead of the process's.
 
@@ -78,7 +85,7 @@ class Conductor:
             SettingsError: The context in use is unknown or its token unreadable.
         """
         where = place.resolve(os.environ if environment is None else environment, address=address or "", token=token or "")
-        return cls(where.address, where.token)
+        return cls(where.address, where.token, Tls(where.trust))
 
     @property
     def address(self) -> str:

@@ -112,11 +112,13 @@ class Conductor(_Blocking):
             _Face(loop, client.agents),
             _Face(loop, client.messages),
         )
+        self.schedules = _Face(loop, client.schedules)
         self.events, self.artefacts, self.admin = (
             _Face(loop, client.events),
             _Face(loop, client.artefacts),
             _Face(loop, client.admin),
         )
+        self.certificates, self.tokens = _Face(loop, client.certificates), _Face(loop, client.tokens)
 
     @classmethod
     def connect(

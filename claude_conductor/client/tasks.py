@@ -24,6 +24,8 @@ FINAL: Final = frozenset(
 )
 """States a task never leaves."""
 
+_MANY_SECONDS: Final = 30.0
+
 
 def duration(seconds: float) -> Duration:
     """Return seconds as the message that travels."""
@@ -52,6 +54,23 @@ class Tasks:
         """
         request = task_service_pb2.SubmitTaskRequest(request_id=request_id, spec=spec)
         return (await self._caller.unary(self._stub.SubmitTask, request, traceparent=traceparent)).task
+
+    async def submit_all(
+        self, tasks: Sequence[task_service_pb2.TaskSubmission], *, traceparent: str = "", timeout: float = _MANY_SECONDS
+    ) -> list[str]:
+        """Store several tasks, all of them or none; return their ids, in order, once they are durable.
+
+        Args:
+            tasks: 1 to 1000, at most 2 MiB in all. Each may come `after` others of them, named by their places from 0.
+            traceparent: W3C trace context they belong to.
+            timeout: Seconds at most. When they are over, the tasks may be stored or not; request ids make asking again safe.
+
+        Raises:
+            ConductorError: As `submit`; the detail `task` is the place of the one that was refused.
+        """
+        request = task_service_pb2.SubmitTasksRequest(tasks=tasks)
+        answer = await self._caller.unary(self._stub.SubmitTasks, request, timeout=timeout, traceparent=traceparent)
+        return list(answer.task_ids)
 
     async def check(self, spec: task_pb2.TaskSpec) -> task_pb2.TaskSpec:
         """Return what would be stored if this were submitted: the defaults of its type and of the server filled in.
@@ -155,6 +174,16 @@ class Tasks:
             request_id=request_id, task_id=task_id, question_id=question_id, text=text, option=option
         )
         return (await self._caller.unary(self._stub.AnswerTask, request)).task
+
+    async def record_landing(self, task_id: str, landing: task_pb2.Landing) -> task_pb2.Task:
+        """Say what became of a task's patch on its way to a branch; a repeat is harmless.
+
+        Raises:
+            TaskNotFoundError: There is none.
+            IllegalTransitionError: It did not succeed.
+        """
+        request = task_service_pb2.RecordLandingRequest(task_id=task_id, landing=landing)
+        return (await self._caller.unary(self._stub.RecordLanding, request)).task
 
     async def watch(self, task_id: str) -> AsyncGenerator[task_pb2.Task, None]:
         """Yield the task as it is now and after every change, until it is final; goes on over a restart of the control plane.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
+
+from claude_conductor.identity.names import SERVER_NAME
 
 UNIX_SOCKET_LIMIT: Final = 107
 """Longest path of a Unix socket in bytes (unix(7): sun_path has 108 with its end)."""
@@ -24,7 +27,9 @@ _SERVICE_CONFIG: Final = json.dumps(
                         "TaskService": ("GetTask", "ListTasks", "CheckTask", "ListTaskTypes"),
                         "AgentService": ("GetAgent", "ListAgents"),
                         "MessageService": ("GetMessage", "ListMessages", "ListSubscriptions"),
+                        "ScheduleService": ("GetSchedule", "ListSchedules"),
                         "AdminService": ("GetStatus",),
+                        "CertificateService": ("GetAuthority",),
                     }.items()
                     for method in methods
                 ],
@@ -68,9 +73,38 @@ def options(max_message_bytes: int = 4 << 20) -> list[tuple[str, int | str]]:
     ]
 
 
-def open_channel(target: str, extra: Sequence[tuple[str, int | str]] = ()) -> grpc.aio.Channel:
-    """Open a channel to `unix:/path` (file permissions guard it). Connecting happens with the first call; close it when done."""
-    return grpc.aio.insecure_channel(target, options=[*options(), *extra])
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the two ends of a connection over a network know each other. All of it PEM."""
+
+    trust: bytes = b""
+    """Roots of Conductor's own authority; empty: those of the system, for a control plane behind a proxy with a public name."""
+    chain: bytes = b""
+    """The caller's certificate; empty: a token says who calls."""
+    key: bytes = field(default=b"", repr=False)
+
+
+def is_local(target: str) -> bool:
+    """Tell whether this is a Unix socket's address."""
+    return target.startswith("unix:")
+
+
+def open_channel(target: str, extra: Sequence[tuple[str, int | str]] = (), tls: Tls | None = None) -> grpc.aio.Channel:
+    """Open a channel. Connecting happens with the first call; close it when done.
+
+    Args:
+        target: `unix:/path`, which file permissions guard, or `HOST:PORT`, which is never spoken to without TLS.
+        extra: Options besides the usual ones.
+        tls: For `HOST:PORT`; None: the system's roots.
+    """
+    said = [*options(), *extra]
+    if is_local(target):
+        return grpc.aio.insecure_channel(target, options=said)
+    tls = tls or Tls()
+    credentials = grpc.ssl_channel_credentials(tls.trust or None, tls.key or None, tls.chain or None)
+    if tls.trust:
+        said.append(("grpc.ssl_target_name_override", SERVER_NAME))
+    return grpc.aio.secure_channel(target, credentials, options=said)
 
 
 def bearer(token: str, traceparent: str = "") -> Metadata:

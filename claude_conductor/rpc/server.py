@@ -18,16 +18,18 @@ _PINGS: Final = [
 ]
 
 
-def options(max_message_bytes: int = 4 << 20, *, pings: bool = True) -> list[tuple[str, int]]:
+def options(max_message_bytes: int = 4 << 20, *, pings: bool = True, network: float = 0.0) -> list[tuple[str, int]]:
     """Return the options of every server; docs/design/security.md has the attack each value answers.
 
     Args:
         max_message_bytes: The largest message either way.
         pings: Whether to end connections whose peer stands still for about 2 s. An agent may: whoever computes in a runtime with
             one thread answers no ping meanwhile, and the kernel tells when the process behind a Unix socket is gone.
+        network: Seconds a connection over a network may last, which is how long a certificate is valid; 0: a Unix socket's.
     """
     return [
         *(_PINGS if pings else []),
+        *(_aging(network) if network else []),
         ("grpc.max_concurrent_streams", 100),
         ("grpc.server_handshake_timeout_ms", 5000),
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
@@ -37,6 +39,14 @@ def options(max_message_bytes: int = 4 << 20, *, pings: bool = True) -> list[tup
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
         ("grpc.so_reuseport", 0),
+    ]
+
+
+def _aging(seconds: float) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_connection_age_ms", int(seconds * 1000)),
+        ("grpc.max_connection_age_grace_ms", 60_000),
+        ("grpc.max_connection_idle_ms", 300_000),
     ]
 
 

@@ -47,6 +47,11 @@ class Home:
         return self.path / "config" / "contexts.json"
 
     @property
+    def joined(self) -> Path:
+        """The identity that this home got when it joined a control plane elsewhere."""
+        return self.path / "identity" / "joined.json"
+
+    @property
     def logs(self) -> Path:
         """One log for each program."""
         return self.path / "logs"

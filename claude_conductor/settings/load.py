@@ -80,7 +80,7 @@ def read_file(path: Path, *, required: bool) -> yaml_file.Text | None:
     """
     if not required and not path.exists():
         return None
-    return yaml_file.read(path)
+    return yaml_file.read(path, next_step="name another with --config")
 
 
 def load(sources: Sources) -> Loaded:

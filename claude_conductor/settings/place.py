@@ -22,6 +22,8 @@ class Place:
     token: Secret
     local: bool
     """Whether it is the set of this home, which `conductor start` starts."""
+    trust: bytes = b""
+    """Roots of its authority, PEM; empty on a Unix socket, and for one with a certificate of a public authority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Context:
     token_file: str = ""
     settings: Mapping[str, Any] | None = None
     """Values for keys of the settings file."""
+    trust_file: str = ""
+    """Roots of its authority, PEM; empty: the system's."""
 
 
 def resolve(environment: Mapping[str, str], *, address: str = "", token: str = "") -> Place:
@@ -48,8 +52,12 @@ def resolve(environment: Mapping[str, str], *, address: str = "", token: str = "
     secret = token or environment.get("CONDUCTOR_TOKEN", "")
     if not secret and context.token_file:
         secret = _read_token(Path(expand(context.token_file, environment, key="token_file")), required=True)
-    secret = secret or _read_token(home.operator_token, required=False)
-    return Place(wanted or f"unix:{home.socket}", Secret(secret), local=not wanted)
+    local = not wanted or wanted.startswith("unix:")
+    if local:  # what opens this home is nobody else's business
+        secret = secret or _read_token(home.operator_token, required=False)
+    trust = environment.get("CONDUCTOR_TRUST_FILE", "") or ("" if address else context.trust_file)
+    roots = b"" if local or not trust else _read_roots(Path(expand(trust, environment, key="trust_file")))
+    return Place(wanted or f"unix:{home.socket}", Secret(secret), local=not wanted, trust=roots)
 
 
 def current(home: Home, environment: Mapping[str, str]) -> Context:
@@ -89,13 +97,25 @@ def read_contexts(home: Home) -> tuple[str, dict[str, Context]]:
 def write_contexts(home: Home, chosen: str, contexts: Mapping[str, Context]) -> None:
     """Replace the file of contexts."""
     entries = {
-        name: {"address": entry.address, "token_file": entry.token_file, "settings": dict(entry.settings or {})}
+        name: {
+            "address": entry.address,
+            "token_file": entry.token_file,
+            "trust_file": entry.trust_file,
+            "settings": dict(entry.settings or {}),
+        }
         for name, entry in contexts.items()
     }
     home.contexts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = home.contexts.with_suffix(".new")
     new.write_text(json.dumps({"current": chosen, "contexts": entries}, indent=1) + "\n", encoding="utf-8")
     new.replace(home.contexts)
+
+
+def _read_roots(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise SettingsError("The roots of this control plane's authority cannot be read.", file=path, cause=cause) from cause
 
 
 def _read_token(path: Path, *, required: bool) -> str:

@@ -58,6 +58,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
     return {
         "home": str(home.path),
         "store": document.store,
+        "grpc_server": document.grpc_server,
         "lease_seconds": lease,
         "heartbeat_seconds": lease / 3,
         "default_driver": tasks.default_driver,
@@ -90,6 +91,7 @@ def _control_plane(loaded: Loaded, home: Home) -> dict[str, Any]:
             "ahead_bytes": parse_size(document.streams.ahead_bytes),
         },
         "policy": {"rules": document.policy.model_dump(mode="json")["messages"], "otherwise": document.policy.otherwise},
+        "listen": {**document.listen.model_dump(), "names": list(document.listen.names)},
         "metrics_port": document.telemetry.metrics_port,
         "log_level": document.log_level,
     }

@@ -276,6 +276,34 @@ class Provider(Block):
     """Tasks that start in the first second after a rate limit of the provider is over; twice as many in each further second."""
 
 
+def _listen_address(text: str) -> str:
+    """Return `HOST:PORT`, or nothing.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    host, _, port = text.rpartition(":")
+    if text and (not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 1 << 16 or host.strip() != host):
+        raise InvalidArgumentError("An address to listen on is written like 0.0.0.0:7443 or [::1]:7443.")
+    return text
+
+
+Address = Annotated[str, _written(_listen_address)]
+
+
+class Listen(Block):
+    """What the control plane serves on a network, besides its Unix socket; each is off while it is empty."""
+
+    sidecars: Address = ""
+    """Mutual TLS, for sidecars of other machines; by custom port 7443."""
+    clients: Address = ""
+    """TLS of the server and tokens, for people and programs; by custom port 7444."""
+    probe: Address = ""
+    """In the clear and nothing but gRPC health, for probes that have no certificate."""
+    names: tuple[str, ...] = ()
+    """Further names and addresses of this machine that its certificate shall be good for."""
+
+
 class Isolation(Block):
     """How agents are kept apart on this host."""
 
@@ -295,6 +323,8 @@ class Document(Block):
     num_agents: Annotated[int, Field(ge=0, le=256)] = 4
     log_level: LogLevel = "info"
     store: Annotated[Literal["sqlite", "memory"], BeforeValidator(_lower)] = "sqlite"
+    grpc_server: Annotated[Literal["native", "grpcio"], BeforeValidator(_lower)] = "native"
+    """What the control plane serves gRPC with: Conductor's own server, which needs less processor time a message, or grpcio's."""
     lease_seconds: Seconds = "15"
     toolchains: tuple[str, ...] = ()
     """Folders agents may read, shown at their own path."""
@@ -310,6 +340,7 @@ class Document(Block):
     tasks: Tasks = Tasks()
     provider: Provider = Provider()
     isolation: Isolation = Isolation()
+    listen: Listen = Listen()
     telemetry: Telemetry = Telemetry()
 
 

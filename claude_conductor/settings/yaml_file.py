@@ -28,8 +28,8 @@ class Text:
     """Place -> line, from 1."""
 
 
-def read(path: Path, what: str = "settings") -> Text:
-    """Read a file; `what` is the word for its content in errors.
+def read(path: Path, what: str = "settings", next_step: str = "name another") -> Text:
+    """Read a file; `what` is the word for its content in errors, `next_step` what helps if it is not there.
 
     Raises:
         SettingsError: It cannot be read, is no YAML, or its top is no mapping.
@@ -38,11 +38,7 @@ def read(path: Path, what: str = "settings") -> Text:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST + 1)
     except OSError as cause:
-        raise SettingsError(
-            f"The {what} file cannot be read: {cause.strerror}.",
-            next_step="name another with --config" if what == "settings" else "name another",
-            file=path,
-        ) from cause
+        raise SettingsError(f"The {what} file cannot be read: {cause.strerror}.", next_step=next_step, file=path) from cause
     return parse(raw, str(path), what)
 
 

@@ -39,10 +39,11 @@ class Supervisor:
         self._home = home
         self._grace = setup.grace
         self._monotonic, self._now = monotonic, now
-        self._control_plane = child(
-            setup.control_plane,
-            {"sidecar_tokens": dict(tokens.sidecar_digests), "operator_token_sha256": tokens.operator_digest},
-        )
+        digests: dict[str, object] = {
+            "sidecar_tokens": dict(tokens.sidecar_digests),
+            "operator_token_sha256": tokens.operator_digest,
+        }
+        self._control_plane = child(setup.control_plane, digests) if setup.control_plane is not None else None
         self._sidecars = [child(each, {"token": tokens.sidecars[str(each.agent_id)]}) for each in setup.sidecars]
         self._selector = selectors.DefaultSelector()
         self._channel: Channel | None = None
@@ -80,7 +81,11 @@ class Supervisor:
         remove_state(self._home)
 
     def _everyone(self) -> list[Child]:
-        return [self._control_plane, *self._sidecars]
+        return [*self._control_planes(), *self._sidecars]
+
+    def _control_planes(self) -> list[Child]:
+        """Return the control plane, if it is here."""
+        return [self._control_plane] if self._control_plane is not None else []
 
     def _turn(self, signals: Iterable[int]) -> None:
         """Do everything that is due now."""
@@ -108,7 +113,7 @@ class Supervisor:
         log("stop", signal=number)
         self._phase = Phase.STOPPING
         self._save()
-        self._shutdown = Shutdown([self._sidecars, [self._control_plane]], self._grace, now)
+        self._shutdown = Shutdown([self._sidecars, self._control_planes()], self._grace, now)
 
     def _start(self, children: Iterable[Child]) -> None:
         for child in children:

@@ -39,7 +39,8 @@ class Setup:
 
     home: str
     """Absolute path of CONDUCTOR_HOME."""
-    control_plane: Program
+    control_plane: Program | None
+    """None: it is elsewhere, and the sidecars have joined it."""
     sidecars: tuple[Program, ...]
     restart: RestartPolicy
     grace: float
@@ -64,13 +65,14 @@ def parse(text: str) -> Setup:
     sidecars = tuple(
         _sidecar(each, f"programs.sidecars[{index}]") for index, each in enumerate(_list(programs, "sidecars", "programs."))
     )
+    plane = _value(programs, "controlplane", "programs.")
     names = [sidecar.name for sidecar in sidecars]
     if len(set(names)) != len(names):
         raise SettingsError("two sidecars have the same agent id", key="programs.sidecars")
     restart = _mapping(_value(top, "restart", ""), "restart")
     return Setup(
         home=home,
-        control_plane=_program(_value(programs, "controlplane", "programs."), "programs.controlplane", CONTROL_PLANE, None),
+        control_plane=None if plane is None else _program(plane, "programs.controlplane", CONTROL_PLANE, None),
         sidecars=sidecars,
         restart=RestartPolicy(
             first_delay=_seconds(restart, "first_delay", "restart."),

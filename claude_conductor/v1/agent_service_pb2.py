@@ -25,21 +25,29 @@ _sym_db = _symbol_database.Default()
 from claude_conductor.v1 import agent_pb2 as claude__conductor_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'claude_conductor/v1/agent_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/agent.proto\"#\n\x0fGetAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"=\n\x10GetAgentResponse\x12)\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Agent\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListAgentsResponse\x12*\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc6\x01\n\x0c\x41gentService\x12W\n\x08GetAgent\x12$.claude_conductor.v1.GetAgentRequest\x1a%.claude_conductor.v1.GetAgentResponse\x12]\n\nListAgents\x12&.claude_conductor.v1.ListAgentsRequest\x1a\'.claude_conductor.v1.ListAgentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'claude_conductor/v1/agent_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/agent.proto\":\n\x16QuarantineAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x19\n\x17QuarantineAgentResponse\"\'\n\x13ReleaseAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\x16\n\x14ReleaseAgentResponse\"#\n\x0fGetAgentRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"=\n\x10GetAgentResponse\x12)\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x1a.claude_conductor.v1.Agent\":\n\x11ListAgentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListAgentsResponse\x12*\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1a.claude_conductor.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x99\x03\n\x0c\x41gentService\x12W\n\x08GetAgent\x12$.claude_conductor.v1.GetAgentRequest\x1a%.claude_conductor.v1.GetAgentResponse\x12]\n\nListAgents\x12&.claude_conductor.v1.ListAgentsRequest\x1a\'.claude_conductor.v1.ListAgentsResponse\x12l\n\x0fQuarantineAgent\x12+.claude_conductor.v1.QuarantineAgentRequest\x1a,.claude_conductor.v1.QuarantineAgentResponse\x12\x63\n\x0cReleaseAgent\x12(.claude_conductor.v1.ReleaseAgentRequest\x1a).claude_conductor.v1.ReleaseAgentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'claude_conductor.v1.agent_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETAGENTREQUEST']._serialized_start=97
-  _globals['_GETAGENTREQUEST']._serialized_end=132
-  _globals['_GETAGENTRESPONSE']._serialized_start=134
-  _globals['_GETAGENTRESPONSE']._serialized_end=195
-  _globals['_LISTAGENTSREQUEST']._serialized_start=197
-  _globals['_LISTAGENTSREQUEST']._serialized_end=255
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=257
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=346
-  _globals['_AGENTSERVICE']._serialized_start=349
-  _globals['_AGENTSERVICE']._serialized_end=547
+  _globals['_QUARANTINEAGENTREQUEST']._serialized_start=97
+  _globals['_QUARANTINEAGENTREQUEST']._serialized_end=155
+  _globals['_QUARANTINEAGENTRESPONSE']._serialized_start=157
+  _globals['_QUARANTINEAGENTRESPONSE']._serialized_end=182
+  _globals['_RELEASEAGENTREQUEST']._serialized_start=184
+  _globals['_RELEASEAGENTREQUEST']._serialized_end=223
+  _globals['_RELEASEAGENTRESPONSE']._serialized_start=225
+  _globals['_RELEASEAGENTRESPONSE']._serialized_end=247
+  _globals['_GETAGENTREQUEST']._serialized_start=249
+  _globals['_GETAGENTREQUEST']._serialized_end=284
+  _globals['_GETAGENTRESPONSE']._serialized_start=286
+  _globals['_GETAGENTRESPONSE']._serialized_end=347
+  _globals['_LISTAGENTSREQUEST']._serialized_start=349
+  _globals['_LISTAGENTSREQUEST']._serialized_end=407
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=409
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=498
+  _globals['_AGENTSERVICE']._serialized_start=501
+  _globals['_AGENTSERVICE']._serialized_end=910
 # @@protoc_insertion_point(module_scope)

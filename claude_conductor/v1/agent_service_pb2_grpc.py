@@ -45,6 +45,16 @@ class AgentServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_agent__service__pb2.ListAgentsResponse.FromString,
                 _registered_method=True)
+        self.QuarantineAgent = channel.unary_unary(
+                '/claude_conductor.v1.AgentService/QuarantineAgent',
+                request_serializer=claude__conductor_dot_v1_dot_agent__service__pb2.QuarantineAgentRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_agent__service__pb2.QuarantineAgentResponse.FromString,
+                _registered_method=True)
+        self.ReleaseAgent = channel.unary_unary(
+                '/claude_conductor.v1.AgentService/ReleaseAgent',
+                request_serializer=claude__conductor_dot_v1_dot_agent__service__pb2.ReleaseAgentRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_agent__service__pb2.ReleaseAgentResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -65,6 +75,22 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QuarantineAgent(self, request, context):
+        """Takes an agent out: its streams end at once, its tokens and certificates are revoked, its task is given to another agent, and
+        nothing more is accepted from it until it is released. Once more changes the reason. Callers: admin. Reasons: AGENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseAgent(self, request, context):
+        """Lets an agent in again. What was revoked stays so: a sidecar on another machine has to join anew. Callers: admin. Reasons:
+        AGENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +103,16 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListAgents,
                     request_deserializer=claude__conductor_dot_v1_dot_agent__service__pb2.ListAgentsRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_agent__service__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'QuarantineAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuarantineAgent,
+                    request_deserializer=claude__conductor_dot_v1_dot_agent__service__pb2.QuarantineAgentRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_agent__service__pb2.QuarantineAgentResponse.SerializeToString,
+            ),
+            'ReleaseAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseAgent,
+                    request_deserializer=claude__conductor_dot_v1_dot_agent__service__pb2.ReleaseAgentRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_agent__service__pb2.ReleaseAgentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +170,60 @@ class AgentService:
             '/claude_conductor.v1.AgentService/ListAgents',
             claude__conductor_dot_v1_dot_agent__service__pb2.ListAgentsRequest.SerializeToString,
             claude__conductor_dot_v1_dot_agent__service__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuarantineAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.AgentService/QuarantineAgent',
+            claude__conductor_dot_v1_dot_agent__service__pb2.QuarantineAgentRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_agent__service__pb2.QuarantineAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.AgentService/ReleaseAgent',
+            claude__conductor_dot_v1_dot_agent__service__pb2.ReleaseAgentRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_agent__service__pb2.ReleaseAgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

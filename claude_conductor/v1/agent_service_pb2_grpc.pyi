@@ -37,6 +37,14 @@ class AgentServiceStub:
     """Returns one agent. Idempotent. Callers: all roles. Reasons: AGENT_NOT_FOUND."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Returns agents by id, a page at a time. Idempotent. Callers: all roles. Reasons: INVALID_ARGUMENT (page token)."""
+    QuarantineAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.QuarantineAgentRequest, _agent_service_pb2.QuarantineAgentResponse]
+    """Takes an agent out: its streams end at once, its tokens and certificates are revoked, its task is given to another agent, and
+    nothing more is accepted from it until it is released. Once more changes the reason. Callers: admin. Reasons: AGENT_NOT_FOUND.
+    """
+    ReleaseAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ReleaseAgentRequest, _agent_service_pb2.ReleaseAgentResponse]
+    """Lets an agent in again. What was revoked stays so: a sidecar on another machine has to join anew. Callers: admin. Reasons:
+    AGENT_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -47,6 +55,14 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Returns one agent. Idempotent. Callers: all roles. Reasons: AGENT_NOT_FOUND."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Returns agents by id, a page at a time. Idempotent. Callers: all roles. Reasons: INVALID_ARGUMENT (page token)."""
+    QuarantineAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.QuarantineAgentRequest, _agent_service_pb2.QuarantineAgentResponse]  # type: ignore[assignment]
+    """Takes an agent out: its streams end at once, its tokens and certificates are revoked, its task is given to another agent, and
+    nothing more is accepted from it until it is released. Once more changes the reason. Callers: admin. Reasons: AGENT_NOT_FOUND.
+    """
+    ReleaseAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ReleaseAgentRequest, _agent_service_pb2.ReleaseAgentResponse]  # type: ignore[assignment]
+    """Lets an agent in again. What was revoked stays so: a sidecar on another machine has to join anew. Callers: admin. Reasons:
+    AGENT_NOT_FOUND.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Which agents there are and what they do."""
@@ -66,5 +82,25 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListAgentsResponse, _abc.Awaitable[_agent_service_pb2.ListAgentsResponse]]:
         """Returns agents by id, a page at a time. Idempotent. Callers: all roles. Reasons: INVALID_ARGUMENT (page token)."""
+
+    @_abc_1.abstractmethod
+    def QuarantineAgent(
+        self,
+        request: _agent_service_pb2.QuarantineAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.QuarantineAgentResponse, _abc.Awaitable[_agent_service_pb2.QuarantineAgentResponse]]:
+        """Takes an agent out: its streams end at once, its tokens and certificates are revoked, its task is given to another agent, and
+        nothing more is accepted from it until it is released. Once more changes the reason. Callers: admin. Reasons: AGENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseAgent(
+        self,
+        request: _agent_service_pb2.ReleaseAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ReleaseAgentResponse, _abc.Awaitable[_agent_service_pb2.ReleaseAgentResponse]]:
+        """Lets an agent in again. What was revoked stays so: a sidecar on another machine has to join anew. Callers: admin. Reasons:
+        AGENT_NOT_FOUND.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -98,6 +98,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A rule of the policy does not let this message through."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 37
     """The sender sends more messages than it may; nothing was stored."""
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 38
+    """No schedule with this name or id is known."""
+    ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 39
+    """There is another schedule with this name."""
+    ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 40
+    """Less of the task's budget is left than this would need; nothing was spent."""
+    ERROR_REASON_CERTIFICATE_UNUSABLE: _ErrorReason.ValueType  # 43
+    """A certificate, its key or its authority cannot be used."""
+    ERROR_REASON_JOIN_REFUSED: _ErrorReason.ValueType  # 44
+    """The join token is not valid: it was used, was revoked, its time is over, or it never was one."""
+    ERROR_REASON_TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 45
+    """No token with this id is known."""
+    ERROR_REASON_AGENT_QUARANTINED: _ErrorReason.ValueType  # 46
+    """The agent is kept out."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -178,4 +192,18 @@ ERROR_REASON_POLICY_DENIED: ErrorReason.ValueType  # 36
 """A rule of the policy does not let this message through."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 37
 """The sender sends more messages than it may; nothing was stored."""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 38
+"""No schedule with this name or id is known."""
+ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 39
+"""There is another schedule with this name."""
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 40
+"""Less of the task's budget is left than this would need; nothing was spent."""
+ERROR_REASON_CERTIFICATE_UNUSABLE: ErrorReason.ValueType  # 43
+"""A certificate, its key or its authority cannot be used."""
+ERROR_REASON_JOIN_REFUSED: ErrorReason.ValueType  # 44
+"""The join token is not valid: it was used, was revoked, its time is over, or it never was one."""
+ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 45
+"""No token with this id is known."""
+ERROR_REASON_AGENT_QUARANTINED: ErrorReason.ValueType  # 46
+"""The agent is kept out."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -779,6 +779,7 @@ class TaskReport(_message.Message):
     RATE_LIMIT_ENDED_FIELD_NUMBER: _builtins.int
     EGRESS_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> _task_pb2.Lease:
         """Fencing token: a report with a stale lease is refused with STALE_LEASE and changes nothing."""
@@ -823,6 +824,10 @@ class TaskReport(_message.Message):
     def used(self) -> _task_pb2.TaskUsage:
         """Use so far; what is known of an attempt whose end nobody reports."""
 
+    @_builtins.property
+    def budget(self) -> Global___BudgetClaim:
+        """What the attempt may use by the model calls that are under way; they wait until this is taken."""
+
     def __init__(
         self,
         *,
@@ -837,12 +842,13 @@ class TaskReport(_message.Message):
         rate_limit_ended: Global___TaskRateLimitEnded | None = ...,
         egress: Global___TaskEgress | None = ...,
         used: _task_pb2.TaskUsage | None = ...,
+        budget: Global___BudgetClaim | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "budget", b"budget", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "budget", b"budget", "completed", b"completed", "egress", b"egress", "lease", b"lease", "output", b"output", "progress", b"progress", "rate_limit_ended", b"rate_limit_ended", "rate_limited", b"rate_limited", "report", b"report", "started", b"started", "used", b"used", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "egress", "used"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["started", "progress", "output", "completed", "asked", "withdrawn", "rate_limited", "rate_limit_ended", "egress", "used", "budget"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -1010,6 +1016,38 @@ class TaskRateLimitEnded(_message.Message):
 Global___TaskRateLimitEnded: _TypeAlias = TaskRateLimitEnded  # noqa: Y015
 
 @_typing.final
+class BudgetClaim(_message.Message):
+    """What an attempt may come to use. Each claim takes the place of the one before. Refused with BUDGET_EXHAUSTED, and without effect,
+    if that is more than is left of the task's budget; a claim that is no larger than the one before is always taken.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_FIELD_NUMBER: _builtins.int
+    CLAIMED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def used(self) -> _task_pb2.TaskUsage:
+        """Use so far."""
+
+    @_builtins.property
+    def claimed(self) -> _task_pb2.Budget:
+        """Use so far and the most that calls under way may add: turns, tokens and cost. Time is counted by the control plane itself."""
+
+    def __init__(
+        self,
+        *,
+        used: _task_pb2.TaskUsage | None = ...,
+        claimed: _task_pb2.Budget | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "used", b"used"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetClaim: _TypeAlias = BudgetClaim  # noqa: Y015
+
+@_typing.final
 class TaskEgress(_message.Message):
     """What the proxy beside an agent decided on connections of the agent. Each target is told of once when it is first asked for, and
     again at the end of the attempt if it was asked for more than once.
@@ -1165,10 +1203,15 @@ class Heartbeat(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     USE_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     state: _agent_pb2.AgentState.ValueType
     """What the agent does: IDLE, WORKING, STALLED or STARTING."""
     reason: _builtins.str
     """Why, in one sentence."""
+    leaving: _builtins.bool
+    """The last frame of a sidecar that was told to stop: it will not come back by itself. The control plane ends the stream and forgets
+    the agent, unless the agent holds a task or has a mailbox of its own.
+    """
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Lease]:
         """Leases to renew."""
@@ -1184,10 +1227,11 @@ class Heartbeat(_message.Message):
         state: _agent_pb2.AgentState.ValueType = ...,
         reason: _builtins.str = ...,
         use: _agent_pb2.ResourceUse | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "reason", b"reason", "state", b"state", "use", b"use"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "leaving", b"leaving", "reason", b"reason", "state", b"state", "use", b"use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -116,6 +116,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The task itself cannot be run as it was submitted. Not retryable."""
     FAILURE_KIND_DEPENDENCY: _FailureKind.ValueType  # 13
     """A task it depends on did not succeed. Not retryable."""
+    FAILURE_KIND_BUDGET: _FailureKind.ValueType  # 14
+    """Its budget, or what its parent gave it of one, is used up. Not retryable."""
     FAILURE_KIND_SETUP: _FailureKind.ValueType  # 16
     """The set-up command of its workspace failed or ran too long. Not retryable."""
 
@@ -150,6 +152,8 @@ FAILURE_KIND_INVALID_TASK: FailureKind.ValueType  # 12
 """The task itself cannot be run as it was submitted. Not retryable."""
 FAILURE_KIND_DEPENDENCY: FailureKind.ValueType  # 13
 """A task it depends on did not succeed. Not retryable."""
+FAILURE_KIND_BUDGET: FailureKind.ValueType  # 14
+"""Its budget, or what its parent gave it of one, is used up. Not retryable."""
 FAILURE_KIND_SETUP: FailureKind.ValueType  # 16
 """The set-up command of its workspace failed or ran too long. Not retryable."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
@@ -209,6 +213,34 @@ QUESTION_STATE_EXPIRED: QuestionState.ValueType  # 3
 QUESTION_STATE_WITHDRAWN: QuestionState.ValueType  # 4
 """The agent does not wait for the answer any more, or its attempt is over."""
 Global___QuestionState: _TypeAlias = QuestionState  # noqa: Y015
+
+class _LandingState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LandingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LandingState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LANDING_STATE_UNSPECIFIED: _LandingState.ValueType  # 0
+    """Never sent."""
+    LANDING_STATE_LANDED: _LandingState.ValueType  # 1
+    """It is on the branch, and the branch passed its check with it."""
+    LANDING_STATE_EVICTED: _LandingState.ValueType  # 2
+    """It is not on the branch: a conflict, a failed check, or files outside of its write set."""
+    LANDING_STATE_NOTHING: _LandingState.ValueType  # 3
+    """It changes nothing that the branch does not have already."""
+
+class LandingState(_LandingState, metaclass=_LandingStateEnumTypeWrapper):
+    """What became of a task's patch on its way to an integration branch."""
+
+LANDING_STATE_UNSPECIFIED: LandingState.ValueType  # 0
+"""Never sent."""
+LANDING_STATE_LANDED: LandingState.ValueType  # 1
+"""It is on the branch, and the branch passed its check with it."""
+LANDING_STATE_EVICTED: LandingState.ValueType  # 2
+"""It is not on the branch: a conflict, a failed check, or files outside of its write set."""
+LANDING_STATE_NOTHING: LandingState.ValueType  # 3
+"""It changes nothing that the branch does not have already."""
+Global___LandingState: _TypeAlias = LandingState  # noqa: Y015
 
 @_typing.final
 class TaskFailure(_message.Message):
@@ -428,6 +460,97 @@ class RetryPolicy(_message.Message):
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
 @_typing.final
+class Budget(_message.Message):
+    """The most that may be used, or an amount of it; what is not set has no limit. All of it counts over every attempt of a task and
+    over its subtasks.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WALL_TIME_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    turns: _builtins.int
+    """Answers of models; where the model gateway does not count them, the turns the agent tells of. Above 0."""
+    tokens: _builtins.int
+    """Tokens that models read anew and that they write; without those read from the provider's cache. Above 0."""
+    cost_usd: _builtins.float
+    """US dollars by the price table, above 0. With it, models that have no price are refused."""
+    @_builtins.property
+    def wall_time(self) -> _duration_pb2.Duration:
+        """Time that agents have it, summed up; above 0."""
+
+    def __init__(
+        self,
+        *,
+        wall_time: _duration_pb2.Duration | None = ...,
+        turns: _builtins.int | None = ...,
+        tokens: _builtins.int | None = ...,
+        cost_usd: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "_tokens", b"_tokens", "_turns", b"_turns", "cost_usd", b"cost_usd", "tokens", b"tokens", "turns", b"turns", "wall_time", b"wall_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd", "_tokens", b"_tokens", "_turns", b"_turns", "cost_usd", b"cost_usd", "tokens", b"tokens", "turns", b"turns", "wall_time", b"wall_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_usd: _TypeAlias = _typing.Literal["cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd: _TypeAlias = _typing.Literal["_cost_usd", b"_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__tokens: _TypeAlias = _typing.Literal["tokens"]  # noqa: Y015
+    _WhichOneofArgType__tokens: _TypeAlias = _typing.Literal["_tokens", b"_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__turns: _TypeAlias = _typing.Literal["turns"]  # noqa: Y015
+    _WhichOneofArgType__turns: _TypeAlias = _typing.Literal["_turns", b"_turns"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd) -> _WhichOneofReturnType__cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens) -> _WhichOneofReturnType__tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__turns) -> _WhichOneofReturnType__turns | None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
+
+@_typing.final
+class BudgetStatus(_message.Message):
+    """How a budget stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limit(self) -> Global___Budget:
+        """The most; of a subtask a part of what its parent has."""
+
+    @_builtins.property
+    def used(self) -> Global___Budget:
+        """What its attempts and its finished subtasks used, as far as it was reported; only of what is limited, as below."""
+
+    @_builtins.property
+    def reserved(self) -> Global___Budget:
+        """What its unfinished subtasks may use, and its present attempt by the model calls that are under way."""
+
+    @_builtins.property
+    def left(self) -> Global___Budget:
+        """What is neither."""
+
+    def __init__(
+        self,
+        *,
+        limit: Global___Budget | None = ...,
+        used: Global___Budget | None = ...,
+        reserved: Global___Budget | None = ...,
+        left: Global___Budget | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "limit", b"limit", "reserved", b"reserved", "used", b"used"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "limit", b"limit", "reserved", b"reserved", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetStatus: _TypeAlias = BudgetStatus  # noqa: Y015
+
+@_typing.final
 class TaskSpec(_message.Message):
     """What a submitter asks for."""
 
@@ -514,9 +637,11 @@ class TaskSpec(_message.Message):
     MAX_TURNS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
     SETUP_FIELD_NUMBER: _builtins.int
     KEEP_WORKSPACE_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
     Its template surrounds the prompt, and it has defaults for priority, time-out, attempts and isolation level.
@@ -590,6 +715,12 @@ class TaskSpec(_message.Message):
         """Free labels to find it by."""
 
     @_builtins.property
+    def budget(self) -> Global___Budget:
+        """What it may use; unset: as much as it likes. A subtask gets its budget from what is left of its parent's: what it asks for, and
+        half of the rest where it does not say. An agent is told what is left when it gets the task.
+        """
+
+    @_builtins.property
     def writes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the task's repository that it may change, from its top: a file, a folder (`src/`), or a pattern (`src/**/*.py`,
         `docs/*.md`; `.` is all of it). At most 100 paths and 4096 characters. Tasks of one tenant on one repository whose sets
@@ -600,6 +731,10 @@ class TaskSpec(_message.Message):
     @_builtins.property
     def setup(self) -> Global___Setup:
         """Runs in the workspace before the agent does; unset means that nothing has to be made ready. Not for `grpc_agent`."""
+
+    @_builtins.property
+    def follows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks that must have ended before, whatever came of them; at most 100."""
 
     def __init__(
         self,
@@ -625,13 +760,15 @@ class TaskSpec(_message.Message):
         max_turns: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         instructions: _builtins.str = ...,
+        budget: Global___Budget | None = ...,
         writes: _abc.Iterable[_builtins.str] | None = ...,
         setup: Global___Setup | None = ...,
         keep_workspace: _builtins.bool = ...,
+        follows: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "budget", b"budget", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "follows", b"follows", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -652,6 +789,7 @@ class TaskType(_message.Message):
     ISOLATION_LEVEL_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Small letters, digits and underscores."""
     about: _builtins.str
@@ -672,6 +810,10 @@ class TaskType(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Of one attempt; unset: the server's default."""
 
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """Of tasks that do not say; unset: no limit."""
+
     def __init__(
         self,
         *,
@@ -684,10 +826,11 @@ class TaskType(_message.Message):
         isolation_level: _agent_pb2.IsolationLevel.ValueType = ...,
         file: _builtins.str = ...,
         problem: _builtins.str = ...,
+        budget: Global___Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "file", b"file", "isolation_level", b"isolation_level", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "problem", b"problem", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "budget", b"budget", "file", b"file", "isolation_level", b"isolation_level", "max_attempts", b"max_attempts", "name", b"name", "priority", b"priority", "problem", b"problem", "template", b"template", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1100,6 +1243,54 @@ class Answer(_message.Message):
 Global___Answer: _TypeAlias = Answer  # noqa: Y015
 
 @_typing.final
+class Landing(_message.Message):
+    """The end of one try to put a task's patch on a branch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    BRANCH_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    CHECK_TASK_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    state: Global___LandingState.ValueType
+    """How it ended."""
+    branch: _builtins.str
+    """Name of the branch, 1 to 255 characters."""
+    commit: _builtins.str
+    """In hexadecimal: of LANDED the commit on the branch, else the head of the branch that was tried."""
+    reason: _builtins.str
+    """Why, in one sentence; at most 4 KiB."""
+    output: _builtins.str
+    """The conflict, or the end of what the check printed; at most 64 KiB. Hostile text: show it without control characters."""
+    check_task_id: _builtins.str
+    """The task that ran the check; empty where it came to none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___LandingState.ValueType = ...,
+        branch: _builtins.str = ...,
+        commit: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        output: _builtins.str = ...,
+        check_task_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "check_task_id", b"check_task_id", "commit", b"commit", "output", b"output", "reason", b"reason", "state", b"state", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Landing: _TypeAlias = Landing  # noqa: Y015
+
+@_typing.final
 class TaskAttempt(_message.Message):
     """One hand-out of a task."""
 
@@ -1179,6 +1370,8 @@ class Task(_message.Message):
     QUESTION_FIELD_NUMBER: _builtins.int
     STATE_TIME_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    LANDING_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """`task_` and a UUIDv7."""
     tenant_id: _builtins.str
@@ -1233,6 +1426,14 @@ class Task(_message.Message):
     def usage(self) -> Global___TaskUsage:
         """What all attempts used: their sum, of peak memory the largest."""
 
+    @_builtins.property
+    def budget(self) -> Global___BudgetStatus:
+        """How its budget stands; unset where nothing is limited."""
+
+    @_builtins.property
+    def landing(self) -> Global___Landing:
+        """What became of its patch the last time somebody tried to land it; unset if nobody did."""
+
     def __init__(
         self,
         *,
@@ -1254,10 +1455,12 @@ class Task(_message.Message):
         question: Global___Question | None = ...,
         state_time: _timestamp_pb2.Timestamp | None = ...,
         usage: Global___TaskUsage | None = ...,
+        budget: Global___BudgetStatus | None = ...,
+        landing: Global___Landing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "landing", b"landing", "question", b"question", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state_time", b"state_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempts", b"attempts", "budget", b"budget", "create_time", b"create_time", "end_time", b"end_time", "landing", b"landing", "progress", b"progress", "question", b"question", "reason", b"reason", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_time", b"state_time", "submitter", b"submitter", "task_id", b"task_id", "tenant_id", b"tenant_id", "traceparent", b"traceparent", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

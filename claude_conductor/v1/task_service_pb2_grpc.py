@@ -40,6 +40,11 @@ class TaskServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskResponse.FromString,
                 _registered_method=True)
+        self.SubmitTasks = channel.unary_unary(
+                '/claude_conductor.v1.TaskService/SubmitTasks',
+                request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTasksRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTasksResponse.FromString,
+                _registered_method=True)
         self.CheckTask = channel.unary_unary(
                 '/claude_conductor.v1.TaskService/CheckTask',
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.CheckTaskRequest.SerializeToString,
@@ -70,6 +75,11 @@ class TaskServiceStub:
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.SerializeToString,
                 response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.FromString,
                 _registered_method=True)
+        self.RecordLanding = channel.unary_unary(
+                '/claude_conductor.v1.TaskService/RecordLanding',
+                request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingRequest.SerializeToString,
+                response_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingResponse.FromString,
+                _registered_method=True)
         self.WatchTask = channel.unary_stream(
                 '/claude_conductor.v1.TaskService/WatchTask',
                 request_serializer=claude__conductor_dot_v1_dot_task__service__pb2.WatchTaskRequest.SerializeToString,
@@ -90,6 +100,15 @@ class TaskServiceServicer:
         """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
         Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
         SETTINGS_INVALID (the file of its type).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitTasks(self, request, context):
+        """Stores several tasks in one change, all of them or, if one is refused, none; returns once they are durable. A request_id stands
+        for its task as with SubmitTask, so that the same request again returns the same tasks. Details name the task that was refused:
+        `task` is its place in the request, from 0. Callers: operator. Reasons: those of SubmitTask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +160,14 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordLanding(self, request, context):
+        """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+        nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchTask(self, request, context):
         """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND.
         """
@@ -162,6 +189,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.SubmitTask,
                     request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskResponse.SerializeToString,
+            ),
+            'SubmitTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitTasks,
+                    request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTasksRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.SubmitTasksResponse.SerializeToString,
             ),
             'CheckTask': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckTask,
@@ -192,6 +224,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.AnswerTask,
                     request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.FromString,
                     response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.SerializeToString,
+            ),
+            'RecordLanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordLanding,
+                    request_deserializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingRequest.FromString,
+                    response_serializer=claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingResponse.SerializeToString,
             ),
             'WatchTask': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTask,
@@ -232,6 +269,33 @@ class TaskService:
             '/claude_conductor.v1.TaskService/SubmitTask',
             claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskRequest.SerializeToString,
             claude__conductor_dot_v1_dot_task__service__pb2.SubmitTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.TaskService/SubmitTasks',
+            claude__conductor_dot_v1_dot_task__service__pb2.SubmitTasksRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_task__service__pb2.SubmitTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -394,6 +458,33 @@ class TaskService:
             '/claude_conductor.v1.TaskService/AnswerTask',
             claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskRequest.SerializeToString,
             claude__conductor_dot_v1_dot_task__service__pb2.AnswerTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordLanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/claude_conductor.v1.TaskService/RecordLanding',
+            claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingRequest.SerializeToString,
+            claude__conductor_dot_v1_dot_task__service__pb2.RecordLandingResponse.FromString,
             options,
             channel_credentials,
             insecure,

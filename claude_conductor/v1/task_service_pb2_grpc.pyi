@@ -38,6 +38,11 @@ class TaskServiceStub:
     Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
     SETTINGS_INVALID (the file of its type).
     """
+    SubmitTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTasksRequest, _task_service_pb2.SubmitTasksResponse]
+    """Stores several tasks in one change, all of them or, if one is refused, none; returns once they are durable. A request_id stands
+    for its task as with SubmitTask, so that the same request again returns the same tasks. Details name the task that was refused:
+    `task` is its place in the request, from 0. Callers: operator. Reasons: those of SubmitTask.
+    """
     CheckTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CheckTaskRequest, _task_service_pb2.CheckTaskResponse]
     """Checks a task as SubmitTask would and returns it as it would be stored, its type's template filled in; stores nothing.
     Idempotent. Callers: operator. Reasons: INVALID_ARGUMENT, TASK_NOT_FOUND (dependency), SETTINGS_INVALID (file of its type).
@@ -57,6 +62,10 @@ class TaskServiceStub:
     request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
     the question is answered, expired or withdrawn).
     """
+    RecordLanding: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RecordLandingRequest, _task_service_pb2.RecordLandingResponse]
+    """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+    nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
+    """
     WatchTask: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]
     """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND."""
     ReadTaskOutput: _grpc.UnaryStreamMultiCallable[_task_service_pb2.ReadTaskOutputRequest, _task_service_pb2.ReadTaskOutputResponse]
@@ -71,6 +80,11 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
     Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
     SETTINGS_INVALID (the file of its type).
+    """
+    SubmitTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SubmitTasksRequest, _task_service_pb2.SubmitTasksResponse]  # type: ignore[assignment]
+    """Stores several tasks in one change, all of them or, if one is refused, none; returns once they are durable. A request_id stands
+    for its task as with SubmitTask, so that the same request again returns the same tasks. Details name the task that was refused:
+    `task` is its place in the request, from 0. Callers: operator. Reasons: those of SubmitTask.
     """
     CheckTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CheckTaskRequest, _task_service_pb2.CheckTaskResponse]  # type: ignore[assignment]
     """Checks a task as SubmitTask would and returns it as it would be stored, its type's template filled in; stores nothing.
@@ -91,6 +105,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
     request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
     the question is answered, expired or withdrawn).
     """
+    RecordLanding: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RecordLandingRequest, _task_service_pb2.RecordLandingResponse]  # type: ignore[assignment]
+    """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+    nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
+    """
     WatchTask: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTaskRequest, _task_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Streams the task now and after every change, and ends when it is final. Callers: all roles. Reasons: TASK_NOT_FOUND."""
     ReadTaskOutput: _aio.UnaryStreamMultiCallable[_task_service_pb2.ReadTaskOutputRequest, _task_service_pb2.ReadTaskOutputResponse]  # type: ignore[assignment]
@@ -108,6 +126,17 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores a task and returns it once it is durable. The same request_id returns the same task for 24 h.
         Callers: operator, agent. Reasons: INVALID_ARGUMENT, IDEMPOTENCY_CONFLICT, TASK_NOT_FOUND (dependency), STORE_UNAVAILABLE,
         SETTINGS_INVALID (the file of its type).
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitTasks(
+        self,
+        request: _task_service_pb2.SubmitTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.SubmitTasksResponse, _abc.Awaitable[_task_service_pb2.SubmitTasksResponse]]:
+        """Stores several tasks in one change, all of them or, if one is refused, none; returns once they are durable. A request_id stands
+        for its task as with SubmitTask, so that the same request again returns the same tasks. Details name the task that was refused:
+        `task` is its place in the request, from 0. Callers: operator. Reasons: those of SubmitTask.
         """
 
     @_abc_1.abstractmethod
@@ -163,6 +192,16 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers the open question of a task; its agent's call returns with it. The first answer counts, and a repeat of it with the same
         request_id returns the task. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (nothing was asked, or
         the question is answered, expired or withdrawn).
+        """
+
+    @_abc_1.abstractmethod
+    def RecordLanding(
+        self,
+        request: _task_service_pb2.RecordLandingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.RecordLandingResponse, _abc.Awaitable[_task_service_pb2.RecordLandingResponse]]:
+        """Records what became of a task's patch on its way to a branch: `conductor merge` does. The last word is kept; a repeat changes
+        nothing. Callers: operator. Reasons: TASK_NOT_FOUND, INVALID_ARGUMENT, ILLEGAL_TRANSITION (it did not succeed).
         """
 
     @_abc_1.abstractmethod

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from claude_conductor.clock import SystemClock
+from claude_conductor.rpc.channel import Tls
 from claude_conductor.web.api import Api
 from claude_conductor.web.forwarding import Forwarding
 from claude_conductor.web.guard import Guard
@@ -37,18 +37,18 @@ def _routes(forwarding: Forwarding, logins: Logins) -> list[BaseRoute]:
     ]
 
 
-def build(address: str, logins: Logins | None = None) -> Starlette:
+def build(address: str, logins: Logins, tls: Tls | None = None) -> Starlette:
     """Return the ASGI application.
 
     Args:
         address: gRPC address of the control plane.
         logins: Of browsers; whoever starts the server may make a code with it.
+        tls: Whom to trust where the address is on a network.
     """
-    logins = logins or Logins(SystemClock())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
-        forwarding = app.state.forwarding = Forwarding(address)
+        forwarding = app.state.forwarding = Forwarding(address, tls)
         app.router.routes.extend(_routes(forwarding, logins))
         try:
             yield

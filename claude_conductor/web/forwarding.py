@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from claude_conductor.rpc.channel import bearer, open_channel
+from claude_conductor.rpc.channel import Tls, bearer, open_channel
 from claude_conductor.web.methods import Method
 
 UNARY_SECONDS: Final = 60.0
@@ -19,10 +19,10 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 class Forwarding:
     """One channel to the control plane, shared by everybody; each call says who makes it."""
 
-    def __init__(self, address: str) -> None:
-        """Connecting happens with the first call."""
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
+        """Connecting happens with the first call; `tls` says whom to trust where the address is on a network."""
         self.address = address
-        self.channel = open_channel(address)
+        self.channel = open_channel(address, tls=tls)
 
     async def unary(self, method: Method, request: Message, token: str) -> Any:  # noqa: ANN401 - the method's response
         """Make a call.

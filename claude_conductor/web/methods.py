@@ -15,8 +15,8 @@ from google.protobuf.message_factory import GetMessageClass
 import claude_conductor.v1
 
 PACKAGE: Final = "claude_conductor.v1"
-NOT_OVER_HTTP: Final = frozenset({"SessionService", "LocalService"})
-"""Those of sidecars and of agents; neither has to do with people."""
+NOT_OVER_HTTP: Final = frozenset({"SessionService", "LocalService", "EnrolmentService"})
+"""Those of sidecars and of agents, which have nothing to do with people."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Final
 import uvicorn
 
 from claude_conductor.errors import InvalidArgumentError
+from claude_conductor.rpc.channel import Tls
 from claude_conductor.web.app import build
 from claude_conductor.web.logins import Logins
 
@@ -40,15 +41,16 @@ def listen(port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, that says when it serves, and ends the streams of open pages before it waits for them."""
 
-    def __init__(self, address: str, logins: Logins, ready: Callable[[], None]) -> None:
+    def __init__(self, address: str, logins: Logins, ready: Callable[[], None], tls: Tls | None = None) -> None:
         """Nothing is served yet.
 
         Args:
             address: gRPC address of the control plane.
             logins: Of browsers.
             ready: Called once everything is served.
+            tls: Whom to trust where the address is on a network.
         """
-        self._app = build(address, logins)
+        self._app = build(address, logins, tls)
         self._ready = ready
         config = uvicorn.Config(
             self._app,

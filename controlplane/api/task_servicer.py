@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TypeAlias
@@ -12,8 +13,11 @@ from claude_conductor.errors import InvalidArgumentError, PermissionDeniedError
 from claude_conductor.v1 import event_pb2, task_pb2
 from claude_conductor.v1 import task_service_pb2 as pb
 from claude_conductor.v1.task_service_pb2_grpc import TaskServiceServicer
+from controlplane.api.convert.landing import landing_from_proto
 from controlplane.api.convert.task import (
+    SPEC_BYTES,
     Defaults,
+    check_size,
     spec_from_proto,
     spec_to_proto,
     states_from_proto,
@@ -21,13 +25,15 @@ from controlplane.api.convert.task import (
     type_to_proto,
 )
 from controlplane.api.convert.values import seconds_of, span_of
-from controlplane.api.guard.caller import Caller, Role, current_caller
+from controlplane.api.guard.caller import Caller, current_caller
 from controlplane.api.guard.interceptors import current_traceparent
 from controlplane.api.paging import after_token_text, page_size, token_for
+from controlplane.domain.identity import Role
 from controlplane.domain.question import Answer
 from controlplane.domain.task import IsolationLevel, Spec, Task
+from controlplane.domain.task_type import TaskType
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
-from controlplane.service.intake import Intake, Submission
+from controlplane.service.intake import Intake, Submission, Wanted, naming
 from controlplane.service.kinds import Kinds
 from controlplane.service.leases import Leases
 from controlplane.service.output import Output
@@ -37,8 +43,10 @@ from controlplane.service.waiting import Waiting
 _GRACE = 5.0
 _PAGE_BYTES = 2 << 20
 """Of a page with more than one task: prompts, questions and their answers are large, and clients read 4 MiB at once."""
-_SPEC_BYTES = 2 << 20
-"""What fits into one frame to a sidecar with room to spare."""
+_TASKS = 1000
+"""In one request."""
+_IN_ONE_GO = 64
+"""Tasks that are read before other calls get their turn."""
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
@@ -69,7 +77,7 @@ class TaskQueueServicer(TaskServiceServicer):
         """Store a task."""
         del context
         caller = current_caller()
-        _check_size(request.spec)
+        check_size(request.spec)
         asked = task_pb2.TaskSpec()
         asked.CopyFrom(request.spec)
         if caller.role is Role.SIDECAR:
@@ -79,11 +87,36 @@ class TaskQueueServicer(TaskServiceServicer):
         task = await self._intake.submit(submission)
         return pb.SubmitTaskResponse(task=self._shown(task))
 
+    async def SubmitTasks(self, request: pb.SubmitTasksRequest, context: Context) -> pb.SubmitTasksResponse:
+        """Store several tasks."""
+        del context
+        if not 0 < len(request.tasks) <= _TASKS:
+            raise InvalidArgumentError(f"A request has 1 to {_TASKS} tasks.", field="tasks", tasks=len(request.tasks))
+        if request.ByteSize() > SPEC_BYTES:
+            raise InvalidArgumentError(
+                "Tasks that are submitted together have at most 2 MiB; send several requests.", field="tasks"
+            )
+        caller, traceparent = current_caller(), current_traceparent()
+        kinds: dict[str, TaskType] = {}
+        wanted: list[Wanted] = []
+        for place, each in enumerate(request.tasks):
+            with naming(place):
+                if any(other >= place for other in each.after):
+                    raise InvalidArgumentError("A task comes after tasks that stand before it.", field=f"tasks[{place}].after")
+                if (name := each.spec.type) not in kinds:
+                    kinds[name] = self._kinds.named(name)
+                spec = spec_from_proto(each.spec, self._defaults, kinds[name])
+            submission = Submission(caller.tenant_id, caller.name, each.request_id, spec, traceparent)
+            wanted.append(Wanted(submission, tuple(each.after)))
+            if not len(wanted) % _IN_ONE_GO:
+                await asyncio.sleep(0)
+        return pb.SubmitTasksResponse(task_ids=await self._intake.submit_all(wanted))
+
     async def CheckTask(self, request: pb.CheckTaskRequest, context: Context) -> pb.CheckTaskResponse:
         """Say whether a task could be stored."""
         del context
         caller = current_caller()
-        _check_size(request.spec)
+        check_size(request.spec)
         submission = Submission(caller.tenant_id, caller.name, "", self._spec(request.spec, caller))
         return pb.CheckTaskResponse(spec=spec_to_proto(await self._intake.examine(submission)))
 
@@ -149,6 +182,13 @@ class TaskQueueServicer(TaskServiceServicer):
         task = await self._intake.answer(caller.tenant_id, request.task_id, request.question_id, answer)
         return pb.AnswerTaskResponse(task=self._shown(task))
 
+    async def RecordLanding(self, request: pb.RecordLandingRequest, context: Context) -> pb.RecordLandingResponse:
+        """Record what became of a patch."""
+        del context
+        landing = landing_from_proto(request.landing)
+        task = await self._intake.landed(current_caller().tenant_id, request.task_id, landing)
+        return pb.RecordLandingResponse(task=self._shown(task))
+
     async def WatchTask(self, request: pb.WatchTaskRequest, context: Context) -> AsyncIterator[pb.WatchTaskResponse]:
         """Yield the task now and after changes; a slow reader sees the newest state, not every one on the way."""
         del context
@@ -187,8 +227,3 @@ class TaskQueueServicer(TaskServiceServicer):
         shown = task_to_proto(task)
         shown.reason = self._waiting.reason(task)
         return shown
-
-
-def _check_size(spec: task_pb2.TaskSpec) -> None:
-    if spec.ByteSize() > _SPEC_BYTES:
-        raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 _PLAIN = (str, int, float, bool)
+_JSON = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def encode(value: object) -> str:
     """Return the JSON text of a dataclass."""
     to_json = _codec(cast("Hashable", type(value))).encode
     assert to_json is not None
-    return json.dumps(to_json(value), separators=(",", ":"))
+    return _JSON(to_json(value))
 
 
 def decode(kind: type[T], text: str) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controlplane.domain.budget import Spent
 from controlplane.domain.task import Failure, RetryPolicy, Task, Usage
 
 LIMITED = "the model provider took no requests of its last attempt, which does not count"
@@ -27,10 +28,12 @@ def close(task: Task, at: float, failure: Failure | None, usage: Usage | None) -
         usage: What it used; None: nobody reported its end, so what was known of it counts, and the time it had its agent.
     """
     present = task.attempts[-1]
+    claim = present.claim if usage is None else Spent()
     if usage is None:
         began = present.start_time if present.start_time is not None else present.lease_time
         usage = replace(present.usage, wall_seconds=max(present.usage.wall_seconds, at - began))
-    return replace(task, attempts=(*task.attempts[:-1], replace(present, end_time=at, failure=failure, usage=usage)))
+    ended = replace(present, end_time=at, failure=failure, usage=usage, claim=claim)
+    return replace(task, attempts=(*task.attempts[:-1], ended))
 
 
 def retry_delay(policy: RetryPolicy, failures: int, jitter: float) -> float:

@@ -11,6 +11,7 @@ import hashlib
 import json
 
 from controlplane.domain.caps import Caps, capped
+from controlplane.domain.room import asks
 from controlplane.domain.task import Task
 from controlplane.domain.write_set import place_of
 
@@ -18,8 +19,8 @@ from controlplane.domain.write_set import place_of
 def lane_of(task: Task, caps: Caps) -> str:
     """Return the name of the task's lane: 32 hexadecimal digits.
 
-    Whatever `placement.obstacle`, `caps.capped` and `write_set.Writers` look at belongs in here. Labels without a cap do not:
-    tasks often have one of their own, and would each make a lane.
+    Whatever `placement.obstacle`, `caps.capped`, `room.Rooms` and `write_set.Writers` look at belongs in here. Labels without a
+    cap do not: tasks often have one of their own, and would each make a lane.
     """
     spec = task.spec
     wanted: list[object] = [
@@ -33,6 +34,8 @@ def lane_of(task: Task, caps: Caps) -> str:
         bool(spec.allow),
         [spec.limits.memory_bytes, spec.limits.cpus, spec.limits.pids, spec.limits.workspace_bytes],
     ]
+    if spec.parent_task_id:  # a host that is kept lets subtasks through, and a parent is no hindrance to what they ask for
+        wanted.append(spec.parent_task_id if asks(task) else True)
     if spec.writes:  # a parent's claim is no hindrance to its children, so these are a lane of their own
         wanted.append([place_of(spec.workspace), spec.writes, spec.parent_task_id])
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]

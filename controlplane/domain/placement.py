@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from claude_conductor.ids import AgentId, TaskId, TenantId
@@ -12,6 +12,7 @@ from claude_conductor.units import format_size
 from controlplane.domain.agent import Agent, State
 from controlplane.domain.caps import Caps, Group, capped, full
 from controlplane.domain.rate_window import credential_of, may_begin
+from controlplane.domain.room import Rooms
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Task, queue_order
 from controlplane.domain.write_set import Claim, Writers
 
@@ -97,14 +98,12 @@ def able(task: Task, agents: Iterable[Agent]) -> list[Agent]:
     return [agent for agent in agents if not _obstacle(task, needs, agent)]
 
 
-def place(task: Task, free: Iterable[Agent], room: Mapping[str, int] | None = None) -> Agent | None:
-    """Return the agent that shall work on the task, or None: also where its credential has no room (`rate_window`).
+def ranked(task: Task, free: Iterable[Agent]) -> list[Agent]:
+    """Return the agents that can work on the task, the one that shall first.
 
-    Specialists are spared: among those that can, the one with the fewest drivers and labels goes first, then the one that has
-    been idle for longest.
+    Specialists are spared: the one with the fewest drivers and labels goes first, then the one that has been idle for longest.
     """
-    some = [agent for agent in able(task, free) if may_begin(task, agent, room or {})]
-    return min(some, key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id), default=None)
+    return sorted(able(task, free), key=lambda agent: (len(agent.drivers) + len(agent.labels), agent.state_time, agent.id))
 
 
 class _Queue:
@@ -138,6 +137,51 @@ class _Queue:
         return not self._heads
 
 
+class _Fleet:
+    """The agents that are free in a round: who is next for a task, and what is left after it."""
+
+    def __init__(self, free: Iterable[Agent], turns: Mapping[str, int], rooms: Rooms | None) -> None:
+        self._left = {(agent.tenant_id, agent.id): agent for agent in free}
+        self._turns = dict(turns)
+        self._rooms = rooms
+        self._in_order: dict[str, Iterator[Agent]] = {}
+        """By lane; whoever was passed in it is taken, or its credential or host has no room any more."""
+        self._short: dict[str, Agent] = {}
+        """By lane, one that it could have but for the room on its host."""
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def best(self, task: Task) -> Agent | None:
+        """Return the agent that shall work on the task; without one the next call is about another lane."""
+        if task.lane not in self._in_order:
+            self._in_order[task.lane] = iter(ranked(task, self._left.values()))
+        agent = next((each for each in self._in_order[task.lane] if self._goes(each, task)), None)
+        if agent is None and self._rooms is not None and task.lane in self._short:
+            self._rooms.keep(self._short[task.lane])
+        return agent
+
+    def _goes(self, agent: Agent, task: Task) -> bool:
+        if (agent.tenant_id, agent.id) not in self._left or not may_begin(task, agent, self._turns):
+            return False
+        if self._rooms is None:
+            return True
+        if self._rooms.closed(task, agent):
+            return False
+        if self._rooms.lacking(task, agent):
+            self._short.setdefault(task.lane, agent)
+            return False
+        return True
+
+    def took(self, task: Task, agent: Agent) -> None:
+        """Note who got the task."""
+        del self._left[agent.tenant_id, agent.id]
+        if self._rooms is not None:
+            self._rooms.take(task, agent)
+        if (credential := credential_of(agent, task.spec.driver)) in self._turns:
+            self._turns[credential] -= 1
+
+
 def plan(
     ready: Iterable[Task],
     free: Iterable[Agent],
@@ -145,6 +189,7 @@ def plan(
     caps: Caps | None = None,
     claims: Mapping[TaskId, Claim] | None = None,
     room: Mapping[str, int] | None = None,
+    rooms: Rooms | None = None,
 ) -> list[tuple[Task, Agent]]:
     """Return who gets what, each agent once, in the order in which it was decided.
 
@@ -160,34 +205,35 @@ def plan(
         caps: How many of a group may be.
         claims: What the tasks that are with agents may write.
         room: How many tasks may begin now, of each provider credential whose window is not open.
+        rooms: What hosts have left; None: nobody asks for any of it. A task whose turn it is and that has no room keeps a host to
+            itself until it has, so that smaller ones do not pass it for ever.
     """
     caps, writers = caps or Caps(), Writers(claims)
-    held, turns = Counter(counts or {}), dict(room or {})
-    left = {(agent.tenant_id, agent.id): agent for agent in free}
+    held, fleet = Counter(counts or {}), _Fleet(free, room or {}, rooms)
     queues: dict[TenantId, _Queue] = {}
     for task in ready:
         queues.setdefault(task.tenant_id, _Queue()).add(task)
     placed: list[tuple[Task, Agent]] = []
-    while left and queues:
+    while fleet and queues:
         tenant = min(queues, key=lambda tenant: (held[Group(tenant)], queues[tenant].turn))
         task = queues[tenant].first()
-        agent = None if full(task, caps, held) else place(task, left.values(), turns)
+        agent = None if full(task, caps, held) else fleet.best(task)
         if agent is not None and writers.before(task) is not None:
             writers.waits(task)
             agent = None
         if agent is not None:
             writers.took(task)
-            del left[agent.tenant_id, agent.id]
+            fleet.took(task, agent)
             placed.append((task, agent))
             held.update({Group(tenant), *capped(task, caps)})
-            if (credential := credential_of(agent, task.spec.driver)) in turns:
-                turns[credential] -= 1
         if queues[tenant].drop(lane=agent is None):
             del queues[tenant]
     return placed
 
 
-def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "", closed: str = "") -> str:
+def why_waiting(
+    task: Task, agents: Sequence[Agent], *, known: bool = True, full: str = "", closed: str = "", rooms: Rooms | None = None
+) -> str:
     """Return in one sentence what a queued task waits for.
 
     Args:
@@ -196,13 +242,14 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         known: Whether the agent that it names has ever been here.
         full: The cap, or the task that writes the same files, that keeps it waiting, if one does.
         closed: The window of a credential that does, if one does.
+        rooms: What hosts have left.
     """
     wanted = task.spec.agent_id
     named = [agent for agent in agents if not wanted or agent.id == wanted]
     if not named:
         if not wanted:
             return "waits for an agent: none is connected"
-        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here has ever heard of'}"
+        return f"waits for {wanted}, which {'is not connected' if known else 'nobody here knows'}"
     needs = _needs(task)
     obstacles = {agent.id: _obstacle(task, needs, agent) for agent in named}
     if wanted and obstacles[named[0].id]:
@@ -212,8 +259,10 @@ def why_waiting(task: Task, agents: Sequence[Agent], *, known: bool = True, full
         return _impossible(needs, named, obstacles)
     if full or closed:
         return full or closed
-    if any(agent.state is State.IDLE for agent in can):
-        return "waits for its turn"
+    idle = [agent for agent in can if agent.state is State.IDLE]
+    if idle:
+        taken = [rooms.lacking(task, agent) for agent in idle] if rooms is not None else [""]
+        return taken[0] if all(taken) else "waits for its turn"
     if len(can) == 1:
         return f"waits for {can[0].id} to be free"
     return f"waits for a free agent: {len(can)} can do it, and none of them is free"

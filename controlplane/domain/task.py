@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from claude_conductor.ids import AgentId, ArtefactId, Incarnation, TaskId, TenantId
+from controlplane.domain.budget import Budget, Share, Spent
+from controlplane.domain.landing import Landing
 from controlplane.domain.question import Question
 
 DEFAULT_PRIORITY = 5
@@ -62,6 +64,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
     INVALID_TASK = "invalid_task"
     DEPENDENCY = "dependency"
+    BUDGET = "budget"
     SETUP = "setup"
 
 
@@ -185,6 +188,10 @@ class Spec:
     """Paths of the repository it may change, in their normal form (`write_set.declared`); empty: nothing is declared."""
     setup: Setup = Setup()
     keep_workspace: bool = False
+    budget: Budget = Budget()
+    """What it may use; what a subtask was given is `Task.budget`."""
+    follows: tuple[TaskId, ...] = ()
+    """Tasks that must have ended before, whatever came of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +286,8 @@ class Attempt:
     failure: Failure | None = None
     usage: Usage = Usage()
     """What it used, as far as that was reported."""
+    claim: Spent = Spent()
+    """What it may have used by now, model calls under way included; of an attempt that reported its end, nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +312,7 @@ class Task:
     lane: str = ""
     """Queued tasks of one lane want the same of an agent and fall under the same caps (`lane.lane_of`)."""
     waits_for: frozenset[TaskId] = frozenset()
-    """Dependencies that have not succeeded yet."""
+    """Dependencies that have not succeeded yet, and tasks it follows that have not ended."""
     lease: Lease | None = None
     agent_id: AgentId = AgentId("")
     """The agent that has it or had it last."""
@@ -327,6 +336,14 @@ class Task:
     limited_until: float | None = None
     """Until about when the model provider takes no requests; None: it does."""
     limited_why: str = ""
+    budget: Budget = Budget()
+    """What it may use with all of its attempts and subtasks; of a subtask, a part of its parent's."""
+    shares: tuple[Share, ...] = ()
+    """What its subtasks may use that go on."""
+    settled: Spent = Spent()
+    """What its subtasks used that ended."""
+    landing: Landing | None = None
+    """What became of its patch the last time somebody tried to land it."""
 
 
 AGEING_SECONDS = 60.0

@@ -14,14 +14,23 @@ Every report carries the lease it was made under; one that is not the task's cur
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
-from claude_conductor.units import format_duration
-from controlplane.domain import attempts, pauses
+from controlplane.domain import attempts, blocked, ledger, pauses
+from controlplane.domain.effects import (
+    CancelChildren,
+    CloseMailbox,
+    Effect,
+    Publish,
+    SendCancellation,
+    TellAsker,
+    TellDependents,
+    TellParent,
+)
+from controlplane.domain.ledger import Claimed, LedgerEvent, Reserved, ShareChanged
+from controlplane.domain.merging import LandingTold, told
 from controlplane.domain.pauses import Answered, Asked, LimitEnded, PauseEvent, RateLimited, Withdrawn
-from controlplane.domain.question import Question
 from controlplane.domain.task import (
     BY_A_LIMIT,
     MAX_LOSSES,
@@ -35,8 +44,6 @@ from controlplane.domain.task import (
     Task,
     Usage,
 )
-
-# --- events
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,60 +119,8 @@ class CancelRequested:
     at: float
 
 
-Event = Released | DependencyEnded | Leased | Started | Progressed | Completed | AgentLost | CancelRequested | PauseEvent
-
-# --- effects
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Tell watchers."""
-
-    type: str
-    summary: str
-
-
-@dataclass(frozen=True, slots=True)
-class SendCancellation:
-    """Tell the sidecar that has it to end it."""
-
-    lease: Lease
-    agent_id: AgentId
-    grace: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TellDependents:
-    """Hand DependencyEnded to the tasks that wait for this one."""
-
-    succeeded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CancelChildren:
-    """Hand CancelRequested to the tasks this one submitted."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseMailbox:
-    """Bounce what is left in the mailbox `task/ID`."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TellAsker:
-    """Tell the sidecar that has it what became of its agent's question."""
-
-    lease: Lease
-    agent_id: AgentId
-    question: Question
-
-
-Effect = Publish | SendCancellation | TellDependents | CancelChildren | CloseMailbox | TellAsker
+Report = Started | Progressed | Completed | AgentLost
+Event = Released | DependencyEnded | Leased | Report | CancelRequested | PauseEvent | LedgerEvent | LandingTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +135,7 @@ def admit(task: Task) -> Step:
     """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
     task = replace(task, state_time=task.create_time)
     if task.waits_for:
-        return _blocked(task, _waiting_reason(task))
+        return _blocked(task, blocked.waiting_for(task))
     if task.not_before > task.create_time:
         return _blocked(task, f"starts in {task.not_before - task.create_time:.0f} s at the earliest")
     return _queued(task, task.create_time, "waits for a free agent")
@@ -196,7 +151,7 @@ def apply(task: Task, event: Event) -> Step:
     """
     step = _apply(task, event)
     after = step.task
-    if after is task or isinstance(event, Progressed):
+    if after is task or isinstance(event, Progressed | LedgerEvent):
         return step
     effects = step.effects
     if after.lease != task.lease:
@@ -210,6 +165,9 @@ def apply(task: Task, event: Event) -> Step:
 
 def _apply(task: Task, event: Event) -> Step:
     match event:
+        case LandingTold(landing=landing):
+            after = told(task, event)
+            return Step(after) if after is task else Step(after, (Publish(f"task.{landing.state.value}", landing.reason),))
         case Answered():
             return _pause(task, event)
         case Asked() | Withdrawn() | RateLimited() | LimitEnded():
@@ -219,6 +177,8 @@ def _apply(task: Task, event: Event) -> Step:
             return _cancel(task, event)
         case Released() | DependencyEnded():
             return _unblock(task, event)
+        case Reserved() | ShareChanged() | Claimed():
+            return _enter(task, event)
         case Leased():
             return _lease(task, event)
         case Started() | Progressed() | Completed() | AgentLost():
@@ -226,20 +186,14 @@ def _apply(task: Task, event: Event) -> Step:
             return _report(task, event)
 
 
-def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> Step:
+def _report(task: Task, event: Report) -> Step:
     match event:
         case Started(isolation=isolation, at=at):
             if task.state is not State.LEASED:
                 return Step(task)  # told twice: harmless
             started = (*task.attempts[:-1], replace(task.attempts[-1], start_time=at))
-            running = replace(
-                task,
-                state=State.RUNNING,
-                reason=f"runs on {task.agent_id}",
-                start_time=at,
-                isolation=isolation,
-                attempts=started,
-            )
+            reason = f"runs on {task.agent_id}"
+            running = replace(task, state=State.RUNNING, reason=reason, start_time=at, isolation=isolation, attempts=started)
             return Step(running, (Publish("task.running", f"started on {task.agent_id}"),))
         case Progressed(text=text, usage=usage):
             task = attempts.with_use(task, usage)
@@ -250,6 +204,13 @@ def _report(task: Task, event: Started | Progressed | Completed | AgentLost) -> 
             return _complete(task, event)
         case AgentLost():
             return _lose(task, event, losses=task.losses + 1)
+
+
+def _enter(task: Task, event: LedgerEvent) -> Step:
+    if isinstance(event, Claimed):
+        _check_lease(task, event.lease)
+    after = ledger.turn(task, event)
+    return Step(after, (TellParent(),) if after is not task and task.state.final else ())
 
 
 def _pause(task: Task, event: PauseEvent) -> Step:
@@ -273,11 +234,6 @@ def _blocked(task: Task, reason: str) -> Step:
     return Step(replace(task, state=State.BLOCKED, reason=reason), (Publish("task.blocked", reason),))
 
 
-def _waiting_reason(task: Task) -> str:
-    count = len(task.waits_for)
-    return f"waits for {count} task{'s' if count > 1 else ''}: {', '.join(sorted(task.waits_for)[:3])}"
-
-
 def _queued(task: Task, at: float, reason: str) -> Step:
     queued = replace(task, state=State.QUEUED, reason=reason, queue_time=at, lease=None, incarnation=Incarnation(""))
     return Step(queued, (Publish("task.queued", reason),))
@@ -289,11 +245,11 @@ def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
     if isinstance(event, DependencyEnded):
         if event.task_id not in task.waits_for:
             return Step(task)
-        if not event.succeeded:
+        if not event.succeeded and not blocked.only_follows(task, event.task_id):
             failure = Failure(FailureKind.DEPENDENCY, f"{event.task_id}, which it depends on, did not succeed")
             return _end(task, State.FAILED, failure.message, event.at, Result(failure=failure))
         task = replace(task, waits_for=task.waits_for - {event.task_id})
-        task = replace(task, reason=_waiting_reason(task))
+        task = replace(task, reason=blocked.waiting_for(task))
     if task.waits_for:
         return Step(task)
     if task.not_before > event.at:
@@ -304,6 +260,8 @@ def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
 def _lease(task: Task, event: Leased) -> Step:
     if task.state is not State.QUEUED:
         raise IllegalTransitionError(task_id=task.id, state=task.state.value, event="leased")
+    if (nothing_left := ledger.exhausted(task, event.at)) is not None:
+        return _end(task, State.FAILED, nothing_left.message, event.at, Result(failure=nothing_left))
     attempt = Attempt(event.lease.attempt, event.agent_id, event.at)
     leased = replace(
         task,
@@ -352,6 +310,14 @@ def _complete(task: Task, event: Completed) -> Step:
     if task.failures >= task.spec.retry.max_attempts:
         used_up = f"all {task.failures} attempts failed, last" if task.failures > 1 else "its only attempt failed"
         return _end(task, State.DEAD, f"{used_up}: {failure.message}", event.at, event.result)
+    return _again(task, event, failure)
+
+
+def _again(task: Task, event: Completed, failure: Failure) -> Step:
+    """Try it again later, unless nothing is left to do it with."""
+    if (nothing_left := ledger.exhausted(task, event.at)) is not None:
+        why = f"{nothing_left.message} Last: {failure.message}"
+        return _end(task, State.FAILED, why, event.at, replace(event.result, failure=replace(nothing_left, message=why)))
     delay = attempts.retry_delay(task.spec.retry, task.failures, event.jitter)
     reason = f"attempt {task.failures} of {task.spec.retry.max_attempts} failed ({failure.message}); tries again in {delay:.1f} s"
     freed = replace(task, lease=None, incarnation=Incarnation(""), not_before=event.at + delay, result=event.result)
@@ -366,6 +332,8 @@ def _lose(task: Task, event: AgentLost, *, losses: int, usage: Usage | None = No
     if task.losses >= MAX_LOSSES:
         reason = f"lost its agent {task.losses} times, last: {event.why}"
         return _end(task, State.DEAD, reason, event.at, Result(failure=replace(failure, message=reason)))
+    if (nothing_left := ledger.exhausted(task, event.at)) is not None:
+        return _end(task, State.FAILED, nothing_left.message, event.at, Result(failure=nothing_left))
     return _queued(task, task.queue_time, f"lost its agent ({event.why}); waits for another")
 
 
@@ -380,21 +348,8 @@ def _end(task: Task, state: State, reason: str, at: float, result: Result) -> St
         incarnation=Incarnation(""),
         waits_for=frozenset(),
     )
-    effects: list[Effect] = [TellDependents(state is State.SUCCEEDED), CloseMailbox(f"the task ended: {state.value}")]
+    told: list[Effect] = [TellParent()] if task.budget.limited and task.spec.parent_task_id else []
+    effects = [*told, TellDependents(state is State.SUCCEEDED), CloseMailbox(f"the task ended: {state.value}")]
     if state is State.CANCELLED:
         effects.append(CancelChildren(reason))
     return Step(ended, (*effects, Publish(f"task.{state.value}", reason)))
-
-
-def why_blocked(task: Task, now: float) -> str:
-    """Return in one sentence what a blocked task waits for, and until when. `now` in seconds since the epoch."""
-    if task.waits_for or task.not_before <= now:
-        return task.reason
-    when = f"in {format_duration(task.not_before - now)}, at {datetime.fromtimestamp(task.not_before, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    if task.result is not None and task.result.rate_limited is not None:
-        return f"{attempts.LIMITED}; tries again {when}"
-    if not task.failures:
-        return f"starts {when}"
-    last = task.attempts[-1].failure if task.attempts else None
-    why = f" ({last.message})" if last is not None else ""
-    return f"attempt {task.failures} of {task.spec.retry.max_attempts} failed{why}; tries again {when}"

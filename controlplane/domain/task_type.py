@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from controlplane.domain.budget import Budget
 from controlplane.domain.task import IsolationLevel
 
 GENERIC: Final = "generic"
@@ -32,6 +33,7 @@ class TaskType:
     """Where it was read; empty for a built-in one."""
     problem: str = ""
     """Why its file cannot be used; empty where it can."""
+    budget: Budget = Budget()
 
 
 def canonical(name: str) -> str:

@@ -15,6 +15,9 @@ class AgentStore(Protocol):
     async def put(self, agent: Agent) -> None:
         """Store the agent, replacing what was there. Last one wins."""
 
+    async def remove(self, tenant_id: TenantId, agent_id: AgentId) -> None:
+        """Forget the agent; nothing happens if it is not there."""
+
     async def get(self, tenant_id: TenantId, agent_id: AgentId) -> Agent | None:
         """Return the agent, or None."""
 

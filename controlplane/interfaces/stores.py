@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
+from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
+from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
 
@@ -20,6 +22,8 @@ class Stores:
     agents: AgentStore
     events: EventLog
     subscriptions: SubscriptionStore
+    identities: IdentityStore
+    schedules: ScheduleStore
 
     async def close(self) -> None:
         """Finish what was begun and let go of everything; nothing may be called afterwards but this again."""

@@ -69,6 +69,15 @@ class TaskStore(Protocol):
         An empty request_id never matches. The caller compares specs: the store does not judge a re-used key.
         """
 
+    async def insert_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        """Store new tasks, all of them; or none, if the requests of some stand for tasks that were stored before (see `insert`).
+
+        No two of them have the same request.
+
+        Returns:
+            Those stored before, by the places of their requests in `tasks`; empty: all were stored.
+        """
+
     async def get(self, tenant_id: TenantId, task_id: str) -> Task:
         """Return a task of this tenant by id, or by a prefix of at least 13 characters (`task_` + 8) that only it has.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from claude_conductor.errors import StoreUnavailableError, TaskNotFoundError
@@ -31,6 +32,20 @@ async def insert(store: TaskStore, task: Task) -> Task:
         if await _read(store, task) is None:
             raise
         return task
+
+
+async def insert_all(store: TaskStore, tasks: Sequence[Task]) -> Mapping[int, Task]:
+    """Store new tasks as `TaskStore.insert_all` does, and know afterwards whether they are stored.
+
+    Raises:
+        StoreUnavailableError: None of them is stored.
+    """
+    try:
+        return await store.insert_all(tasks)
+    except StoreUnavailableError:
+        if not tasks or await _read(store, tasks[0]) is None:  # all or none
+            raise
+        return {}
 
 
 async def save(store: TaskStore, task: Task) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from claude_conductor.clock import Clock
@@ -11,6 +12,7 @@ from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, Sto
 from claude_conductor.telemetry.traces import Tracer, span
 from controlplane.domain.agent import Agent
 from controlplane.domain.placement import plan
+from controlplane.domain.room import asks
 from controlplane.domain.routing import mailbox, task_mailbox_name
 from controlplane.domain.task import Lease, Task
 from controlplane.domain.task_machine import AgentLost, Leased
@@ -90,16 +92,21 @@ class Dispatch:
     async def round(self) -> None:
         """Give every free agent a task that it can do, in the order that `placement.plan` decides."""
         self._next_turn = None
-        while free := self._registry.free():
-            ready = await self._store.ready(max(1, min(len(free), _LOOK // self._lanes)))
-            self._lanes = max(1, len({task.lane for task in ready}))
+        while self._tasks.queued and (free := self._registry.free()):
+            each = max(1, min(len(free), _LOOK // self._lanes))
+            ready = await self._store.ready(each)
+            in_lanes = Counter(task.lane for task in ready)
+            self._lanes = max(1, len(in_lanes))
             windows = self._registry.windows.look()
             in_hand = self._in_hand
-            placed = plan(ready, free, in_hand.counts, in_hand.caps, in_hand.claims, windows.room)
+            rooms = in_hand.rooms(self._registry.present()) if any(asks(task) for task in ready) else None
+            placed = plan(ready, free, in_hand.counts, in_hand.caps, in_hand.claims, windows.room, rooms)
             self._next_turn = windows.next_turn if ready else None
             if not placed:
                 return
             await self._hand_out_all(placed)
+            if len(placed) == len(ready) and max(in_lanes.values()) < each:
+                return  # that was all there was; what came meanwhile has set `work`
 
     async def _hand_out_all(self, placed: Sequence[tuple[Task, Agent]]) -> None:
         # Together, so that one write to the store takes them all; each to its end, so that what is leased is also sent.
@@ -119,12 +126,14 @@ class Dispatch:
                 )
             except (IllegalTransitionError, TaskNotFoundError, StaleLeaseError):
                 return  # cancelled meanwhile: the agent stays free
+            if leased.lease != lease:
+                return  # nothing was left of its budget
             connected = self._registry.connected(agent.tenant_id, agent.id)
             if connected is None or connected.incarnation != agent.incarnation:
                 why = "its session ended before the task reached it"
                 await self._tasks.try_change(leased, AgentLost(lease, why, self._clock.now()))
                 return
-            self._registry.windows.began(task, agent)
+            self._registry.windows.began(task, agent, connected.link)
             connected.link.assign(leased, current.traceparent or task.traceparent)
             failure = task.attempts[-1].failure if task.attempts else None
             name = mailbox(task.tenant_id, task_mailbox_name(task.id))

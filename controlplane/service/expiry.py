@@ -61,6 +61,8 @@ class Expiry:
         """Do what is due now."""
         for held in self._leases.expired():
             await self._sessions.lose(held, f"gave no sign of life for {self._leases.duration:g} s")
+        for task_id in self._timetable.over():
+            self._tasks.out_of_time(task_id)
         if self._timetable.tasks_due():
             await self._release()
         if self._timetable.messages_due():

@@ -1,33 +1,38 @@
-"""What happens when somebody submits, answers or cancels a task?"""
+"""What happens when somebody submits, answers or cancels a task, or lands its patch?"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from claude_conductor.clock import Clock
-from claude_conductor.egress import beyond, rules
 from claude_conductor.errors import (
+    ConductorError,
     IdempotencyConflictError,
     IllegalTransitionError,
     InvalidArgumentError,
-    PermissionDeniedError,
     StoreUnavailableError,
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
 from controlplane.domain import setup, sound
 from controlplane.domain.caps import Caps
+from controlplane.domain.confinement import confined
+from controlplane.domain.landing import Landing
 from controlplane.domain.lane import lane_of
+from controlplane.domain.merging import LandingTold
 from controlplane.domain.pauses import Answered
 from controlplane.domain.question import Answer
 from controlplane.domain.routing import OPERATOR
-from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, State, Task
+from controlplane.domain.task import Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, DependencyEnded, admit
 from controlplane.domain.write_set import declared, fault
 from controlplane.interfaces.task_store import TaskStore
+from controlplane.service.shares import Shares
 from controlplane.service.tasks import CHILD_GRACE, Tasks
 from controlplane.service.work import Work
 
@@ -38,6 +43,8 @@ MIN_MEMORY = 4 << 20
 MAX_ATTEMPTS = 100
 MAX_REQUEST_ID = 128
 _STORE_PAUSE = 0.5
+_IN_ONE_GO = 64
+"""Tasks that are looked at before others get their turn."""
 _PROMPT_WAYS = ("argument", "stdin", "file")
 
 
@@ -50,6 +57,25 @@ class Submission:
     request_id: str
     spec: Spec
     traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of several tasks that are submitted together."""
+
+    submission: Submission
+    after: tuple[int, ...] = ()
+    """Places of tasks before it that must have succeeded before it begins."""
+
+
+@contextmanager
+def naming(place: int) -> Iterator[None]:
+    """Let errors of the block say which of several tasks they are about."""
+    try:
+        yield
+    except ConductorError as error:
+        details = {"task": place, **error.details}
+        raise type(error)(error.message, next_step=error.next_step, **details) from error
 
 
 class Intake:
@@ -65,6 +91,7 @@ class Intake:
         self._prompt_bytes = prompt_bytes
         self._work = work
         self._caps = caps
+        self._shares = Shares(store, tasks, clock)
 
     async def submit(self, submission: Submission) -> Task:
         """Store a task; return once it is durable. The same request id returns the same task.
@@ -75,10 +102,63 @@ class Intake:
             InvalidArgumentError: A value cannot be used; the message names the field.
             TaskNotFoundError: A dependency or the parent does not exist.
             PermissionDeniedError: An agent asks for more than the task it works on was given.
+            BudgetExhaustedError: Less is left of its parent's budget than it wants.
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
-        spec, dependencies = await self._settled(submission)
+        task = await self._draft(submission)
+        return await self._work.whole(self._admit_within(task), name=f"admit {task.id}")
+
+    async def submit_all(self, wanted: Sequence[Wanted]) -> list[TaskId]:
+        """Store tasks in one change, all or none; return their ids, in order, once they are durable.
+
+        Request ids count as with `submit`: tasks that were stored before under them are not stored again.
+
+        Raises:
+            ConductorError: As `submit`; the details name the task by its place. Nothing was stored.
+        """
+        _refuse_repeats([each.submission.request_id for each in wanted])
+        known: dict[int, Task] = {}
+        while True:
+            drafts = await self._draft_all(wanted, known)
+            fresh = [place for place in range(len(wanted)) if place not in known]
+            earlier = await self._work.whole(
+                self._admit_all_within([drafts[place] for place in fresh]), name="admit several tasks"
+            )
+            if not earlier:
+                return [known.get(place, draft).id for place, draft in enumerate(drafts)]
+            known |= {fresh[index]: task for index, task in earlier.items()}
+
+    async def _draft_all(self, wanted: Sequence[Wanted], known: Mapping[int, Task]) -> list[Task]:
+        drafts: list[Task] = []
+        fresh: set[TaskId] = set()
+        for place, each in enumerate(wanted):
+            with naming(place):
+                before = [known.get(other, drafts[other]).id for other in each.after]
+                draft = await self._draft(each.submission, before, fresh)
+                if place in known:
+                    _refuse_another(known[place], draft)
+            drafts.append(draft)
+            if place not in known:
+                fresh.add(draft.id)
+            if not (place + 1) % _IN_ONE_GO:
+                await asyncio.sleep(0)
+        return drafts
+
+    async def _draft(
+        self, submission: Submission, after: Sequence[TaskId] = (), fresh: AbstractSet[TaskId] = frozenset()
+    ) -> Task:
+        """Return the task that is asked for.
+
+        Args:
+            submission: By whom and what.
+            after: Tasks that it waits for, besides those it names.
+            fresh: Tasks that are not stored yet, but with it.
+        """
+        if after:
+            depends_on = tuple(dict.fromkeys((*submission.spec.depends_on, *after)))
+            submission = replace(submission, spec=replace(submission.spec, depends_on=depends_on))
+        spec, waits_for = await self._settled(submission, fresh)
         now = self._clock.now()
         task = Task(
             id=TaskId(self._mint("task_")),
@@ -91,36 +171,63 @@ class Intake:
             traceparent=submission.traceparent,
             request_id=submission.request_id,
             not_before=spec.not_before,
-            waits_for=frozenset(other.id for other in dependencies if other.state is not State.SUCCEEDED),
+            waits_for=waits_for,
+            state_time=now,
         )
-        task = replace(task, lane=lane_of(task, self._caps))
-        return await self._work.whole(self._admit(task), name=f"admit {task.id}")
+        return replace(task, lane=lane_of(task, self._caps))
 
     async def examine(self, submission: Submission) -> Spec:
         """Return what would be stored, without storing it.
 
         Raises:
-            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError: As `submit`.
+            InvalidArgumentError, TaskNotFoundError, PermissionDeniedError, BudgetExhaustedError: As `submit`.
         """
-        return (await self._settled(submission))[0]
+        spec = (await self._settled(submission))[0]
+        await self._shares.look(submission.tenant_id, spec)
+        return spec
 
-    async def _settled(self, submission: Submission) -> tuple[Spec, list[Task]]:
-        """Return what may be done, and the tasks it depends on."""
+    async def _settled(self, submission: Submission, fresh: AbstractSet[TaskId] = frozenset()) -> tuple[Spec, frozenset[TaskId]]:
+        """Return what may be done, and the tasks it waits for."""
         spec = submission.spec
         check(spec, submission.request_id, self._prompt_bytes)
         spec = replace(spec, writes=declared(spec.writes))
-        dependencies = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on]
+        stored = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on if task_id not in fresh]
+        followed = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.follows]
+        waits_for = frozenset(spec.depends_on) - {other.id for other in stored if other.state is State.SUCCEEDED}
         if spec.parent_task_id:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
-        return spec, dependencies
+        return spec, waits_for | {other.id for other in followed if not other.state.final}
+
+    async def _admit_within(self, task: Task) -> Task:
+        async with self._shares.of([task]) as (granted, kept):
+            if (stored := await self._admit(granted[0])).id == task.id:
+                kept()
+        return stored
+
+    async def _admit_all_within(self, drafts: Sequence[Task]) -> Mapping[int, Task]:
+        async with self._shares.of(drafts) as (granted, kept):
+            if not (earlier := await self._admit_all(granted)):
+                kept()
+        return earlier
 
     async def _admit(self, task: Task) -> Task:
         stored = await self._tasks.insert(admit(task))
         if stored.id != task.id:
-            if replace(stored.spec, instructions=task.spec.instructions) != task.spec:  # a template may have changed meanwhile
-                raise IdempotencyConflictError(request_id=task.request_id, task_id=stored.id)
+            _refuse_another(stored, task)
             return stored
+        return await self._up_to_date(stored)
+
+    async def _admit_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        earlier = await self._tasks.insert_all([admit(task) for task in tasks]) if tasks else {}
+        if not earlier:
+            for task in tasks:
+                if task.waits_for or task.spec.parent_task_id:
+                    await self._up_to_date(task)
+        return earlier
+
+    async def _up_to_date(self, stored: Task) -> Task:
+        """Tell a new task what it may have missed."""
         while True:
             try:
                 return await self._heed_parent(await self._catch_up(stored))
@@ -188,52 +295,28 @@ class Intake:
         task = await self._store.get(tenant_id, task_id)
         return await self._tasks.change(tenant_id, task.id, Answered(question_id, answer, self._clock.now()))
 
+    async def landed(self, tenant_id: TenantId, task_id: str, landing: Landing) -> Task:
+        """Record what became of a task's patch; a repeat changes nothing.
 
-def confined(spec: Spec, parent: Task) -> Spec:
-    """Return what an agent may have done in the name of its task: it cannot leave its sandbox by way of a subtask.
-
-    Raises:
-        PermissionDeniedError: Weaker isolation than its own, a folder or repository that it was not given itself, or files that
-            stay on its host.
-    """
-    own = parent.spec.isolation_level or parent.isolation.effective_level
-    asked = spec.isolation_level
-    if asked is not None and asked.rank < (own or IsolationLevel.STRICT).rank:
-        raise PermissionDeniedError(
-            "A subtask is isolated at least as far as the task it belongs to.",
-            next_step="leave its isolation level open",
-            field="spec.isolation.level",
-        )
-    source, given = spec.workspace, parent.spec.workspace
-    if source.kind != "empty" and (source.kind, source.location) != (given.kind, given.location):
-        raise PermissionDeniedError(
-            "An agent names no folder or repository but that of its own task.",
-            next_step="give the parent task this workspace, or submit the subtask with an empty one",
-            field="spec.workspace",
-        )
-    if further := beyond(rules(spec.allow), rules(parent.spec.allow)):
-        raise PermissionDeniedError(
-            f"A subtask reaches no host that its parent may not reach: {', '.join(map(str, further[:5]))}.",
-            next_step="allow it to the parent task, or leave the list of hosts open",
-            field="spec.isolation.allow",
-        )
-    if spec.keep_workspace:
-        raise PermissionDeniedError(
-            "The files of an agent's subtask are not kept.", next_step="leave `keep_workspace` out", field="spec.keep_workspace"
-        )
-    if asked is None:
-        asked = own if own is IsolationLevel.STRICT else parent.spec.isolation_level
-    return replace(spec, isolation_level=asked, limits=_bounded(spec.limits, parent.spec.limits))
+        Raises:
+            TaskNotFoundError: There is no such task.
+            IllegalTransitionError: It did not succeed.
+        """
+        task = await self._store.get(tenant_id, task_id)
+        return await self._tasks.change(tenant_id, task.id, LandingTold(landing, self._clock.now()))
 
 
-def _bounded(asked: ResourceLimits, own: ResourceLimits) -> ResourceLimits:
-    """Return limits within those of the parent; where it has none of its own, those of the slot hold."""
-    return ResourceLimits(
-        memory_bytes=min(asked.memory_bytes, own.memory_bytes) or own.memory_bytes,
-        cpus=min(asked.cpus, own.cpus) or own.cpus,
-        pids=min(asked.pids, own.pids) or own.pids,
-        workspace_bytes=min(asked.workspace_bytes, own.workspace_bytes) or own.workspace_bytes,
-    )
+def _refuse_another(stored: Task, asked: Task) -> None:
+    if replace(stored.spec, instructions=asked.spec.instructions) != asked.spec:  # a template may have changed meanwhile
+        raise IdempotencyConflictError(request_id=asked.request_id, task_id=stored.id)
+
+
+def _refuse_repeats(request_ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for place, request_id in enumerate(request_ids):
+        if request_id and request_id in seen:
+            raise InvalidArgumentError("A request id stands for one task.", field=f"tasks[{place}].request_id", task=place)
+        seen.add(request_id)
 
 
 def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
@@ -251,6 +334,7 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
         (spec.timeout <= 0, "spec.timeout", "A time-out is above 0."),
         (not 1 <= spec.retry.max_attempts <= MAX_ATTEMPTS, "spec.retry.max_attempts", "Attempts are 1 to 100."),
         (len(spec.depends_on) > MAX_DEPENDENCIES, "spec.depends_on", "A task depends on at most 100 others."),
+        (len(spec.follows) > MAX_DEPENDENCIES, "spec.follows", "A task follows at most 100 others."),
         (spec.prompt_by not in _PROMPT_WAYS, "spec.prompt_by", "A prompt goes by `argument`, `stdin` or `file`."),
         (
             spec.driver == "command" and not spec.command,

@@ -17,6 +17,7 @@ from controlplane.domain.task_machine import DependencyEnded
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service.registry import Registry
 from controlplane.service.relay import Relay
+from controlplane.service.shares import settle_shares
 from controlplane.service.tasks import Tasks
 
 _LAST_ENDED = 200
@@ -38,11 +39,13 @@ async def recover(store: TaskStore, tasks: Tasks, registry: Registry, relay: Rel
     for task in still_open:
         if task.waits_for:
             await _hear_of_dependencies(store, tasks, task, clock)
+        await settle_shares(store, tasks, task, clock, starting=True)
         if task.spec.parent_task_id:
             await _hear_of_parent(store, tasks, task)
     ended = TaskFilter(states=frozenset(State) - _OPEN)
     for task in await store.list(DEFAULT_TENANT, ended, "", _LAST_ENDED):
         await relay.close(task.tenant_id, task_mailbox_name(task.id), f"the task ended: {task.state.value}")
+        await settle_shares(store, tasks, task, clock, starting=True)
     await relay.expire()
 
 

@@ -102,6 +102,20 @@ class Registry:
         self._settle(connected.key, reason)
         await self._store.put(self._agents[connected.key])
 
+    async def leave(self, connected: Connected) -> None:
+        """The session ended, and its sidecar will not come back by itself: nobody looks for the agent any more.
+
+        One that holds a task is not forgotten before its lease has ended, nor is one whose mailbox others write to.
+        """
+        agent = self._agents[connected.key]
+        if agent.task_id or agent.long_running:
+            await self.disconnect(connected, "its sidecar was stopped")
+        elif self._connected.get(connected.key) is connected:
+            del self._connected[connected.key], self._agents[connected.key]
+            summary = f"{agent.id} left: its sidecar was stopped"
+            self._watch.publish(Event("agent.left", self._clock.now(), summary, agent.tenant_id, "", agent.id))
+            await self._store.remove(*connected.key)
+
     def said(self, connected: Connected, state: State, reason: str, use: ResourceUse) -> bool:
         """Note a sign of life; return whether the agent became free by it."""
         if self._connected.get(connected.key) is not connected:
@@ -174,6 +188,10 @@ class Registry:
     def live_agents(self) -> list[Agent]:
         """Return every connected agent."""
         return [self._agents[key] for key in self._connected]
+
+    def present(self) -> list[Agent]:
+        """Return every agent that is connected, or has a task although it is not."""
+        return [agent for key, agent in self._agents.items() if agent.task_id or key in self._connected]
 
     def long_running(self, tenant_id: TenantId) -> set[AgentId]:
         """Return the agents with a mailbox of their own, connected or not."""

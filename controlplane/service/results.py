@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock
 from claude_conductor.errors import StaleLeaseError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TenantId
+from controlplane.domain.budget import Spent
 from controlplane.domain.events import Event
+from controlplane.domain.ledger import Claimed
 from controlplane.domain.pauses import Asked, LimitEnded, RateLimited, Withdrawn
 from controlplane.domain.question import Question, QuestionKind
 from controlplane.domain.task import Attempt, FailureKind, IsolationStatus, Lease, Result, Task, Usage
@@ -37,6 +39,15 @@ class HasProgressed:
     lease: Lease
     text: str | None
     usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class HasClaimed:
+    """Model calls are about to begin, or are over."""
+
+    lease: Lease
+    usage: Usage
+    claim: Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,8 @@ class HasReached:
     decisions: tuple[Decision, ...]
 
 
-Report = HasStarted | HasProgressed | HasPrinted | HasEnded | HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded | HasReached
+Pause = HasAsked | HasWithdrawn | IsRateLimited | LimitHasEnded
+Report = HasStarted | HasProgressed | HasClaimed | HasPrinted | HasEnded | Pause | HasReached
 
 
 class Results:
@@ -150,6 +162,7 @@ class Results:
             StaleLeaseError: The lease is not in force, or not this agent's, and the report is not a repeat.
             TaskNotFoundError: There is no such task.
             InvalidArgumentError, IllegalTransitionError, IdempotencyConflictError: A question cannot be asked, or not now.
+            BudgetExhaustedError: Less is left than is claimed.
             StoreUnavailableError: Nothing was changed.
         """
         try:
@@ -173,26 +186,14 @@ class Results:
                 self._registry.isolated(tenant_id, agent_id, lease.task_id, isolation)
             case HasProgressed(text=text, usage=usage):
                 await self._tasks.change(tenant_id, lease.task_id, Progressed(lease, text, usage))
+            case HasClaimed(usage=usage, claim=claim):
+                await self._tasks.change(tenant_id, lease.task_id, Claimed(lease, usage, claim, now))
             case HasPrinted(chunk=chunk):
                 await self._output.append(lease.task_id, lease.attempt, chunk)
             case HasEnded(result=result):
                 await self._tasks.change(tenant_id, lease.task_id, Completed(lease, result, now, self._jitter()))
-            case HasAsked():
-                question = Question(
-                    id=report.question_id,
-                    text=report.text,
-                    attempt=lease.attempt,
-                    ask_time=now,
-                    expire_time=now + report.timeout,
-                    kind=report.kind,
-                    options=report.options,
-                    raw=report.raw,
-                )
-                task = await self._tasks.change(tenant_id, lease.task_id, Asked(lease, question, now))
-                self._tell_asker(task, lease)
-            case HasWithdrawn(question_id=question_id, expired=expired):
-                task = await self._tasks.change(tenant_id, lease.task_id, Withdrawn(lease, question_id, expired, now))
-                self._tell_asker(task, lease)
+            case HasAsked() | HasWithdrawn():
+                await self._question(tenant_id, report, now)
             case IsRateLimited(seconds=seconds, why=why, credential=credential):
                 self._registry.windows.close(credential, seconds, self._registry)
                 await self._tasks.change(tenant_id, lease.task_id, RateLimited(lease, now + seconds, why, now))
@@ -200,6 +201,25 @@ class Results:
                 self._publish(tenant_id, agent_id, lease, decisions)
             case LimitHasEnded():
                 await self._tasks.change(tenant_id, lease.task_id, LimitEnded(lease, now))
+
+    async def _question(self, tenant_id: TenantId, report: HasAsked | HasWithdrawn, now: float) -> None:
+        lease = report.lease
+        event: Asked | Withdrawn
+        if isinstance(report, HasAsked):
+            question = Question(
+                id=report.question_id,
+                text=report.text,
+                attempt=lease.attempt,
+                ask_time=now,
+                expire_time=now + report.timeout,
+                kind=report.kind,
+                options=report.options,
+                raw=report.raw,
+            )
+            event = Asked(lease, question, now)
+        else:
+            event = Withdrawn(lease, report.question_id, report.expired, now)
+        self._tell_asker(await self._tasks.change(tenant_id, lease.task_id, event), lease)
 
     def _publish(self, tenant_id: TenantId, agent_id: AgentId, lease: Lease, decisions: Sequence[Decision]) -> None:
         for decision in decisions:

@@ -65,6 +65,8 @@ class Beat:
     state: State
     reason: str = ""
     use: ResourceUse = ResourceUse()
+    leaving: bool = False
+    """It was told to stop, and will not come back by itself."""
 
 
 class Message(NamedTuple):
@@ -127,6 +129,8 @@ class Session:
     connected: Connected
     committed: int
     """Every frame of the journal up to here was taken or refused."""
+    left: bool = False
+    """Its sidecar said farewell."""
 
 
 class Sessions:
@@ -242,9 +246,12 @@ class Sessions:
         )
 
     async def close(self, session: Session, reason: str) -> None:
-        """The stream ended. The agent may go on; its leases decide."""
+        """The stream ended. The agent may go on, and its leases decide; one that left is forgotten if nothing waits for it."""
         self._mail.close_link(session.connected.link)
-        await self._registry.disconnect(session.connected, reason)
+        if session.left:
+            await self._registry.leave(session.connected)
+        else:
+            await self._registry.disconnect(session.connected, reason)
 
     async def lose(self, held: Held, why: str) -> None:
         """The agent that holds this lease is gone, or out of time: its task goes to another one."""
@@ -264,6 +271,8 @@ class Sessions:
     def heartbeat(self, session: Session, beat: Beat) -> None:
         """Note a sign of life. Leases that are not in force are revoked."""
         self._renew(session, beat.leases)
+        if beat.leaving:
+            session.left, session.connected.ready = True, False
         if self._registry.said(session.connected, beat.state, beat.reason, beat.use):
             self._ready()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -12,23 +12,21 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
-from controlplane.domain.events import Event
-from controlplane.domain.routing import mailbox, task_mailbox_name
-from controlplane.domain.task import FailureKind, Lease, State, Task
-from controlplane.domain.task_machine import (
-    AgentLost,
+from controlplane.domain import ledger
+from controlplane.domain.effects import (
     CancelChildren,
-    CancelRequested,
     CloseMailbox,
-    DependencyEnded,
     Effect,
     Publish,
     SendCancellation,
-    Step,
     TellAsker,
     TellDependents,
-    apply,
+    TellParent,
 )
+from controlplane.domain.events import Event
+from controlplane.domain.routing import mailbox, task_mailbox_name
+from controlplane.domain.task import FailureKind, Lease, State, Task
+from controlplane.domain.task_machine import AgentLost, CancelRequested, DependencyEnded, Step, apply
 from controlplane.domain.task_machine import Event as TaskEvent
 from controlplane.interfaces.task_store import TaskFilter, TaskStore
 from controlplane.service import certain
@@ -85,6 +83,8 @@ class Tasks:
         self._work = work
         self._queued_spans: dict[TaskId, Span] = {}
         self._counts: dict[State, int] = {}
+        self._awaited: set[TaskId] = set()
+        """Tasks that others may wait for. What is not in it ends without a look into the store."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def insert(self, step: Step) -> Task:
@@ -100,6 +100,18 @@ class Tasks:
             self._keep_books(None, stored)
             await self._carry_out(stored, step.effects)
         return stored
+
+    async def insert_all(self, steps: Sequence[Step]) -> Mapping[int, Task]:
+        """Store new tasks in one change, and let their effects follow; or return those of `TaskStore.insert_all`.
+
+        Cancelling the call may leave effects out: see `Work.whole`.
+        """
+        earlier = await certain.insert_all(self._store, [step.task for step in steps])
+        if not earlier:
+            for step in steps:
+                self._keep_books(None, step.task)
+                await self._carry_out(step.task, step.effects)
+        return earlier
 
     async def change(self, tenant_id: TenantId, task_id: str, event: TaskEvent) -> Task:
         """Apply an event to the task as it is now and return what became of it.
@@ -137,12 +149,18 @@ class Tasks:
         """Take a task as the store had it at start into the books."""
         self._keep_books(None, task)
 
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for an agent; 0 says that nobody has to look."""
+        return self._counts.get(State.QUEUED, 0)
+
     def counts(self) -> dict[str, int]:
         """Return how many tasks are in each state; of the final ones, those that ended since this process started."""
         return {state.value: count for state, count in self._counts.items() if count}
 
     def _keep_books(self, before: Task | None, after: Task, *, taken: bool = False) -> None:
         books = self._books
+        self._awaited |= after.waits_for
         if books.meter is not None:
             books.meter.task(before, after)
         self._counts[after.state] = self._counts.get(after.state, 0) + 1
@@ -151,6 +169,7 @@ class Tasks:
         if before is not None and before.lease is not None and before.lease != after.lease:
             books.leases.release(after.id, taken=taken)
             books.in_hand.released(after.id)
+            books.timetable.forget_end(after.id)
             books.registry.freed(before.tenant_id, before.agent_id, before.id, done=not _is_loss(after))
             books.mail.close(mailbox(after.tenant_id, task_mailbox_name(after.id)))
             books.ready()
@@ -159,6 +178,8 @@ class Tasks:
             books.in_hand.took(after)
             books.registry.took(after.tenant_id, after.agent_id, after.id)
             books.timetable.expect_lease()
+        if after.lease is not None and (end := ledger.time_up(after)) is not None:
+            books.timetable.expect_end(after.id, end)
         if after.state is State.QUEUED:
             books.ready()
         elif after.state is State.BLOCKED and not after.waits_for:
@@ -198,6 +219,8 @@ class Tasks:
                 await self.tell_dependents(task, succeeded=succeeded)
             case CancelChildren(reason=reason):
                 await self.cancel_children(task, reason)
+            case TellParent():
+                await self.settle(task)
             case CloseMailbox(reason=reason):
                 await self._relay.close(task.tenant_id, task_mailbox_name(task.id), reason)
 
@@ -223,9 +246,28 @@ class Tasks:
             connected.link.cancel(effect.lease, effect.grace, effect.reason, FailureKind.CANCELLED)
 
     async def tell_dependents(self, task: Task, *, succeeded: bool) -> None:
-        """Hand the end of a task to those that wait for it."""
+        """Hand the end of a task to those that wait for it; one that is stored from now on asks for itself (`Intake`)."""
+        if task.id not in self._awaited:
+            return
         for dependent in await self._store.waiting_for(task.id):
             await self.try_change(dependent, DependencyEnded(task.id, succeeded, self._clock.now()))
+        self._awaited.discard(task.id)
+
+    async def settle(self, task: Task) -> None:
+        """Give back to the parent's budget what an ended task did not use; harmless if that was done before."""
+        parent = TaskId(task.spec.parent_task_id)
+        told = ledger.ShareChanged(task.id, ledger.gone(task), bool(task.shares), self._clock.now())
+        try:
+            await self.change(task.tenant_id, parent, told)
+        except TaskNotFoundError:
+            _log.debug("the parent of a task is forgotten", extra={"task": task.id})
+
+    def out_of_time(self, task_id: TaskId) -> None:
+        """Have whoever works on a task end it because its budget has no time left."""
+        held = self._books.leases.get(task_id)
+        connected = self._books.registry.connected(held.tenant_id, held.agent_id) if held is not None else None
+        if held is not None and connected is not None:
+            connected.link.cancel(held.lease, CHILD_GRACE, ledger.NO_TIME, FailureKind.BUDGET)
 
     async def cancel_children(self, task: Task, reason: str) -> None:
         """Cancel the tasks that this one submitted and that have not ended."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from claude_conductor.clock import Clock
 from controlplane.domain.agent import Agent
+from controlplane.domain.blocked import why_blocked
 from controlplane.domain.placement import able, possible, why_waiting
+from controlplane.domain.room import asks
 from controlplane.domain.task import State, Task
-from controlplane.domain.task_machine import why_blocked
 from controlplane.interfaces.task_store import TaskStore
 from controlplane.service.in_hand import InHand
 from controlplane.service.registry import Registry
@@ -32,7 +33,8 @@ class Waiting:
         known = not task.spec.agent_id or self._registry.find(task.tenant_id, task.spec.agent_id) is not None
         agents = self._agents(task)
         closed = self._registry.windows.why(task, able(task, agents))
-        return why_waiting(task, agents, known=known, full=self._in_hand.full(task), closed=closed)
+        rooms = self._in_hand.rooms(self._registry.present()) if asks(task) else None
+        return why_waiting(task, agents, known=known, full=self._in_hand.full(task), closed=closed, rooms=rooms)
 
     def reasons(self, tasks: Sequence[Task]) -> list[str]:
         """Return the reason of each; queued tasks of one lane wait for the same, which is found once."""

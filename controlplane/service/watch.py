@@ -19,6 +19,8 @@ _PENDING = 10_000
 _RECENT = 1024
 _PAGE = 256
 _STORE_PAUSE = 0.5
+GATHER_SECONDS = 0.02
+"""How long an event may wait for others to be stored with. Watchers see it that much later, and nobody else waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,15 @@ class Watch:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Append what was published, for ever; what came while the last append ran goes into the next one."""
+        """Append what was published, for ever, with what comes within a moment: a task has half a dozen events.
+
+        Each append is synced to the disk, and the next change of a task would wait for it.
+        """
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            if len(self._pending) < _PENDING // 4:
+                await asyncio.sleep(GATHER_SECONDS)
             await self.flush()
 
     async def flush(self) -> None:

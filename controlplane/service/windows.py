@@ -92,12 +92,18 @@ class Windows:
         room = {name: int(at <= now + _BARELY) for name, at in turns.items()}
         return Room(room, min((at for name, at in turns.items() if not room[name]), default=None))
 
-    def began(self, task: Task, agent: Agent) -> None:
-        """Take the turn of a task that was given to an agent."""
+    def began(self, task: Task, agent: Agent, link: Link) -> None:
+        """Take the turn of a task that is given to an agent.
+
+        The window may have closed between the decision to give it the task and now; then the agent is told when its turn is.
+        """
         credential = credential_of(agent, task.spec.driver)
-        window = self._present(credential)
-        if window is not None:
-            self._windows[credential], _ = take(window, self._clock.monotonic())
+        window, now = self._present(credential), self._clock.monotonic()
+        if window is None:
+            return
+        self._windows[credential], at = take(window, now)
+        if at > now + _BARELY:
+            link.hold(credential, max(0.0, window.reset - now), at - now)
 
     def why(self, task: Task, agents: Iterable[Agent]) -> str:
         """Return why no agent of these, which all can do the task, may begin it now; empty if one may."""

@@ -45,6 +45,14 @@ async def fleet() -> AsyncIterator[Fleet]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def grpcio_fleet() -> AsyncIterator[Fleet]:
+    """The same, with a control plane that grpcio's server serves."""
+    with tempfile.TemporaryDirectory(prefix="cc-") as place:
+        async with Fleet(Path(place) / "home", grpc_server="grpcio") as running:
+            yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def runner_of() -> AsyncIterator[RunnerOf]:
     running: dict[str, Runner] = {}
 

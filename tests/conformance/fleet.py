@@ -28,9 +28,9 @@ LIMITS = {"mailbox_messages": 20}
 class Fleet:
     """One control plane, the sidecars of two long-running agents, and an agent that was here and is away."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
-        self.plane = ControlPlane(home, (*AGENTS.values(), AWAY, RAW, *EXAMPLES.values()), limits=LIMITS)
+        self.plane = ControlPlane(home, (*AGENTS.values(), AWAY, RAW, *EXAMPLES.values()), limits=LIMITS, **settings)
         self.sidecars: dict[str, SidecarProcess] = {}
         self._stack = AsyncExitStack()
 

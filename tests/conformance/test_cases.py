@@ -35,6 +35,14 @@ async def test_it_is_as_written(case: Case, first: str, second: str, fleet: Flee
     await perform(case, fleet, lambda role: by_role.get(role, by_role["first"]))
 
 
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases()])
+async def test_it_is_the_same_with_the_other_server(case: Case, grpcio_fleet: Fleet, runner_of: RunnerOf):
+    """In one language: what differs between languages are clients, and grpcio's server is tried with those elsewhere."""
+    runner = await runner_of("python")
+    await empty(grpcio_fleet, runner)
+    await perform(case, grpcio_fleet, lambda _: runner)
+
+
 async def empty(fleet: Fleet, runner: Runner) -> None:
     """Acknowledge what an earlier case left, also what was fetched already and is not shown again."""
     operator = {**fleet.target("operator"), "method": "claude_conductor.v1.MessageService/ListMessages"}

@@ -43,6 +43,13 @@ class AgentStoreContract:
         await agents.put(later)
         assert list(await agents.all()) == [later]
 
+    async def test_a_removed_agent_is_forgotten(self, agents: AgentStore) -> None:
+        for one in (agent("a"), agent("b"), agent("a", OTHER_TENANT)):
+            await agents.put(one)
+        await agents.remove(DEFAULT_TENANT, AgentId("a"))
+        await agents.remove(DEFAULT_TENANT, AgentId("nobody"))
+        assert list(await agents.all()) == [agent("b"), agent("a", OTHER_TENANT)]
+
     async def test_all_agents_come_by_tenant_and_id(self, agents: AgentStore) -> None:
         every = [agent("a"), agent("b"), agent("c"), agent("a", OTHER_TENANT)]
         await asyncio.gather(*(agents.put(one) for one in reversed(every)))

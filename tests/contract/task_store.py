@@ -9,6 +9,7 @@ import pytest
 
 from claude_conductor.errors import ConductorError, TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation
+from controlplane.domain.landing import Landing, LandingState
 from controlplane.domain.question import Answer, Question, QuestionKind, QuestionState
 from controlplane.domain.task import (
     Attempt,
@@ -70,6 +71,12 @@ class TaskStoreContract:
         assert await tasks.save(answered)
         assert not await tasks.save(answered)  # a second answer loses
         assert await tasks.get(DEFAULT_TENANT, asked.id) == answered
+
+    async def test_what_became_of_a_patch_comes_back_as_it_was(self, tasks: TaskStore) -> None:
+        landing = Landing(LandingState.EVICTED, "main", "a" * 40, "grün", "<<<<\x00\x1b", "task_2", 2.5)
+        ended = await tasks.insert(task(1, state=State.SUCCEEDED))
+        assert await tasks.save(replace(ended, landing=landing, version=2))
+        assert (await tasks.get(DEFAULT_TENANT, ended.id)).landing == landing
 
     async def test_the_same_request_returns_the_first_task(self, tasks: TaskStore) -> None:
         first = await tasks.insert(task(1, request_id="key"))
@@ -344,3 +351,69 @@ class TaskStoreContract:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         assert {one.id for one in await tasks.ready(100)} >= {task_id(number) for number in range(1, 20, 2)}
+
+
+class ManyTasksContract:
+    """What every TaskStore does with many tasks at once, and with changes whose callers went away."""
+
+    async def test_tasks_inserted_together_come_back_as_they_were(self, tasks: TaskStore) -> None:
+        some = [task(number, request_id=f"key-{number}" if number % 2 else "") for number in range(5)]
+        some.append(task(9, state=State.BLOCKED, waits_for=frozenset({task_id(1)})))
+        assert await tasks.insert_all(some) == {}
+        assert [await tasks.get(DEFAULT_TENANT, each.id) for each in some] == some
+        assert await tasks.waiting_for(task_id(1)) == [some[-1]]
+        assert await tasks.insert(task(7, request_id="key-3")) == some[3]
+
+    async def test_if_one_request_was_made_before_nothing_is_stored(self, tasks: TaskStore) -> None:
+        first = await tasks.insert(task(1, request_id="key"))
+        moved = replace(first, reason="moved", version=2)
+        await tasks.save(moved)
+        assert await tasks.insert_all([task(2), task(3, request_id="key"), task(4, request_id="another")]) == {1: moved}
+        for number in (2, 3, 4):
+            with pytest.raises(TaskNotFoundError):
+                await tasks.get(DEFAULT_TENANT, task_id(number))
+        assert await tasks.insert_all([task(2), task(4, request_id="another")]) == {}
+
+    async def test_if_one_id_is_there_already_nothing_is_stored(self, tasks: TaskStore) -> None:
+        await tasks.insert(task(2))
+        with pytest.raises(ConductorError):
+            await tasks.insert_all([task(1, request_id="key"), task(2), task(3)])
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, task_id(1))
+        assert await tasks.insert_all([task(4, request_id="key")]) == {}
+
+    async def test_the_same_requests_from_several_clients_at_once_make_each_task_once(self, tasks: TaskStore) -> None:
+        async def client(number: int) -> dict[int, Task]:
+            mine = [task(100 * number + place, request_id=f"key-{place}") for place in range(10)]
+            return dict(await tasks.insert_all(mine))
+
+        found = await asyncio.gather(*(client(number) for number in range(1, 6)))
+        (winner,) = (number for number, earlier in enumerate(found, 1) if not earlier)
+        for earlier in found:
+            assert not earlier or [earlier[place].id for place in range(10)] == [
+                task_id(100 * winner + place) for place in range(10)
+            ]
+        assert len(await tasks.list(DEFAULT_TENANT, EVERYTHING, "", 100)) == 10
+
+    async def test_no_tasks_are_none(self, tasks: TaskStore) -> None:
+        assert await tasks.insert_all([]) == {}
+
+    async def test_a_change_whose_caller_went_away_is_seen_by_everybody(self, tasks: TaskStore) -> None:
+        first = await tasks.insert(task(1))
+        saving = asyncio.create_task(tasks.save(replace(first, reason="moved", version=2)))
+        await asyncio.sleep(0)
+        saving.cancel()
+        await tasks.insert(task(2))  # behind it
+        assert (await tasks.get(DEFAULT_TENANT, first.id)).reason == "moved"
+        assert [each.reason for each in await tasks.list(DEFAULT_TENANT, EVERYTHING, task_id(2), 10)] == ["moved"]
+
+    async def test_what_was_refused_or_removed_is_seen_by_nobody(self, tasks: TaskStore) -> None:
+        first = await tasks.insert(task(1))
+        assert not await tasks.save(replace(first, reason="too late", version=7))
+        assert await tasks.get(DEFAULT_TENANT, first.id) == first
+        await tasks.remove([first.id])
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, first.id)
+        assert not await tasks.save(replace(first, version=2))
+        with pytest.raises(TaskNotFoundError):
+            await tasks.get(DEFAULT_TENANT, first.id)

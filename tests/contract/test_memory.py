@@ -8,19 +8,23 @@ import pytest
 
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
 from controlplane.backends.memory.output_log import MemoryOutputLog
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from tests.contract import event_log, mailbox_store, output_log, subscription_store
 from tests.contract.agent_store import AgentStoreContract
+from tests.contract.identity_store import IdentityStoreContract
 from tests.contract.publication_store import PublicationStoreContract
 from tests.contract.samples import HandClock
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.schedule_store import ScheduleStoreContract
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, clock: HandClock) -> MemoryTaskStore:
         return MemoryTaskStore(clock)
@@ -48,10 +52,22 @@ class TestSubscriptions(subscription_store.SubscriptionStoreContract):
         return MemorySubscriptionStore(subscription_store.LIMITS)
 
 
+class TestSchedules(ScheduleStoreContract):
+    @pytest.fixture
+    def schedules(self) -> MemoryScheduleStore:
+        return MemoryScheduleStore()
+
+
 class TestAgents(AgentStoreContract):
     @pytest.fixture
     def agents(self) -> MemoryAgentStore:
         return MemoryAgentStore()
+
+
+class TestIdentities(IdentityStoreContract):
+    @pytest.fixture
+    def identities(self) -> MemoryIdentityStore:
+        return MemoryIdentityStore()
 
 
 class TestEvents(event_log.EventLogContract):

@@ -15,14 +15,17 @@ from controlplane.domain.message import State as MessageState
 from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
 from controlplane.interfaces.event_log import EventLog
+from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
+from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
-from tests.contract import event_log, mailbox_store, publication_store, subscription_store
+from tests.contract import event_log, identity_store, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, HandClock, frame, task, task_id
-from tests.contract.task_store import TaskStoreContract
+from tests.contract.schedule_store import ScheduleStoreContract, schedule
+from tests.contract.task_store import ManyTasksContract, TaskStoreContract
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ async def stores(tmp_path: Path, clock: HandClock) -> AsyncIterator[SqliteStores
     await opened.close()
 
 
-class TestTasks(TaskStoreContract):
+class TestTasks(TaskStoreContract, ManyTasksContract):
     @pytest.fixture
     def tasks(self, stores: SqliteStores) -> TaskStore:
         return stores.tasks
@@ -69,10 +72,22 @@ class TestSubscriptions(subscription_store.SubscriptionStoreContract):
         return stores.subscriptions
 
 
+class TestSchedules(ScheduleStoreContract):
+    @pytest.fixture
+    def schedules(self, stores: SqliteStores) -> ScheduleStore:
+        return stores.schedules
+
+
 class TestAgents(AgentStoreContract):
     @pytest.fixture
     def agents(self, stores: SqliteStores) -> AgentStore:
         return stores.agents
+
+
+class TestIdentities(identity_store.IdentityStoreContract):
+    @pytest.fixture
+    def identities(self, stores: SqliteStores) -> IdentityStore:
+        return stores.identities
 
 
 class TestEvents(event_log.EventLogContract):
@@ -151,6 +166,28 @@ class TestRestart:
         copies = await publication_store.spread(again.mailboxes, waiting.number)
         assert [copy.mailbox for copy in copies] == list(publication_store.BOXES[1:])
         assert await again.mailboxes.publish(publication_store.publication(2)) == (Duplicate(3), 0)
+        await again.close()
+
+    async def test_tokens_and_bans(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        await first.identities.add(identity_store.token(1))
+        await first.identities.add(identity_store.FULL)
+        await first.identities.redeem(identity_store.token(1).sha256, 1.0)
+        await first.identities.ban(identity_store.Ban(identity_store.DEFAULT_TENANT, agent("a").id, "why", 1.0))
+        before = await first.identities.tokens(), await first.identities.bans()
+        await first.close()
+        again = self.opened(path, clock)
+        assert (await again.identities.tokens(), await again.identities.bans()) == before
+        assert await again.identities.redeem(identity_store.token(1).sha256, 1.0) is None
+        await again.close()
+
+    async def test_schedules(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        made = await first.schedules.insert(schedule("nightly"))
+        await first.close()
+        again = self.opened(path, clock)
+        assert await again.schedules.get(made.tenant_id, "nightly") == made
+        assert await again.schedules.next_time() == made.next_time
         await again.close()
 
     async def test_events_and_agents(self, path: Path, clock: HandClock) -> None:

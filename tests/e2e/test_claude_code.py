@@ -225,3 +225,41 @@ def test_without_the_setting_claude_code_has_no_tools_of_ours(installation: Inst
     assert task.state == task_pb2.TASK_STATE_SUCCEEDED, task.reason
     assert "Write" in tools, "the control: its own tools were seen"
     assert not [name for name in tools if "conductor" in name]
+
+
+def test_claude_code_ends_when_its_budget_is_used_up_and_says_so(installation: Installation, repository: Path, claude: Path):
+    written = []
+
+    def script(body: dict) -> api.Reply:
+        if not body.get("tools"):
+            return api.Say("title")
+        written.append(f"/workspace/{len(written)}.txt")
+        return api.Use("Write", {"file_path": written[-1], "content": "more\n"}, "And on.")
+
+    with provider(script) as stub:
+        installation.environment["ANTHROPIC_API_KEY"] = KEY
+        installation.start(
+            num_agents=1, claude_binary=str(claude), provider={"base_url": stub.url}, container_config={"cpu_limit": "1.0"}
+        )
+        workspace = WorkspaceSource(git=GitWorkspace(repository=str(repository)))
+        with installation.client() as client:
+            spec = TaskSpec(driver="claude_code", prompt="write for ever", workspace=workspace, budget={"turns": 4})
+            task = client.tasks.wait(client.tasks.submit(spec).task_id, timeout=90)
+            patch = client.artefacts.read(task.result.patch_artefact_id).decode()
+            unpriced = TaskSpec(
+                driver="claude_code", prompt="write for ever", budget={"cost_usd": 5.0}, model="claude-unheard-of"
+            )
+            refused = client.tasks.wait(client.tasks.submit(unpriced).task_id, timeout=90)
+        asked = [seen for seen in stub.seen if seen.method == "POST"]
+
+    assert (task.state, task.result.failure.kind) == (task_pb2.TASK_STATE_FAILED, task_pb2.FAILURE_KIND_BUDGET), task
+    assert len(task.attempts) == 1
+    assert "Raise it with --budget-turns" in task.reason
+    assert len(asked) == task.budget.used.turns == 4
+    assert "0.txt" in patch, "what it did until then is kept"
+    assert (refused.result.failure.kind, len(refused.attempts)) == (task_pb2.FAILURE_KIND_BUDGET, 1)
+    assert "no price of the model claude-unheard-of is known" in refused.reason
+    assert {seen.key for seen in asked} == {KEY}
+    holders = [path for path in installation.home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert holders == []
+    assert KEY not in str(task) + str(refused)

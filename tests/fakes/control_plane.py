@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,11 +22,15 @@ from claude_conductor.v1 import (
     admin_service_pb2_grpc,
     agent_service_pb2_grpc,
     artefact_service_pb2_grpc,
+    certificate_service_pb2_grpc,
+    credential_service_pb2_grpc,
+    enrolment_service_pb2_grpc,
     event_service_pb2_grpc,
     message_service_pb2_grpc,
     task_service_pb2,
     task_service_pb2_grpc,
 )
+from controlplane.settings import GRPC_SERVER
 
 OPERATOR_TOKEN = "operator-token-of-the-tests"
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +44,13 @@ def sidecar_token(agent_id: str) -> str:
     return f"sidecar-token-of-{agent_id}"
 
 
+def free_port() -> int:
+    """Return a port nobody listens on; somebody could take it before it is used, which the tests live with."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class ControlPlane:
     """Starts, kills and talks to one control plane."""
 
@@ -49,6 +61,7 @@ class ControlPlane:
             "operator_token_sha256": sha256(OPERATOR_TOKEN),
             "sidecar_tokens": {agent: sha256(sidecar_token(agent)) for agent in agents},
             "retry_delay": 0.05,
+            "grpc_server": os.environ.get("CONDUCTOR_TEST_GRPC_SERVER", GRPC_SERVER),
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -138,6 +151,9 @@ class Operator:
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
         self.events = event_service_pb2_grpc.EventServiceStub(channel)
         self.artefacts = artefact_service_pb2_grpc.ArtefactServiceStub(channel)
+        self.certificates = certificate_service_pb2_grpc.CertificateServiceStub(channel)
+        self.credentials = credential_service_pb2_grpc.CredentialServiceStub(channel)
+        self.enrolment = enrolment_service_pb2_grpc.EnrolmentServiceStub(channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(channel)
 
     async def submit(self, request_id: str = "", **spec: Any) -> Any:

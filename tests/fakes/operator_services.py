@@ -150,18 +150,38 @@ class Servicers(
 
     async def SubmitTask(self, request, context):  # noqa: N802
         await self._check(context)
+        await self._fail_submit(context)
+        return task_service_pb2.SubmitTaskResponse(task=self._submit(request))
+
+    async def SubmitTasks(self, request, context):  # noqa: N802
+        await self._check(context)
+        await self._fail_submit(context)
+        for place, each in enumerate(request.tasks):
+            if (kind := each.spec.type) and kind not in {known.name for known in self.world.types}:
+                await status.abort(context, errors.InvalidArgumentError("There is no such type of task.", type=kind, task=place))
+        task_ids: list[str] = []
+        for each in request.tasks:
+            spec = task_pb2.TaskSpec()
+            spec.CopyFrom(each.spec)
+            spec.depends_on.extend(task_ids[place] for place in each.after)
+            task_ids.append(self._submit(task_service_pb2.SubmitTaskRequest(request_id=each.request_id, spec=spec)).task_id)
+        return task_service_pb2.SubmitTasksResponse(task_ids=task_ids)
+
+    async def _fail_submit(self, context: Any) -> None:
         if self.world.failures_of_submit and (problem := self.world.failures_of_submit.pop(0)) is not None:
             await status.abort(context, problem)
+
+    def _submit(self, request: task_service_pb2.SubmitTaskRequest) -> Task:
         self.world.submitted.append(request)
         for earlier, task in zip(self.world.submitted, self.world.tasks.values(), strict=False):
             if request.request_id and earlier.request_id == request.request_id:
                 self.world.submitted.pop()
-                return task_service_pb2.SubmitTaskResponse(task=task)
+                return task
         task_id = f"task_{len(self.world.tasks) + 1:032x}"
         task = Task(task_id=task_id, spec=request.spec, state=task_pb2.TASK_STATE_QUEUED, version=1, submitter="operator")
         task.create_time.CopyFrom(now())
         self.world.tasks[task_id] = task
-        return task_service_pb2.SubmitTaskResponse(task=task)
+        return task
 
     async def CheckTask(self, request, context):  # noqa: N802
         await self._check(context)
@@ -184,6 +204,7 @@ class Servicers(
         found = [task for task in reversed(self.world.tasks.values()) if not request.states or task.state in request.states]
         since = request.active_since_time.ToNanoseconds()
         found = [task for task in found if not task.HasField("end_time") or task.end_time.ToNanoseconds() >= since]
+        found = [task for task in found if dict(request.labels).items() <= dict(task.spec.labels).items()]
         size = min(request.page_size or 100, self.world.page)
         start = int(request.page_token or 0)
         token = str(start + size) if start + size < len(found) else ""
@@ -197,6 +218,12 @@ class Servicers(
         task.state, task.reason = task_pb2.TASK_STATE_CANCELLED, request.reason
         task.version += 1
         return task_service_pb2.CancelTaskResponse(task=task)
+
+    async def RecordLanding(self, request, context):  # noqa: N802
+        await self._check(context)
+        task = await self._task(request.task_id, context)
+        task.landing.CopyFrom(request.landing)
+        return task_service_pb2.RecordLandingResponse(task=task)
 
     async def WatchTask(self, request, context):  # noqa: N802
         await self._check(context)

@@ -69,6 +69,8 @@ class Servicer(
             while (request := await context.read()) is not grpc.aio.EOF:
                 await self._take(request, outgoing)
                 plane.changed()
+                if request.heartbeat.leaving:
+                    return
         finally:
             writer.cancel()
             if plane.outgoing is outgoing:

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from claude_conductor.rpc.channel import bearer, open_channel
+from claude_conductor.rpc.channel import Tls, bearer, open_channel
 from claude_conductor.v1 import agent_pb2, message_pb2, session_service_pb2_grpc, task_pb2
 from claude_conductor.v1 import session_service_pb2 as pb
 
@@ -28,9 +28,11 @@ class Sidecar:
         *,
         long_running: bool = False,
         drivers: Iterable[str] = ("scripted",),
+        tls: Tls | None = None,
         **hello: Any,
     ) -> None:
         self.address = address
+        self.tls = tls
         self.agent_id = agent_id
         self.token = token
         self.incarnation = uuid.uuid4().hex
@@ -72,7 +74,7 @@ class Sidecar:
         """Open a session, say hello, send the journal again, and grant credit."""
         await self.disconnect()
         self.ended = None
-        self._channel = open_channel(self.address)
+        self._channel = open_channel(self.address, tls=self.tls)
         stub: Any = session_service_pb2_grpc.SessionServiceStub(self._channel)
         self._call = stub.Connect(metadata=bearer(self.token), wait_for_ready=True, timeout=120)
         hello = pb.SidecarHello(
@@ -216,6 +218,10 @@ class Sidecar:
         """Give a sign of life that renews every lease."""
         heartbeat = pb.Heartbeat(leases=list(self.leases.values()), state=state)  # type: ignore[arg-type]
         await self.send(pb.ConnectRequest(heartbeat=heartbeat))
+
+    async def leave(self) -> None:
+        """Say farewell, as a sidecar that was told to stop."""
+        await self.send(pb.ConnectRequest(heartbeat=pb.Heartbeat(state=agent_pb2.AGENT_STATE_IDLE, leaving=True)))
 
     async def report(self, lease: task_pb2.Lease, **report: Any) -> int:
         return await self.post(report=pb.TaskReport(lease=lease, **report))

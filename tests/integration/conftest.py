@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.control_plane import ControlPlane, sidecar_token
+from tests.fakes.network import Network
 from tests.fakes.sidecar import Sidecar
 
 MakeSidecar = Callable[..., Awaitable[Sidecar]]
@@ -60,3 +61,12 @@ async def sidecar_of() -> AsyncIterator[MakeSidecar]:
     yield make
     for agent in made:
         await agent.disconnect()
+
+
+@pytest.fixture
+async def network(tmp_path: Path) -> AsyncIterator[Network]:
+    """A control plane that listens on every door."""
+    opened = Network.at(tmp_path / "home")
+    await opened.plane.start()
+    yield opened
+    await opened.plane.close()

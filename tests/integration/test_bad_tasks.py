@@ -186,3 +186,7 @@ async def test_what_nobody_here_can_do_waits_and_names_what_nobody_has(plane: Co
         told = await asyncio.to_thread(conductor, plane, tmp_path, "why", task.task_id)
         assert told.returncode == 0, told.stderr
         assert word in " ".join(told.stdout.split()), told.stdout
+    submitted = await asyncio.to_thread(conductor, plane, tmp_path, "run", "x", "--agent", "scripted", "--cpus", "64", "--detach")
+    assert "no connected agent has 64 processors to give" in " ".join(submitted.stderr.split())
+    fine = await asyncio.to_thread(conductor, plane, tmp_path, "run", "x", "--agent", "scripted", "--detach")
+    assert "no connected agent" not in fine.stderr

@@ -170,16 +170,32 @@ def test_tasks_of_a_file_are_submitted_in_their_order_and_once(conductor: Comman
     assert "report" in [each["name"] for each in json.loads(conductor("run", "-f", "t.yaml", "-o", "json").stdout)]
 
 
-def test_a_call_that_broke_off_in_the_middle_goes_on_where_it_was(conductor: CommandLine, world: World, place: Path):
+def test_tasks_of_a_file_are_submitted_together_or_not_at_all(conductor: CommandLine, world: World, place: Path):
     (place / "t.yaml").write_text(FILE)
-    world.failures_of_submit = [None, errors.StoreUnavailableError("The disk is full.")]
+    world.failures_of_submit = [errors.StoreUnavailableError("The disk is full.")]
 
-    told = conductor("apply", "-f", "t.yaml", code=5).stderr
-    assert "1 of 3 tasks were submitted" in told
-    assert len(world.tasks) == 1
+    assert "The disk is full" in conductor("apply", "-f", "t.yaml", code=5).stderr
+    assert not world.tasks
     conductor("apply", "-f", "t.yaml")
 
     assert [task.spec.prompt for task in world.tasks.values()] == ["left", "right", "report"]
+
+
+def test_a_call_that_broke_off_between_two_requests_goes_on_where_it_was(conductor: CommandLine, world: World, place: Path):
+    entries = [f"- {{name: t{number}}}" for number in range(12)]
+    defaults = f"defaults: {{prompt: {'x' * 200_000}}}"  # one request has room for ten of them
+    (place / "t.yaml").write_text("\n".join([defaults, "tasks:", *entries, "- {name: last, after: [t0, t11]}"]))
+    world.failures_of_submit = [None, errors.StoreUnavailableError("The disk is full.")]
+
+    told = conductor("apply", "-f", "t.yaml", code=5).stderr
+    done = len(world.tasks)
+    assert 0 < done < 13
+    assert f"{done} of 13 tasks were submitted" in told
+    conductor("apply", "-f", "t.yaml")
+
+    tasks = list(world.tasks.values())
+    assert len(tasks) == 13
+    assert sorted(tasks[-1].spec.depends_on) == sorted([tasks[0].task_id, tasks[11].task_id])
 
 
 def test_a_file_is_checked_as_a_whole_before_anything_is_submitted(conductor: CommandLine, world: World, place: Path):

@@ -170,6 +170,26 @@ async def test_agents_are_listed_and_a_peer_learns_nothing_about_hosts(shared: C
     assert from_call(unknown.value).reason == "AGENT_NOT_FOUND"
 
 
+async def test_an_agent_that_left_is_forgotten_and_one_that_only_vanished_is_lost(shared: ControlPlane, sidecar_of) -> None:
+    operator = shared.operator()
+    leaving, vanishing = [await sidecar_of(shared, name) for name in ("agent-1", "agent-2")]
+    resident = await sidecar_of(shared, "agent-3", long_running=True)  # it has a mailbox that others write to
+    await leaving.leave()
+    await vanishing.disconnect()
+    await resident.leave()
+
+    async def there() -> dict[str, str]:
+        answer = await operator.agents.ListAgents(agent_service_pb2.ListAgentsRequest(page_size=1000), **operator.call)
+        return {each.agent_id: agent_pb2.AgentState.Name(each.state) for each in answer.agents}
+
+    lost = {"agent-2": "AGENT_STATE_LOST", "agent-3": "AGENT_STATE_LOST"}
+    async with asyncio.timeout(10):
+        while not (agents := await there()).items() >= lost.items() or "agent-1" in agents:  # noqa: ASYNC110 - each look is a call
+            await asyncio.sleep(0.02)
+    request = agent_service_pb2.GetAgentRequest(agent_id="agent-3")
+    assert (await operator.agents.GetAgent(request, **operator.call)).agent.state_reason == "its sidecar was stopped"
+
+
 async def test_lists_come_in_pages(shared: ControlPlane) -> None:
     operator = shared.operator()
     made = [(await operator.submit(labels={"set": "pages"}, required_labels={"never": "there"})).task_id for _ in range(5)]
@@ -236,3 +256,22 @@ async def test_what_keeps_it_from_starting_is_one_clear_line(shared: ControlPlan
         assert line in said
         assert "Traceback" not in said
     assert json.loads(shared.log().splitlines()[0])["message"] == "serving"
+
+
+ONLY_GRPCIO = 0xFE03
+"""A setting of HTTP/2 that grpcio made for itself: whether metadata may be binary. No other server announces it."""
+
+
+@pytest.mark.parametrize("grpc_server", ["grpcio", "native"])
+async def test_the_server_is_the_one_that_was_asked_for(tmp_path: Path, grpc_server: str) -> None:
+    plane = ControlPlane(tmp_path / "home", grpc_server=grpc_server)
+    await plane.start()
+    reader, writer = await asyncio.open_unix_connection(plane.address.removeprefix("unix:"))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))  # the preface and empty SETTINGS
+    head = await reader.readexactly(9)
+    settings = await reader.readexactly(int.from_bytes(head[:3]))
+    writer.close()
+    await plane.close()
+
+    announced = {int.from_bytes(settings[at : at + 2]) for at in range(0, len(settings), 6)}
+    assert (ONLY_GRPCIO in announced) == (grpc_server == "grpcio")

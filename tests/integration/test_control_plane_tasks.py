@@ -90,6 +90,33 @@ async def test_what_every_attempt_used_is_added_up_also_over_a_restart(control_p
     assert [attempt.usage.input_tokens for attempt in done.attempts] == [70, 30]
 
 
+async def test_what_became_of_a_patch_is_kept_over_a_restart_and_is_an_event(control_plane: ControlPlane, sidecar) -> None:
+    operator, agent = control_plane.operator(), await sidecar("agent-1")
+    task = await operator.submit()
+    landing = task_pb2.Landing(state=task_pb2.LANDING_STATE_EVICTED, branch="agents", commit="a" * 40, reason="it conflicts")
+    record = task_service_pb2.RecordLandingRequest(task_id=task.task_id, landing=landing)
+    with pytest.raises(grpc.aio.AioRpcError) as early:
+        await operator.tasks.RecordLanding(record, **operator.call)
+    assert from_call(early.value).reason == "ILLEGAL_TRANSITION"
+    await do(agent)
+    await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
+    evicted = (await operator.tasks.RecordLanding(record, **operator.call)).task
+    assert evicted.landing.time.seconds
+    assert (await first_event(operator, "task.evicted")).summary == "it conflicts"
+    for field, value in (("branch", ""), ("commit", "HEAD"), ("state", 99)):
+        wrong = task_service_pb2.RecordLandingRequest(task_id=task.task_id, landing=landing)
+        setattr(wrong.landing, field, value)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await operator.tasks.RecordLanding(wrong, **operator.call)
+        assert from_call(refused.value).details["field"] == f"landing.{field}"
+
+    control_plane.kill()
+    await control_plane.start()
+    again = control_plane.operator()
+    assert (await again.task(task.task_id)).landing == evicted.landing
+    assert (await again.tasks.RecordLanding(record, **again.call)).task.version == evicted.version
+
+
 async def test_a_queued_task_says_what_it_waits_for_and_can_be_cancelled(control_plane: ControlPlane, sidecar) -> None:
     operator = control_plane.operator()
     await sidecar("agent-1")
@@ -121,7 +148,7 @@ async def test_a_task_for_an_agent_that_is_not_there_says_so_and_is_done_once_it
 ) -> None:
     operator = control_plane.operator()
     task = await operator.submit(agent_id="agent-2")
-    assert task.reason == "waits for agent-2, which nobody here has ever heard of"
+    assert task.reason == "waits for agent-2, which nobody here knows"
     agent = await sidecar("agent-2")
     assert (await do(agent)).lease.task_id == task.task_id
     await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
@@ -169,6 +196,22 @@ async def test_a_task_gets_no_agent_whose_host_has_less_than_it_asks_for(control
     await operator.until(modest.task_id, task_pb2.TASK_STATE_LEASED)
     large = await sidecar("agent-2", capacity={"memory_bytes": 8 << 30, "cpus": 2})
     assert (await large.next_assignment()).lease.task_id == greedy.task_id
+
+
+async def test_a_task_waits_until_its_host_has_the_memory_left(control_plane: ControlPlane, sidecar) -> None:
+    operator = control_plane.operator()
+    host = {"host": "one-host", "capacity": {"memory_bytes": 8 << 30, "cpus": 2}}
+    agents = [await sidecar(name, **host) for name in ("agent-1", "agent-2")]
+    limits = {"isolation": {"limits": {"memory_bytes": 6 << 30}}}
+    await operator.submit(agent_id="agent-1", **limits)
+    first = await agents[0].next_assignment()
+    second = await operator.submit(agent_id="agent-2", **limits)
+    request = task_service_pb2.GetTaskRequest(task_id=second.task_id)
+    waiting = (await operator.tasks.GetTask(request, **operator.call)).task
+    assert waiting.reason == "waits for 6.0 GiB of memory: one-host has 2.0 GiB left of 8.0 GiB"
+    await agents[0].started(first)
+    await agents[0].completed(first)
+    assert (await agents[1].next_assignment()).lease.task_id == second.task_id
 
 
 async def test_caps_hold_say_so_and_let_others_pass(tmp_path: Path, sidecar_of) -> None:

@@ -45,7 +45,7 @@ def test_every_method_and_stream_refuses_who_has_no_token_or_a_wrong_one(api: We
     stranger = Web(api.port, api.logins)
 
     assert len(methods()) > 20
-    for name in methods():
+    for name in methods().keys() - {"CertificateService/GetAuthority"}:  # which is told to everybody
         for authorization in ("", "Bearer wrong", "Bearer ä", "Basic YTpi", "Bearer " + "x" * 5000):
             answer = stranger.call(name, {}, authorization=authorization)
             assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer"), (name, authorization, answer.body)

@@ -11,7 +11,8 @@ import grpc
 
 from claude_conductor.errors import ConductorError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId
-from controlplane.api.guard.caller import Caller, Role, set_caller
+from controlplane.api.guard.caller import Caller, set_caller
+from controlplane.domain.identity import Role
 from tests.simulation.processes import Fate, Process
 
 WINDOW = 6

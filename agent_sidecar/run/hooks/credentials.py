@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent_sidecar.gateway.price import Prices
+from agent_sidecar.gateway.purse import Purse
 from agent_sidecar.gateway.usage import Usage
 from agent_sidecar.run.hook import Run
+from agent_sidecar.run.hooks.usage import usage_of
+from agent_sidecar.run.purse import RunPurse
 from agent_sidecar.run.reports import Reports
 from agent_sidecar.run.spending import spent_more
+from agent_sidecar.run.task import Cancellation, FailureKind
 from claude_conductor.clock import Clock
 from claude_conductor.errors import SettingsError
 from claude_conductor.units import format_duration
 
 _LONGER: Final = 1.0
 """Seconds by which a rate limit has to grow to be told at once."""
+LAST_WORDS: Final = 30.0
+_END_GRACE: Final = 5.0
 _OVER: Final = 0.001
 """Seconds that are as good as none."""
 
@@ -42,6 +48,8 @@ class Told:
     """A request waits for some seconds."""
     taken: Callable[[], None]
     """The provider answered otherwise than by a rate limit."""
+    purse: Purse | None = None
+    """Asked before each call; None: nothing is limited."""
 
 
 class GatewayOpener(Protocol):
@@ -60,12 +68,19 @@ class CredentialsHook:
         reports: Told of rate limits.
         prices: Of models.
         credential: Id of the key.
+        last_words: Seconds in which an agent whose budget is used up may end by itself.
     """
 
     name = "credentials"
 
     def __init__(
-        self, open_gateway: GatewayOpener | None, clock: Clock, reports: Reports, prices: Prices, credential: str = ""
+        self,
+        open_gateway: GatewayOpener | None,
+        clock: Clock,
+        reports: Reports,
+        prices: Prices,
+        credential: str = "",
+        last_words: float = LAST_WORDS,
     ) -> None:
         self._credential = credential
         self._said_until = 0.0
@@ -76,6 +91,8 @@ class CredentialsHook:
         self._reports = reports
         self._news = asyncio.Event()
         self._gateway: OpenGateway | None = None
+        self._last_words = last_words
+        self._end: asyncio.TimerHandle | None = None
 
     async def prepare(self, run: Run) -> None:
         """Open it if the agent's kind needs it.
@@ -115,7 +132,28 @@ class CredentialsHook:
             run.refused = False
 
         self._said_until, self._said_news = 0.0, False
-        self._gateway = await self._open(Told(count, limit, wait, take))
+        self._gateway = await self._open(Told(count, limit, wait, take, self._purse(run)))
+
+    def _purse(self, run: Run) -> RunPurse | None:
+        """Return the budget of the run; an agent that does not end by itself when a call is refused is ended."""
+        assignment = run.assignment
+        if not assignment.allowance.of_models:
+            return None
+
+        def refused(why: str) -> None:
+            if not run.over_budget:
+                run.over_budget = why
+                end = Cancellation(_END_GRACE, why, FailureKind.BUDGET)
+                self._end = asyncio.get_running_loop().call_later(self._last_words, run.end, end)
+
+        return RunPurse(
+            assignment.lease,
+            assignment.allowance,
+            self._prices,
+            lambda: usage_of(run, self._clock),
+            self._reports,
+            refused,
+        )
 
     def _is_news(self, until: float, known: float) -> bool:
         return known <= self._clock.monotonic() + _OVER or until > known + _LONGER
@@ -149,6 +187,9 @@ class CredentialsHook:
 
     async def finish(self, run: Run) -> None:
         """Close it."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
         if self._gateway is not None:
             gateway, self._gateway = self._gateway, None
             await gateway.close()

@@ -7,11 +7,14 @@ from typing import Final
 
 from agent_sidecar.run import spending
 from agent_sidecar.run.hook import Run
+from agent_sidecar.run.purse import over
 from agent_sidecar.run.reports import Reports
-from agent_sidecar.run.task import Usage
+from agent_sidecar.run.task import Cancellation, FailureKind, Usage
 from claude_conductor.clock import Clock
 
 _EVERY: Final = 1.0
+_GRACE: Final = 5.0
+"""Seconds for an agent to end by itself that used too much."""
 _TOLD_EVERY: Final = 10.0
 _IDLE_SECONDS: Final = 0.02
 """Processor seconds since the last sign of life of this kind that count as the next."""
@@ -71,6 +74,9 @@ class UsageHook:
             if run.stats.cpu_seconds - used > _IDLE_SECONDS:
                 used = run.stats.cpu_seconds
                 run.life.last = self._clock.monotonic()
+            if not run.spent and (words := over(run.assignment.allowance, usage_of(run, self._clock))):
+                run.over_budget = words
+                run.end(Cancellation(_GRACE, words, FailureKind.BUDGET))
             if run.spent != told and self._clock.monotonic() >= tell_at:
                 told, tell_at = run.spent, self._clock.monotonic() + self._told_every
                 await self._reports.used(run.assignment.lease, usage_of(run, self._clock))

@@ -121,6 +121,14 @@ TOOLS: Final[list[dict[str, Any]]] = [
                 "description": "Ids of tasks that have to succeed first.",
                 "default": [],
             },
+            "writes": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 1000},
+                "maxItems": 100,
+                "description": "Paths of the repository it may change, such as src/ or docs/*.md. Tasks whose paths overlap run "
+                "one after the other, so declare them if you hand out several at once.",
+                "default": [],
+            },
             "type": {
                 **_text(
                     "Sort of task: code_review, refactor, test_generation, analysis or another that the set knows; adds what "

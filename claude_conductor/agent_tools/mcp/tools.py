@@ -109,6 +109,7 @@ async def _submit_task(bench: Bench, given: Arguments, heard: Heard) -> Outcome:
         model=given["model"],
         timeout=float(given["timeout_seconds"]) or None,
         type=given["type"],
+        writes=tuple(given["writes"]),
     )
     return Outcome(await actions.submit(bench.desk, order))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from claude_conductor.errors import InvalidArgumentError, MalformedFrameError
 from claude_conductor.ids import Incarnation
 from claude_conductor.v1 import session_service_pb2 as pb
-from controlplane.api.convert import isolation
+from controlplane.api.convert import budget, isolation
 from controlplane.api.convert.agent import STATES_BACK as AGENT_STATES
 from controlplane.api.convert.agent import use_from_proto
 from controlplane.api.convert.message import STATES_BACK as MESSAGE_STATES
@@ -20,6 +20,7 @@ from controlplane.domain.task import IsolationLevel, Lease
 from controlplane.interfaces.output_log import OutputChunk
 from controlplane.service.results import (
     Decision,
+    HasClaimed,
     HasEnded,
     HasPrinted,
     HasProgressed,
@@ -82,7 +83,7 @@ def beat_from_proto(beat: pb.Heartbeat) -> Beat:
     if beat.state not in AGENT_STATES:
         raise InvalidArgumentError("A heartbeat says what the agent does.", field="heartbeat.state", value=beat.state)
     leases = tuple(lease_from_proto(lease) for lease in beat.leases)
-    return Beat(leases, AGENT_STATES[beat.state], beat.reason, use_from_proto(beat.use))
+    return Beat(leases, AGENT_STATES[beat.state], beat.reason, use_from_proto(beat.use), beat.leaving)
 
 
 def receipts_from_proto(receipts: pb.Receipts) -> Receipts:
@@ -148,6 +149,9 @@ _REPORTS: Mapping[str, Callable[[Lease, pb.TaskReport], Report]] = {
         lease, report.progress.text[:_PROGRESS], usage_from_proto(report.progress.usage)
     ),
     "used": lambda lease, report: HasProgressed(lease, None, usage_from_proto(report.used)),
+    "budget": lambda lease, report: HasClaimed(
+        lease, usage_from_proto(report.budget.used), budget.spent_from_proto(report.budget.claimed, "budget.claimed")
+    ),
     "output": lambda lease, report: HasPrinted(lease, _chunk(report.output)),
     "completed": lambda lease, report: HasEnded(lease, result_from_proto(report.completed)),
     "asked": lambda lease, report: asked_from_proto(lease, report.asked),

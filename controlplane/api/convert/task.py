@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.ids import TaskId
 from claude_conductor.v1 import task_pb2 as pb
-from controlplane.api.convert import isolation, result
+from controlplane.api.convert import budget, isolation, result
+from controlplane.api.convert.landing import landing_to_proto
 from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
-from controlplane.domain import setup
+from controlplane.domain import ledger, setup
 from controlplane.domain.accounting import used
+from controlplane.domain.budget import over
 from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Setup, Spec, State, Task, Workspace
 from controlplane.domain.task_type import TaskType, instructions
 
 STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
+SPEC_BYTES: Final = 2 << 20
+"""What fits into one frame to a sidecar with room to spare."""
 _STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
 
 
@@ -29,6 +33,16 @@ class Defaults:
     max_attempts: int
     retry_delay: float
     retry_max_delay: float = 300.0
+
+
+def check_size(spec: pb.TaskSpec) -> None:
+    """Refuse what is too large to travel.
+
+    Raises:
+        InvalidArgumentError: It has more than 2 MiB.
+    """
+    if spec.ByteSize() > SPEC_BYTES:
+        raise InvalidArgumentError("A task has at most 2 MiB; put larger things into its workspace.", field="spec")
 
 
 def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Spec:
@@ -64,6 +78,8 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         writes=tuple(spec.writes),
         setup=_setup_from_proto(spec.setup),
         keep_workspace=spec.keep_workspace,
+        budget=over(budget.budget_from_proto(spec.budget, "spec.budget"), kind.budget),
+        follows=tuple(TaskId(task_id) for task_id in dict.fromkeys(spec.follows)),
     )
 
 
@@ -137,11 +153,14 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         writes=spec.writes,
         setup=_setup_to_proto(spec.setup),
         keep_workspace=spec.keep_workspace,
+        budget=budget.budget_to_proto(spec.budget),
+        follows=spec.follows,
     )
 
 
-def spec_to_agent(spec: Spec) -> pb.TaskSpec:
-    """Return the spec as whoever works on it sees it: the prompt is all it is told."""
+def spec_to_agent(task: Task) -> pb.TaskSpec:
+    """Return the spec as whoever works on it sees it: the prompt is all it is told, and the budget is what it may use."""
+    spec = replace(task.spec, budget=ledger.for_attempt(task))
     told = spec_to_proto(spec)
     told.prompt = spec.instructions or spec.prompt
     told.ClearField("instructions")
@@ -159,6 +178,7 @@ def type_to_proto(kind: TaskType) -> pb.TaskType:
         max_attempts=kind.max_attempts,
         isolation_level=isolation.level_to_proto(kind.isolation_level),
         file=kind.file,
+        budget=budget.budget_to_proto(kind.budget),
         problem=kind.problem,
     )
 
@@ -184,6 +204,8 @@ def task_to_proto(task: Task) -> pb.Task:
         question=question_to_proto(task.question),
         state_time=timestamp(task.state_time or None),
         usage=result.usage_to_proto(used(task)),
+        budget=budget.status_to_proto(task),
+        landing=landing_to_proto(task.landing),
     )
 
 

@@ -17,8 +17,9 @@ from claude_conductor.errors import ConductorError, DeadlineExceededError, Permi
 from claude_conductor.rpc import status
 from claude_conductor.rpc.readable import Readable
 from claude_conductor.telemetry.traces import Tracer, parse
-from controlplane.api.guard.caller import Tokens, current_caller, set_caller
-from controlplane.api.guard.rights import OPEN, allowed
+from controlplane.api.guard.caller import Caller, Tokens, current_caller, set_caller
+from controlplane.api.guard.live import LiveCalls, agent_key
+from controlplane.api.guard.rights import FOREIGN, OPEN, allowed
 from controlplane.service.meter import Meter
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,8 @@ def _rebuilt(handler: Handler, behaviour: Callable[[Any, Context], Awaitable[Any
     return make(behaviour, handler.request_deserializer if parse_request else None, handler.response_serializer)
 
 
-def _metadata(details: grpc.HandlerCallDetails, name: str) -> str:
+def metadata(details: grpc.HandlerCallDetails, name: str) -> str:
+    """Return the first value of this name that is a text; empty when there is none."""
     for key, value in details.invocation_metadata or ():
         if key == name and isinstance(value, str):
             return value
@@ -98,9 +100,9 @@ class Trace(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Next, details: grpc.HandlerCallDetails) -> Handler | None:
         """Wrap the call in a span."""
         handler = await continuation(details)
-        if handler is None or details.method in OPEN:
+        if handler is None or details.method in FOREIGN:
             return handler
-        parent = _metadata(details, "traceparent")
+        parent = metadata(details, "traceparent")
         parent = parent if parse(parent) else ""
 
         @asynccontextmanager
@@ -148,8 +150,10 @@ class Measure(grpc.aio.ServerInterceptor):
 class Identity(grpc.aio.ServerInterceptor):
     """Finds out who calls, before the request is read."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, live: LiveCalls, now: Callable[[], float]) -> None:
         self._tokens = tokens
+        self._live = live
+        self._now = now
 
     async def intercept_service(self, continuation: Next, details: grpc.HandlerCallDetails) -> Handler | None:
         """Refuse callers nobody knows."""
@@ -157,11 +161,31 @@ class Identity(grpc.aio.ServerInterceptor):
         error: ConductorError | None = None
         if details.method not in OPEN:
             try:
-                set_caller(self._tokens.caller(_metadata(details, "authorization")))
+                set_caller(self._tokens.caller(metadata(details, "authorization")))
             except ConductorError as refused:
                 error = refused
         handler = await continuation(details)
-        return refusing(handler, error) if handler is not None and error is not None else handler
+        if handler is None or details.method in OPEN:
+            return handler
+        if error is not None:
+            return refusing(handler, error)
+        return self._held(handler, current_caller()) if handler.response_streaming else handler
+
+    def _held(self, handler: Handler, caller: Caller) -> Handler:
+        """Return a handler whose streams end when the caller's identity does."""
+        key = agent_key(caller.tenant_id, caller.agent_id) if caller.agent_id else caller.token_id
+        if not key:  # the operator of this home
+            return handler
+
+        @asynccontextmanager
+        async def around(context: Context) -> AsyncIterator[None]:
+            try:
+                async with self._live.held(key, caller.end - self._now() if caller.end else None):
+                    yield
+            except ConductorError as error:
+                await status.abort(context, error)
+
+        return wrapped(handler, around)
 
 
 class Authorize(grpc.aio.ServerInterceptor):
@@ -187,7 +211,7 @@ class Errors(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Next, details: grpc.HandlerCallDetails) -> Handler | None:
         """Wrap the call; the only `except Exception` of the program."""
         handler = await continuation(details)
-        if handler is None or details.method in OPEN:
+        if handler is None or details.method in FOREIGN:
             return handler
         unary = not handler.request_streaming and not handler.response_streaming
 
@@ -215,7 +239,14 @@ def _has_deadline(context: Context) -> bool:
     return left is not None and left < 1e6
 
 
-def interceptors(tracer: Tracer, tokens: Tokens, meter: Meter | None = None) -> Sequence[grpc.aio.ServerInterceptor]:
-    """Return the guard, outermost first."""
+def interceptors(
+    tracer: Tracer, meter: Meter | None, *identity: grpc.aio.ServerInterceptor
+) -> Sequence[grpc.aio.ServerInterceptor]:
+    """Return the guard, outermost first; `identity` finds out who calls, and whether they may."""
     measure = (Measure(meter),) if meter is not None else ()
-    return (*measure, Trace(tracer), Identity(tokens), Authorize(), Errors(), Readable())
+    return (*measure, Trace(tracer), *identity, Errors(), Readable())
+
+
+def by_token(tokens: Tokens, live: LiveCalls, now: Callable[[], float]) -> Sequence[grpc.aio.ServerInterceptor]:
+    """Return identity and rights of listeners where callers have tokens."""
+    return (Identity(tokens, live, now), Authorize())

@@ -110,7 +110,7 @@ def assignment(task: Task, lease: Lease, traceparent: str) -> bytes:
     return session_service_pb2.ConnectResponse(
         assignment=session_service_pb2.TaskAssignment(
             lease=lease_to_proto(lease),
-            spec=spec_to_agent(task.spec),
+            spec=spec_to_agent(task),
             tenant_id=task.tenant_id,
             traceparent=traceparent,
             mailbox=task_mailbox_name(task.id),

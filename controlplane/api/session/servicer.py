@@ -19,11 +19,14 @@ from controlplane.api.session.frozen import Watchdog
 from controlplane.api.session.peek import Decoder, Grant
 from controlplane.api.session.writer import StreamBounds, Writer
 from controlplane.service.mail import Mail
+from controlplane.service.results import HasStarted
 from controlplane.service.sessions import PROTOCOL_VERSION, Beat, Hello, Numbered, Receipts, Session, Sessions
 
 HELLO_SECONDS = 10.0
 PENDING_FRAMES = 4096
 """Frames of one sidecar that wait to be stored; past it its stream is not read."""
+_UNHURRIED = (Receipts, HasStarted)
+"""Nobody waits for the word that these were taken. That a task started is mostly followed by more soon."""
 METHOD = "/claude_conductor.v1.SessionService/Connect"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -182,6 +185,8 @@ class SessionServicer:
                         await inbox.put(frame, len(raw))
                 case Beat() as beat:
                     self._sessions.heartbeat(session, beat)
+                    if beat.leaving:
+                        return
                 case Grant(messages=messages, bytes=size):
                     writer.grant(messages, size)
                 case Hello():
@@ -204,7 +209,7 @@ class SessionServicer:
     async def _take(self, session: Session, frames: list[Numbered], writer: Writer) -> None:
         answers = await self._sessions.commit(session, frames)
         messages, used = sum(frame.messages for frame in frames), sum(frame.bytes for frame in frames)
-        receipts = all(isinstance(frame.content, Receipts) for frame in frames)
+        receipts = all(isinstance(frame.content, _UNHURRIED) for frame in frames)
         writer.committed(session.committed, answers, messages, used, receipts=receipts)
         await writer.answered()
 

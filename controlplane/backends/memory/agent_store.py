@@ -18,6 +18,10 @@ class MemoryAgentStore:
         """See AgentStore."""
         self._agents[agent.tenant_id, agent.id] = agent
 
+    async def remove(self, tenant_id: TenantId, agent_id: AgentId) -> None:
+        """See AgentStore."""
+        self._agents.pop((tenant_id, agent_id), None)
+
     async def get(self, tenant_id: TenantId, agent_id: AgentId) -> Agent | None:
         """See AgentStore."""
         return self._agents.get((tenant_id, agent_id))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from claude_conductor.clock import Clock
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
@@ -28,4 +30,6 @@ def open_memory(clock: Clock, limits: MailboxLimits, subscriptions: Subscription
         agents=MemoryAgentStore(),
         events=MemoryEventLog(),
         subscriptions=MemorySubscriptionStore(subscriptions or SubscriptionLimits()),
+        identities=MemoryIdentityStore(),
+        schedules=MemoryScheduleStore(),
     )

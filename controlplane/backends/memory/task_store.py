@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError
@@ -26,17 +26,29 @@ class MemoryTaskStore:
 
     async def insert(self, task: Task) -> Task:
         """See TaskStore."""
-        key = (task.tenant_id, requester(task), task.request_id)
+        earlier = await self.insert_all([task])
+        return earlier.get(0, task)
+
+    async def insert_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        """See TaskStore."""
         self._forget_requests()
-        earlier = self._tasks.get(self._requests.get(key, TaskId("")))
-        if task.request_id and earlier is not None and earlier.create_time > self._clock.now() - REQUEST_SECONDS:
+        earlier = {place: found for place, task in enumerate(tasks) if (found := self._earlier(task)) is not None}
+        if earlier:
             return earlier
-        if task.id in self._tasks:
-            raise ConductorError("A task with this id is stored already.", task_id=task.id)
-        if task.request_id:
-            self._requests[key] = task.id
-        self._put(task)
-        return task
+        for task in tasks:
+            if task.id in self._tasks:
+                raise ConductorError("A task with this id is stored already.", task_id=task.id)
+        for task in tasks:
+            if task.request_id:
+                self._requests[task.tenant_id, requester(task), task.request_id] = task.id
+            self._put(task)
+        return {}
+
+    def _earlier(self, task: Task) -> Task | None:
+        """Return the task stored under the same request."""
+        earlier = self._tasks.get(self._requests.get((task.tenant_id, requester(task), task.request_id), TaskId("")))
+        counts = task.request_id and earlier is not None and earlier.create_time > self._clock.now() - REQUEST_SECONDS
+        return earlier if counts else None
 
     async def get(self, tenant_id: TenantId, task_id: str) -> Task:
         """See TaskStore."""

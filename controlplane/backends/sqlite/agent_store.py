@@ -21,6 +21,11 @@ class SqliteAgentStore:
         row = (agent.tenant_id, agent.id, encode(agent))
         await self._database.write(lambda db: db.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?)", row).rowcount)
 
+    async def remove(self, tenant_id: TenantId, agent_id: AgentId) -> None:
+        """See AgentStore."""
+        sql = "DELETE FROM agents WHERE tenant = ? AND id = ?"
+        await self._database.write(lambda db: db.execute(sql, (tenant_id, agent_id)).rowcount)
+
     async def get(self, tenant_id: TenantId, agent_id: AgentId) -> Agent | None:
         """See AgentStore."""
         sql = "SELECT body FROM agents WHERE tenant = ? AND id = ?"

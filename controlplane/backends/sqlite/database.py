@@ -8,13 +8,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from claude_conductor.errors import StoreUnavailableError
 from controlplane.backends.sqlite.failure import unavailable
 from controlplane.backends.sqlite.schema import bring_up_to_date
+from controlplane.backends.sqlite.threads import Threads
 from controlplane.backends.sqlite.writer import Change, Writer
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Database:
         self._path = path
         self._lock = lock
         self._writer = Writer(writing)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._readers = Threads(READERS, "sqlite-reader")
         self._own = threading.local()
         self._reading: list[sqlite3.Connection] = []
         self._closed = False
@@ -61,14 +61,14 @@ class Database:
             raise
         return cls(path, lock, writing)
 
-    async def write(self, change: Change[T]) -> T:
-        """Return what the change returned, once it is durable.
+    async def write(self, change: Change[T], committed: Callable[[T], None] | None = None) -> T:
+        """Return what the change returned, once it is durable; see `Writer.write`.
 
         Raises:
             StoreUnavailableError: The database refused; nothing of this change was stored.
         """
         try:
-            return await self._writer.write(change)
+            return await self._writer.write(change, committed)
         except sqlite3.Error as cause:
             raise unavailable(cause, self._path) from cause
 
@@ -81,7 +81,7 @@ class Database:
         if self._closed:
             raise StoreUnavailableError("The store is closed.", next_step="start the control plane again")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._run, query)
+            return await self._readers.call(lambda: self._run(query))
         except sqlite3.Error as cause:
             raise unavailable(cause, self._path) from cause
 
@@ -90,7 +90,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        await asyncio.get_running_loop().run_in_executor(None, self._readers.shutdown)
+        await asyncio.get_running_loop().run_in_executor(None, self._readers.close)
         for connection in self._reading:
             connection.close()
         await self._writer.close()

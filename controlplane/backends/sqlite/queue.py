@@ -8,16 +8,16 @@ from collections.abc import Iterator
 # The index is named, because without statistics SQLite takes the one on states and sorts the whole queue.
 _FIRST_LANE = "SELECT MIN(lane) FROM tasks INDEXED BY tasks_by_lane WHERE state = 'queued'"
 _NEXT_LANE = _FIRST_LANE + " AND lane > ?"
-_HEADS = """SELECT queue_order, id, body FROM tasks INDEXED BY tasks_by_lane
+_HEADS = """SELECT queue_order, id, version, body FROM tasks INDEXED BY tasks_by_lane
             WHERE state = 'queued' AND lane = ? ORDER BY queue_order, id LIMIT ?"""
 _AHEAD = """SELECT COUNT(*) FROM tasks INDEXED BY tasks_by_lane
             WHERE state = 'queued' AND tenant = ? AND (queue_order, id) < (?, ?)"""
 
 
-def heads(db: sqlite3.Connection, each: int) -> list[str]:
-    """Return the bodies of the first `each` queued tasks of every lane, in the order of the queue."""
+def heads(db: sqlite3.Connection, each: int) -> list[tuple[str, int, str]]:
+    """Return id, version and body of the first `each` queued tasks of every lane, in the order of the queue."""
     found = [head for lane in _lanes(db) for head in db.execute(_HEADS, (lane, each))]
-    return [body for _, _, body in sorted(found)]
+    return [head[1:] for head in sorted(found)]
 
 
 def _lanes(db: sqlite3.Connection) -> Iterator[str]:

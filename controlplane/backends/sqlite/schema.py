@@ -87,7 +87,20 @@ _KEPT_BYTES = (
     "CREATE INDEX frames_remaining ON frames (tenant, end_ms, number, remains) WHERE remains > 0",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES)
+_IDENTITIES = (
+    "CREATE TABLE tokens (id TEXT PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, kept_until REAL NOT NULL, body TEXT NOT NULL)",
+    "CREATE INDEX tokens_kept ON tokens (kept_until)",
+    "CREATE TABLE bans (tenant TEXT NOT NULL, agent TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (tenant, agent))",
+)
+
+_SCHEDULES = (
+    """CREATE TABLE schedules (
+        tenant TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, next_time REAL,
+        body TEXT NOT NULL, PRIMARY KEY (tenant, name)) WITHOUT ROWID""",
+    "CREATE INDEX schedules_due ON schedules (next_time, id) WHERE next_time IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES, _SCHEDULES, _IDENTITIES)
 """Statements that lead from version n to n + 1."""
 
 

@@ -9,7 +9,9 @@ from claude_conductor.clock import Clock
 from controlplane.backends.sqlite.agent_store import SqliteAgentStore
 from controlplane.backends.sqlite.database import Database
 from controlplane.backends.sqlite.event_log import SqliteEventLog
+from controlplane.backends.sqlite.identity_store import SqliteIdentityStore
 from controlplane.backends.sqlite.mailbox_store import SqliteMailboxStore
+from controlplane.backends.sqlite.schedule_store import SqliteScheduleStore
 from controlplane.backends.sqlite.subscription_store import SqliteSubscriptionStore
 from controlplane.backends.sqlite.task_store import SqliteTaskStore
 from controlplane.interfaces.event_log import KEPT_EVENTS
@@ -49,5 +51,7 @@ def open_sqlite(
         agents=SqliteAgentStore(database),
         events=SqliteEventLog(database, kept_events),
         subscriptions=SqliteSubscriptionStore(database, subscriptions or SubscriptionLimits()),
+        identities=SqliteIdentityStore(database),
+        schedules=SqliteScheduleStore(database),
         database=database,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from claude_conductor.clock import Clock
 from claude_conductor.errors import ConductorError
@@ -13,6 +14,7 @@ from claude_conductor.ids import TaskId, TenantId
 from controlplane.backends.codec import decode, encode
 from controlplane.backends.sqlite import queue
 from controlplane.backends.sqlite.database import Database
+from controlplane.backends.sqlite.written import DECODED_CHARACTERS, Written
 from controlplane.domain.task import State, Task, queue_order
 from controlplane.interfaces.task_store import REQUEST_SECONDS, SHORTEST_PREFIX, TaskFilter, only_one, requester
 
@@ -23,26 +25,39 @@ class SqliteTaskStore:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._written = Written()
 
     async def insert(self, task: Task) -> Task:
         """See TaskStore."""
-        row = _row(task)
+        earlier = await self.insert_all([task])
+        return earlier.get(0, task)
+
+    async def insert_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        """See TaskStore."""
+        if not tasks:
+            return {}
+        rows = [_row(task) for task in tasks]
         horizon = self._clock.now() - REQUEST_SECONDS
 
-        def change(db: sqlite3.Connection) -> str | None:
-            earlier = _earlier(db, task, horizon) if task.request_id else None
-            if earlier is not None:
-                return earlier
-            if db.execute(_INSERT, row).rowcount == 0:
-                raise ConductorError("A task with this id is stored already.", task_id=task.id)
-            _wait(db, task)
-            return None
+        def change(db: sqlite3.Connection) -> Mapping[int, str]:
+            earlier = _earlier(db, tasks, horizon)
+            if not earlier:
+                _insert(db, tasks, rows)
+            return earlier
 
-        earlier = await self._database.write(change)
-        return task if earlier is None else _task(earlier)
+        def committed(earlier: Mapping[int, str]) -> None:
+            if not earlier:
+                for task, row in zip(tasks, rows, strict=True):
+                    self._written.put(task, len(row[-1]))
+
+        earlier = await self._database.write(change, committed)
+        return {place: _task(body) for place, body in earlier.items()}
 
     async def get(self, tenant_id: TenantId, task_id: str) -> Task:
         """See TaskStore."""
+        written = self._written.get(task_id)
+        if written is not None and written.tenant_id == tenant_id:
+            return written
         arguments = (tenant_id, task_id, task_id + "\U0010ffff" if len(task_id) >= SHORTEST_PREFIX else task_id)
         sql = "SELECT body FROM tasks WHERE tenant = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT 6"
         found = await self._many(sql, arguments)
@@ -59,11 +74,19 @@ class SqliteTaskStore:
             _wait(db, task)
             return True
 
-        return await self._database.write(change)
+        def committed(saved: bool) -> None:  # noqa: FBT001 - what the change returned
+            if saved:
+                self._written.put(task, len(row[-1]))
+
+        return await self._database.write(change, committed)
 
     async def ready(self, each: int) -> Sequence[Task]:
         """See TaskStore."""
-        return await self._database.read(lambda db: [_task(body) for body in queue.heads(db, each)])
+        return await self._database.read(lambda db: [self._head(*head) for head in queue.heads(db, each)])
+
+    def _head(self, task_id: str, version: int, body: str) -> Task:
+        written = self._written.get(task_id)
+        return written if written is not None and written.version == version else _task(body)
 
     async def ahead(self, task: Task) -> int:
         """See TaskStore."""
@@ -108,7 +131,7 @@ class SqliteTaskStore:
             db.executemany("DELETE FROM requests WHERE task = ?", rows)
             db.executemany("DELETE FROM tasks WHERE id = ?", rows)
 
-        await self._database.write(change)
+        await self._database.write(change, lambda _: self._written.remove(task_ids))
 
     async def waiting_for(self, task_id: TaskId) -> Sequence[Task]:
         """See TaskStore."""
@@ -149,10 +172,6 @@ class SqliteTaskStore:
         return await self._database.read(lambda db: [_task(body) for (body,) in db.execute(sql, arguments)])
 
 
-DECODED_CHARACTERS = 8192
-"""Size up to which decoded tasks are remembered: the head of the queue is read again and again."""
-
-
 def _task(body: str) -> Task:
     return _remembered(body) if len(body) <= DECODED_CHARACTERS else decode(Task, body)
 
@@ -176,7 +195,7 @@ _INSERT = f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({_marks(len(_COLUM
 _UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _COLUMNS[1:])} WHERE id = ? AND version = ?"  # noqa: S608 - names
 
 
-def _row(task: Task) -> tuple[object, ...]:
+def _row(task: Task) -> tuple[Any, ...]:
     return (
         task.id,
         task.tenant_id,
@@ -187,23 +206,39 @@ def _row(task: Task) -> tuple[object, ...]:
         task.not_before,
         len(task.waits_for),
         task.spec.parent_task_id,
-        json.dumps(dict(task.spec.labels), separators=(",", ":")),
+        json.dumps(dict(task.spec.labels), separators=(",", ":")) if task.spec.labels else "{}",
         task.lane,
         encode(task),
     )
 
 
-def _earlier(db: sqlite3.Connection, task: Task, horizon: float) -> str | None:
-    """Return the body of the task stored under the same request, or note that this one is."""
-    db.execute("DELETE FROM requests WHERE create_time <= ?", (horizon,))
-    key = (task.tenant_id, requester(task), task.request_id)
+def _earlier(db: sqlite3.Connection, tasks: Sequence[Task], horizon: float) -> dict[int, str]:
+    """Return the bodies of the tasks stored under the same requests, by the places of these."""
     sql = """SELECT body FROM requests JOIN tasks ON tasks.id = requests.task
              WHERE requests.tenant = ? AND requests.submitter = ? AND requests.request = ?"""
-    row = db.execute(sql, key).fetchone()
-    if row is not None:
-        return str(row[0])
-    db.execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", (*key, task.id, task.create_time))
-    return None
+    found: dict[int, str] = {}
+    if any(task.request_id for task in tasks):
+        db.execute("DELETE FROM requests WHERE create_time <= ?", (horizon,))
+    for place, task in enumerate(tasks):
+        row = db.execute(sql, (task.tenant_id, requester(task), task.request_id)).fetchone() if task.request_id else None
+        if row is not None:
+            found[place] = str(row[0])
+    return found
+
+
+def _insert(db: sqlite3.Connection, tasks: Sequence[Task], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Store new tasks with their requests.
+
+    Raises:
+        ConductorError: One of the ids is there already; the transaction has to end.
+    """
+    if db.executemany(_INSERT, rows).rowcount < len(rows):
+        raise ConductorError("A task with this id is stored already.", task_id=tasks[0].id)
+    asked = [task for task in tasks if task.request_id]
+    requests = [(task.tenant_id, requester(task), task.request_id, task.id, task.create_time) for task in asked]
+    db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?)", requests)
+    for task in tasks:
+        _wait(db, task)
 
 
 def _wait(db: sqlite3.Connection, task: Task) -> None:

@@ -12,13 +12,12 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from claude_conductor.errors import StoreUnavailableError
+from controlplane.backends.sqlite.threads import Threads
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
@@ -32,6 +31,7 @@ WAITING = 1 << 16
 class _Write:
     change: Change[Any]
     done: asyncio.Future[Any]
+    committed: Callable[[Any], None] | None = None
 
 
 class Writer:
@@ -39,15 +39,20 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._thread = Threads(1, "sqlite-writer")
         self._lock = threading.Lock()
         self._waiting: list[_Write] = []
         self._alone: deque[_Write] = deque()
         self._running = False
         self._closed = False
 
-    async def write(self, change: Change[T]) -> T:
+    async def write(self, change: Change[T], committed: Callable[[T], None] | None = None) -> T:
         """Return what the change returned, once it is durable. Cancelling the call does not undo the change.
+
+        Args:
+            change: What to do.
+            committed: Called in the writing thread with what the change returned, after the commit and before anybody is
+                answered, in the order of the changes, whatever becomes of this call.
 
         Raises:
             StoreUnavailableError: Closed, or too many changes wait.
@@ -58,7 +63,7 @@ class Writer:
                 raise StoreUnavailableError("The store is closed.", next_step="start the control plane again")
             if len(self._waiting) >= WAITING:
                 raise StoreUnavailableError("Too many writes wait for the disk.", next_step="send less at a time")
-        return await self._enqueue(change)
+        return await self._enqueue(change, committed)
 
     async def close(self) -> None:
         """Refuse further changes, finish those that were begun, and close the connection."""
@@ -67,23 +72,32 @@ class Writer:
                 return
             self._closed = True
         await self._enqueue(lambda _: None)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
-        self._thread.shutdown(wait=False)
+        await self._thread.call(self._connection.close)
+        self._thread.close()
 
-    async def _enqueue(self, change: Change[T]) -> T:
+    async def _enqueue(self, change: Change[T], committed: Callable[[T], None] | None = None) -> T:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        write = _Write(change, done)
+        write = _Write(change, done, committed)
         with self._lock:
             self._waiting.append(write)
             idle = not self._running
             self._running = True
         if idle:
-            self._begin()
+            self._thread.start(self._commit_all)
         return await done
 
-    def _begin(self) -> None:
-        batch: list[_Write] = []
-        self._thread.submit(self._commit, batch).add_done_callback(partial(self._committed, batch))
+    def _commit_all(self) -> None:
+        """Commit what waits until nothing does."""
+        running = True
+        while running:
+            batch: list[_Write] = []
+            results: list[Any] = []
+            error: BaseException | None = None
+            try:
+                results = self._commit(batch)
+            except BaseException as raised:  # noqa: BLE001 - it is raised where it is waited for
+                error = raised
+            running = self._committed(batch, results, error)
 
     def _commit(self, batch: list[_Write]) -> list[Any]:
         with self._lock:
@@ -93,22 +107,23 @@ class Writer:
                 batch += self._waiting
                 self._waiting = []
         with transaction(self._connection):
-            return [write.change(self._connection) for write in batch]
+            results = [write.change(self._connection) for write in batch]
+        for write, result in zip(batch, results, strict=True):
+            if write.committed is not None:
+                write.committed(result)
+        return results
 
-    def _committed(self, batch: list[_Write], outcome: Future[list[Any]]) -> None:
-        error = outcome.exception()
+    def _committed(self, batch: list[_Write], results: list[Any], error: BaseException | None) -> bool:
+        """Answer those who wait; return whether there is more to do."""
         if error is not None and len(batch) > 1:
             self._alone.extend(batch)  # so that one bad change does not fail its neighbours
         else:
             loop = batch[0].done.get_loop()
-            results = [] if error else outcome.result()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_answer, batch, results, error)
         with self._lock:
             self._running = bool(self._alone or self._waiting)
-            again = self._running
-        if again:
-            self._begin()
+            return self._running
 
 
 def _answer(batch: list[_Write], results: list[Any], error: BaseException | None) -> None:

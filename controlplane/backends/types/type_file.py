@@ -9,14 +9,16 @@ import difflib
 from typing import Any, Final
 
 from claude_conductor.errors import ConductorError, InvalidArgumentError, SettingsError
-from claude_conductor.units import parse_duration
+from claude_conductor.units import parse_count, parse_duration, parse_money
+from controlplane.domain.budget import Budget
 from controlplane.domain.task import IsolationLevel
 from controlplane.domain.task_type import PROMPT, TaskType
 
+BUDGETS: Final = ("budget_time", "budget_turns", "budget_tokens", "budget_usd")
 LARGEST: Final = 64 << 10
 """Bytes of a file."""
 _FENCE: Final = "---"
-KEYS: Final = ("about", "priority", "timeout", "attempts", "level")
+KEYS: Final = ("about", "priority", "timeout", "attempts", "level", *BUDGETS)
 
 
 def parse(name: str, raw: bytes, source: str) -> TaskType:
@@ -60,6 +62,7 @@ def parse(name: str, raw: bytes, source: str) -> TaskType:
         timeout=_seconds(values, refuse),
         max_attempts=_number(values, "attempts", 100, refuse),
         isolation_level=_level(values, refuse),
+        budget=_budget(values, refuse),
     )
 
 
@@ -98,6 +101,21 @@ def _seconds(values: dict[str, Any], refuse: Any) -> float:  # noqa: ANN401 - as
     if not seconds:
         raise refuse("timeout", "above 0")
     return seconds
+
+
+def _budget(values: dict[str, Any], refuse: Any) -> Budget:  # noqa: ANN401 - as above
+    parsers = zip(BUDGETS, (parse_duration, parse_count, parse_count, parse_money), strict=True)
+    found: dict[str, Any] = {}
+    for key, parse in parsers:
+        if key not in values:
+            continue
+        try:
+            found[key] = parse(values[key])
+        except (InvalidArgumentError, TypeError) as cause:
+            raise refuse(key, "a budget, such as 20m, 30, 200k or 2.50") from cause
+        if not found[key]:
+            raise refuse(key, "above 0")
+    return Budget(*(found.get(key) for key in BUDGETS))
 
 
 def _level(values: dict[str, Any], refuse: Any) -> IsolationLevel | None:  # noqa: ANN401 - as above

@@ -20,6 +20,7 @@ from claude_conductor.v1 import (  # noqa: F401 - registers their messages
     agent_service_pb2,
     local_service_pb2,
     message_service_pb2,
+    schedule_service_pb2,
     session_service_pb2,
     task_service_pb2,
 )

@@ -263,13 +263,27 @@ async def test_topics_are_subscribed_to_and_a_message_to_one_says_how_many_get_i
 async def test_a_subtask_begins_with_the_files_and_the_kind_of_the_present_task(run: Run, door: Door):
     door.spec.workspace.git.repository = "/srv/project"
 
-    done = await run("submit", "write the tests", "--type", "test_generation", "--after", "task_a", "--id", "once")
+    done = await run(
+        "submit",
+        "write the tests",
+        "--type",
+        "test_generation",
+        "--after",
+        "task_a",
+        "--id",
+        "once",
+        "--writes",
+        "src/,docs/*.md",
+        "--writes",
+        "a",
+    )
 
     [asked] = door.submitted
     assert done.out == "task_child\n"
     assert (asked.spec.driver, asked.spec.prompt, list(asked.spec.depends_on)) == ("claude_code", "write the tests", ["task_a"])
     assert (asked.spec.workspace.git.repository, asked.request_id) == ("/srv/project", "once")
     assert asked.spec.type == "test_generation"
+    assert list(asked.spec.writes) == ["src/", "docs/*.md", "a"]
 
 
 async def test_a_subtask_with_a_shell_line_is_a_command_and_its_end_can_be_waited_for(run: Run, door: Door):

@@ -155,7 +155,9 @@ async def test_a_long_message_is_in_a_file_and_many_come_in_portions(connect: Co
 async def test_a_subtask_is_handed_out_and_its_end_waited_for(connect: Connect, door: Door):
     door.spec.workspace.git.repository = "/srv/project"
     async with connect() as client:
-        stored = answer(await client.call_tool("submit_task", {"prompt": "write the tests", "timeout_seconds": 60}))
+        stored = answer(
+            await client.call_tool("submit_task", {"prompt": "write the tests", "timeout_seconds": 60, "writes": ["src/"]})
+        )
         now = answer(await client.call_tool("get_task", {"task_id": stored["task_id"]}))
         door.ended.set()
         end = answer(await client.call_tool("get_task", {"task_id": stored["task_id"], "wait_seconds": 60}))
@@ -165,6 +167,7 @@ async def test_a_subtask_is_handed_out_and_its_end_waited_for(connect: Connect, 
     assert (spec.driver, spec.workspace.git.repository, spec.timeout.seconds) == ("claude_code", "/srv/project", 60)
     assert (shell.driver, list(shell.command)) == ("command", ["/bin/sh", "-c", "make test"])
     assert (spec.type, shell.type) == ("", "analysis")
+    assert (list(spec.writes), list(shell.writes)) == (["src/"], [])
     assert not shell.HasField("workspace")
     assert stored["mailbox"] == "task/task_child"
     assert (now["ended"], end["ended"], end["summary"]) == (False, True, "it is done")

@@ -39,6 +39,7 @@ async def test_a_task_runs_from_assignment_to_result(plane: FakeControlPlane, si
     assert (hello.protocol_version, hello.strongest_level) == (1000, agent_pb2.ISOLATION_LEVEL_STRICT)
     assert hello.capacity.memory_bytes == psutil.virtual_memory().total
     assert hello.capacity.cpus == len(os.sched_getaffinity(0))
+    assert 0 < hello.capacity.pids <= int(Path("/proc/sys/kernel/pid_max").read_text())
     assert plane.tokens == ["Bearer sidecar-token"]
     plane.assign("task_1", shell("echo hello; echo oops >&2; env"), traceparent=TRACE)
     result = await plane.result()
@@ -59,6 +60,7 @@ async def test_a_task_runs_from_assignment_to_result(plane: FakeControlPlane, si
     assert [request.sequence for request in plane.taken] == list(range(1, len(plane.taken) + 1))
     await plane.until(lambda: plane.heartbeats()[-1].state == agent_pb2.AGENT_STATE_IDLE)
     assert await sidecar.stop() == 0
+    assert [beat.leaving for beat in plane.heartbeats()][-1]
     assert not any((sidecar.settings.home / "workspace/agent-1").iterdir())
 
 

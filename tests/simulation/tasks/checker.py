@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from claude_conductor.ids import DEFAULT_TENANT, TaskId
+from controlplane.domain import ledger
+from controlplane.domain.budget import within
 from controlplane.domain.caps import Group, capped, full
 from controlplane.domain.placement import obstacle
-from controlplane.domain.task import MAX_LOSSES, Lease, State, Task, queue_order
+from controlplane.domain.task import MAX_LOSSES, FailureKind, Lease, State, Task, queue_order
 from controlplane.domain.write_set import Writers, claim_of
-from tests.simulation.tasks.history import Asked, Ended, History, Saved, Told
+from tests.simulation.tasks.history import Asked, Ended, History, Saved, Told, Used
 
 SLACK = 2.0
 """Seconds in which the control plane may not have seen yet who is in the queue: its store fails, or it was just started."""
@@ -26,6 +29,8 @@ class _Facts:
     ended: dict[Lease, Ended] = field(default_factory=dict)
     leases: set[Lease] = field(default_factory=set)
     counted: set[Lease] = field(default_factory=set)
+    used: Counter[str] = field(default_factory=Counter)
+    """Tokens, by task; those of its subtasks are its own as well."""
 
     def counts(self) -> Counter[Group]:
         held = (task for task in self.now.values() if task.state.held)
@@ -45,6 +50,10 @@ def broken(history: History) -> list[str]:
                 found += _changed(before, task, facts) if before is not None else ()
                 facts.now[task.id] = task
                 found += _held(task, facts)
+                if name := within(ledger.gone(task), task.budget):
+                    found.append(f"promised too much: {task.id} has {ledger.gone(task)} of {task.budget}: {name}")
+            case Used():
+                found += _used(happening, facts)
             case _:
                 pass
     found += _in_turn(history)
@@ -52,10 +61,22 @@ def broken(history: History) -> list[str]:
     return found
 
 
+def _used(happening: Used, facts: _Facts) -> Iterator[str]:
+    """What a task and its subtasks use is within its budget, whoever is told what, and when."""
+    task: Task | None = facts.now[happening.lease.task_id]
+    while task is not None:
+        facts.used[task.id] += happening.tokens
+        if task.budget.tokens is not None and facts.used[task.id] > task.budget.tokens:
+            yield f"over its budget: {task.id} used {facts.used[task.id]} of {task.budget.tokens}"
+        task = facts.now.get(TaskId(task.spec.parent_task_id))
+
+
 def _changed(before: Task, task: Task, facts: _Facts) -> Iterator[str]:
     name = f"{task.id}, version {task.version}"
     if task.version != before.version + 1:
         yield f"a change was lost: {name} follows version {before.version}"
+    if before.state.final and task == replace(before, version=task.version, shares=task.shares, settled=task.settled):
+        return  # a subtask ended after it
     if before.state.final:
         yield f"it ended and went on: {name} is {task.state.value} after {before.state.value}"
     if before.lease is not None and task.lease is not None and before.lease != task.lease:
@@ -85,10 +106,12 @@ def _handed_out(before: Task, task: Task, facts: _Facts) -> Iterator[str]:
 
 def _counted(before: Task, task: Task, facts: _Facts, *, failed: bool) -> Iterator[str]:
     """A result counts once, and only that of the lease in force."""
-    if before.lease is None:  # a task that it depends on did not succeed
+    if before.lease is None:  # a task that it depends on did not succeed, or nothing is left of its budget
         if task.state is not State.FAILED or failed:
             yield f"a result without a lease: {task.id} is {task.state.value}"
         return
+    if _out_of_budget(task) and task.losses > before.losses:
+        return  # its agent was lost, and nothing is left for another attempt
     if before.lease in facts.counted:
         yield f"counted twice: {before.lease}"
     facts.counted.add(before.lease)
@@ -97,6 +120,11 @@ def _counted(before: Task, task: Task, facts: _Facts, *, failed: bool) -> Iterat
         yield f"a result that nobody made: {task.id} is {task.state.value} by {before.lease}"
     elif (ended.failure is None) != (task.state is State.SUCCEEDED):
         yield f"another result than was reported: {task.id} is {task.state.value} after {ended.failure}"
+
+
+def _out_of_budget(task: Task) -> bool:
+    failure = task.result.failure if task.result is not None else None
+    return failure is not None and failure.kind is FailureKind.BUDGET
 
 
 def _held(task: Task, facts: _Facts) -> Iterator[str]:
@@ -155,6 +183,9 @@ def _waits_for_files(task: Task, others: Iterable[Task]) -> bool:
 
 def _at_the_end(facts: _Facts) -> Iterator[str]:
     """Everything that was accepted ends, unless nobody can do it; and what a sidecar was told is true."""
+    if all(task.state.final for task in facts.now.values()):
+        kept = (task for task in facts.now.values() if task.shares and task.tenant_id == DEFAULT_TENANT)
+        yield from (f"never given back: {task.id} keeps {task.shares}" for task in kept)
     for happening in facts.history.happenings:
         match happening:
             case Asked(task_id=task_id, impossible=impossible):

@@ -43,7 +43,15 @@ class Asked:
     impossible: bool = False
 
 
-Happening = Saved | Ended | Told | Asked
+@dataclass(frozen=True)
+class Used:
+    """An agent used so many tokens, which it had claimed."""
+
+    lease: Lease
+    tokens: int
+
+
+Happening = Saved | Ended | Told | Asked | Used
 
 
 @dataclass

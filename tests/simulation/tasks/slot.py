@@ -10,11 +10,12 @@ from typing import Any
 from claude_conductor.ids import Incarnation
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
-from controlplane.domain.task import Failure, FailureKind, IsolationStatus, Lease, Result, Task
-from controlplane.service.results import HasEnded, HasStarted
+from controlplane.domain.budget import Spent
+from controlplane.domain.task import Failure, FailureKind, IsolationStatus, Lease, Result, Task, Usage
+from controlplane.service.results import HasClaimed, HasEnded, HasStarted
 from controlplane.service.sessions import Beat, Hello, Numbered
 from tests.simulation.processes import Fate, Process
-from tests.simulation.tasks.history import Ended, History, Told
+from tests.simulation.tasks.history import Ended, History, Told, Used
 from tests.simulation.tasks.plane import Committed, Plane
 from tests.simulation.tasks.wire import CUT, Wire
 
@@ -52,6 +53,9 @@ class Slot:
         self._work: _Work | None = None
         self._wire: Wire | None = None
         self._given: set[Lease] = set()
+        self._used: dict[Lease, int] = {}
+        self._claims: dict[int, asyncio.Future[bool | None]] = {}
+        """What is waited for, by its number: granted, refused, or not known."""
 
     def start(self) -> None:
         # Numbers of a journal begin anew with each life; what an earlier one left is sent first.
@@ -137,6 +141,8 @@ class Slot:
             case Committed():
                 for sequence in [number for number in self._disk.journal if number <= item.sequence]:
                     content = self._disk.journal.pop(sequence).content
+                    if (claim := self._claims.pop(sequence, None)) is not None and not claim.done():
+                        claim.set_result(sequence not in item.refused if item.certain else None)
                     if isinstance(content, HasEnded) and item.certain:
                         failure = content.result.failure
                         told = Told(content.lease, sequence not in item.refused, failure.kind if failure else None)
@@ -159,24 +165,43 @@ class Slot:
         if self._work is not None:
             self._post(HasEnded(task.lease, _result(task.lease, FailureKind.AGENT_LOST)))
             return
-        running = self.process.start(self._do(task.lease), f"work on {task.id}")
+        running = self.process.start(self._do(task.lease, task), f"work on {task.id}")
         self._work = _Work(task.lease, running)
 
-    async def _do(self, lease: Lease) -> None:
+    async def _do(self, lease: Lease, task: Task) -> None:
         await self._fate.pause(0.1)
         self._post(HasStarted(lease, IsolationStatus(driver="process")))
+        if task.budget.limited:
+            await self._spend(lease, task.budget.tokens or 0)
         await asyncio.sleep(self._fate.delay(3.0))
         await self._thawed()
         if self._work is not None and self._work.lease == lease:
             self._work.running = asyncio.get_running_loop().create_future()  # type: ignore[assignment]  # it ends itself
             self._end(lease, self._fate.random.choice(OUTCOMES) if self._fate.faults else None)
 
+    async def _spend(self, lease: Lease, budget: int) -> None:
+        """Make calls: claim before, use all of it, tell of it with the next claim or at the end."""
+        for _ in range(self._fate.random.randint(0, 3)):
+            more = self._fate.random.randint(1, max(1, budget))
+            if await self._claim(lease, more):
+                self._used[lease] = self._used.get(lease, 0) + more
+                self._history.add(Used(lease, more))
+            await self._fate.pause(0.5)
+
+    async def _claim(self, lease: Lease, more: int) -> bool:
+        used = self._used.get(lease, 0)
+        while True:
+            self._post(HasClaimed(lease, _usage(used), Spent(tokens=used + more)))
+            answer = self._claims[self._sequence] = asyncio.get_running_loop().create_future()
+            if (granted := await answer) is not None:
+                return granted
+
     def _end(self, lease: Lease, failure: FailureKind | None) -> None:
         assert self._work is not None
         self._work.running.cancel()
         self._work = None
         self._history.add(Ended(lease, self.agent.id, failure))
-        self._post(HasEnded(lease, _result(lease, failure)))
+        self._post(HasEnded(lease, _result(lease, failure, self._used.get(lease, 0))))
         if self._wire is not None:
             self._wire.up(Beat((), AgentState.IDLE))
 
@@ -187,5 +212,10 @@ class Slot:
             self._wire.up([frame])
 
 
-def _result(lease: Lease, failure: FailureKind | None) -> Result:
-    return Result(summary=str(lease.epoch), failure=Failure(failure, f"it was {failure.value}") if failure else None)
+def _usage(tokens: int) -> Usage:
+    return Usage(wall_seconds=1.0 + tokens, input_tokens=tokens)
+
+
+def _result(lease: Lease, failure: FailureKind | None, tokens: int = 0) -> Result:
+    why = Failure(failure, f"it was {failure.value}") if failure else None
+    return Result(summary=str(lease.epoch), failure=why, usage=_usage(tokens) if tokens else Usage())

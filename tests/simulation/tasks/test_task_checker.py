@@ -11,14 +11,15 @@ from claude_conductor.clock import Clock
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId, TenantId
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
+from controlplane.domain.budget import Budget, Share, Spent
 from controlplane.domain.caps import Caps
 from controlplane.domain.task import Attempt, Lease, Spec, State, Task, Workspace
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
-from controlplane.service.results import Report, Results
+from controlplane.service.results import HasClaimed, Report, Results
 from controlplane.service.tasks import Tasks
 from tests.simulation.tasks.checker import broken
-from tests.simulation.tasks.history import Asked, Ended, History, Saved, Told
+from tests.simulation.tasks.history import Asked, Ended, History, Saved, Told, Used
 from tests.simulation.tasks.plane import Kinds
 from tests.simulation.tasks.world import Noting, play
 
@@ -158,6 +159,16 @@ def test_tenants_are_not_compared_with_each_other() -> None:
     assert not any(each.startswith("passed over") for each in broken(history))
 
 
+def test_a_budget_that_is_promised_twice_or_exceeded_or_kept_is_seen() -> None:
+    history = good()
+    task = replace(versions()[3], version=5, budget=Budget(tokens=10), shares=(Share(TWO, Spent(tokens=11)),))
+    history.add(Saved(20.0, task))
+    history.add(Used(lease(), 11))
+    found = broken(history)
+    for says in ("promised too much", "over its budget", "never given back"):
+        assert any(each.startswith(says) for each in found), found
+
+
 # --- planted in the real code
 
 
@@ -185,6 +196,34 @@ class SaysAllIsWell(Tasks):
     async def tell_dependents(self, task: Task, *, succeeded: bool) -> None:
         del succeeded
         await super().tell_dependents(task, succeeded=True)
+
+
+class GivesAllBack(Tasks):
+    """Says of each subtask that it used nothing."""
+
+    async def settle(self, task: Task) -> None:
+        await super().settle(replace(task, attempts=(), settled=Spent()))
+
+
+class GivesNothingBack(Tasks):
+    async def settle(self, task: Task) -> None: ...
+
+
+class GrantsEverything(Results):
+    """Takes every claim, and enters none."""
+
+    async def take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
+        if not isinstance(report, HasClaimed):
+            await super().take(tenant_id, agent_id, report)
+
+
+class EntersUseOnly(Results):
+    """Takes what is claimed for what was used: calls under way are nobody's."""
+
+    async def take(self, tenant_id: TenantId, agent_id: AgentId, report: Report) -> None:
+        if isinstance(report, HasClaimed):
+            report = replace(report, claim=Spent(tokens=report.usage.input_tokens))
+        await super().take(tenant_id, agent_id, report)
 
 
 class TellsNobody(Tasks):
@@ -234,6 +273,10 @@ PLANTED: dict[str, tuple[str, type[Noting], Kinds]] = {
     "stale results count": ("a result that nobody made", Noting, Kinds(results=TrustsEverybody)),
     "leases never end": ("stuck", Noting, Kinds(leases=NeverEnds)),
     "dependents are told of success whatever happened": ("out of order", Noting, Kinds(tasks=SaysAllIsWell)),
+    "subtasks give back what they used": ("over its budget", Noting, Kinds(tasks=GivesAllBack)),
+    "subtasks give nothing back": ("never given back", Noting, Kinds(tasks=GivesNothingBack)),
+    "every claim is granted": ("over its budget", Noting, Kinds(results=GrantsEverything)),
+    "calls under way are not entered": ("over its budget", Noting, Kinds(results=EntersUseOnly)),
     "dependents are not told": ("starved", Noting, Kinds(tasks=TellsNobody)),
     "the store compares nothing": ("it ended and went on", LastWins, Kinds()),
     "the store shows one lane": ("starved", OneLane, Kinds()),

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from claude_conductor.errors import ConductorError, IllegalTransitionError, StoreUnavailableError
+from claude_conductor.errors import BudgetExhaustedError, ConductorError, IllegalTransitionError, StoreUnavailableError
 from claude_conductor.ids import AgentId, Incarnation, TaskId, TenantId
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
+from controlplane.domain.budget import Budget
 from controlplane.domain.caps import Caps
 from controlplane.domain.task import IsolationLevel, RetryPolicy, Spec, State, Task, Workspace
 from controlplane.domain.write_set import declared
@@ -130,6 +131,7 @@ class World:
     def __init__(self, seed: int, store_type: type[Noting], kinds: Kinds) -> None:
         self._fate = Fate(seed)
         self._writing = Random(f"writes {seed}") if seed % 4 == 2 else None
+        self._budgets = Random(f"budgets {seed}") if seed % 4 == 3 else None
         self._plan = plan = draw(self._fate, seed)
         self._kinds = kinds
         self._clock = VirtualClock()
@@ -197,7 +199,7 @@ class World:
                 self._submitted.append(task)
                 self._impossible |= {task.id} if impossible else set()
                 self.history.add(Asked(task.id, impossible=impossible))
-            else:
+            elif not isinstance(task, BudgetExhaustedError):
                 self.history.troubles.append(f"a submission was refused: {task!r}")
                 return
 
@@ -217,7 +219,17 @@ class World:
             labels={"repo": random.choice("xy")} if random.random() < 0.5 else {},
             workspace=Workspace("git", "/repo") if self._writing else Workspace(),
             writes=declared(self._writing.choice(WRITES)) if self._writing else (),
+            **self._nested(earlier),
         )
+
+    def _nested(self, earlier: list[TaskId]) -> dict[str, Any]:
+        """Return what makes a task one with a budget, or with a part of that of an earlier one."""
+        if (random := self._budgets) is None:
+            return {}
+        if earlier and random.random() < 0.7:
+            wanted = random.choice((None, None, random.randint(1, 60)))
+            return {"parent_task_id": random.choice(earlier), "budget": Budget(tokens=wanted)}
+        return {"budget": Budget(tokens=random.randint(20, 100))}
 
     async def _ask(self, call: Callable[[Intake], Awaitable[Any]]) -> Any:
         """Call until there is an answer: over failures of the store, and deaths of the control plane."""
@@ -295,6 +307,7 @@ class World:
         except TimeoutError:
             self.history.troubles.append(f"stuck: {left}")
             return
+        await asyncio.sleep(1.0)  # what follows from the last end
         self._check_books()
 
     def _left(self) -> str:

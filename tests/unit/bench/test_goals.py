@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench import goals, plot
+from bench.__main__ import read
 from bench.relay import Cell, Results, Sample, cells, figures, ratios
-from bench.systems import AUTOGEN, ECHO, NATS, OURS
+from bench.systems import AUTOGEN, ECHO, NATS, beside, ours
 
 FLOOD = Cell("flood", 256, 1)
 TRIP = Cell("round trip", 256, 1)
-OURS_FAST = OURS["ephemeral", "memory"]
+OURS_FAST = ours()["ephemeral", "memory"]
 
 
 def flood(rate: float, cpu_us: float = 1.0) -> Sample:
@@ -107,3 +108,38 @@ def test_pictures_are_drawn_from_the_saved_figures(tmp_path: Path) -> None:
     pairs, sizes = plot.draw(saved, tmp_path / "pictures")
     assert ">nats</text>" in pairs.read_text()
     assert ">ephemeral memory</text>" in sizes.read_text()
+
+
+def test_the_same_relay_served_otherwise_stands_beside_the_one_that_is_judged() -> None:
+    given = read(["relay", "--grpc-server", "native,grpcio"])
+    assert given.grpc_server == ["native", "grpcio"]
+    assert read(["relay"]).grpc_server == ["native"]
+    names = [system.name for system in (*ours("native").values(), beside("grpcio"))]
+    assert names == ["ephemeral memory", "durable memory", "durable sqlite", "ephemeral memory, grpcio"]
+
+
+def test_a_server_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read(["relay", "--grpc-server", "h2o"])
+    assert "h2o is none of native, grpcio" in capsys.readouterr().err
+
+
+def test_the_queue_is_judged_by_its_latency_alone_and_beside_its_peers() -> None:
+    notified, tasks = Cell("notified", 0, 1), Cell("tasks", 0, 1)
+    results: Results = {
+        ("echo", TRIP): [trip(0.2), trip(0.2)],
+        ("conductor sqlite", notified): [trip(1.5), trip(3.0)],
+        ("celery", notified): [trip(3.0), trip(3.0)],
+        ("conductor sqlite", tasks): [flood(900), flood(1000)],
+        ("celery", tasks): [flood(300), flood(1000)],
+    }
+    found = {
+        each.what: (each.measured, each.verdict) for each in goals.judge_dispatch(results, {"taskiq": "it is not installed"})
+    }
+    assert found["submit to notified p50, durable"] == ("2.25 (1.5 to 3) ms", "must met")
+    assert found["submit to notified p50 / Celery"] == ("0.75 (0.5 to 1)", "must met")
+    assert found["submit to notified p50 / taskiq"] == ("-", "skipped: it is not installed")
+    assert found["no-op tasks/s, one by one / Celery"] == ("2 (1 to 3)", "must met")
+    assert found["no-op tasks/s, batched submit / Celery"] == ("-", "skipped: not asked for")
+    del results["echo", TRIP]
+    assert {each.verdict.split(":")[0] for each in goals.judge_dispatch(results, {})} == {"no verdict", "skipped"}

@@ -33,6 +33,23 @@ tasks:
     assert (second.priority, second.labels, second.files) == (9, {"a": "1"}, ("x",))
 
 
+def test_a_time_without_quotes_is_the_text_that_was_written():
+    starts = [
+        entry.request.at
+        for entry in entries("""
+tasks:
+- {prompt: one, at: 2026-11-24 03:00:00}
+- {prompt: two, at: 2026-11-24 03:00}
+- {prompt: three, at: 2026-11-24}
+- {prompt: four, at: 2026-11-24T03:00:00+09:00, model: 2026-11-24}
+""")
+    ]
+
+    assert starts == ["2026-11-24T03:00:00", "2026-11-24 03:00", "2026-11-24", "2026-11-24T03:00:00+09:00"]
+    with pytest.raises(InvalidArgumentError, match="point in time"):
+        entries("tasks: [{prompt: one, at: soon}]")
+
+
 def test_names_become_places_and_ids_stay_ids():
     text = """
 tasks:

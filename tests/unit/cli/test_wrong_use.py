@@ -69,7 +69,7 @@ def conductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         (["explain", "NO_SUCH_REASON"], ["explain"]),
         (["grpcurl", "TaskService/Submit"], ["TaskService/SubmitTask"]),
         (["context", "use", "nope"], ["local"]),
-        (["context", "add", "x", "--address", "example.org:1"], ["unix:/"]),
+        (["context", "add", "x", "--address", "example.org"], ["unix:/", "HOST:PORT"]),
         (["--context", "nope", "status"], ["nope"]),
         (["logs", "task_1", "--component", "x"], ["exclude"]),
         (["config", "import"], ["conductor config import <"]),

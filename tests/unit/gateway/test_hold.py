@@ -120,3 +120,41 @@ def test_never_more_go_than_the_gateway_allows_and_none_while_the_window_is_clos
             case "later":
                 clock.time += 1.0
         assert under_way <= 4
+
+
+class Times:
+    """A clock that shows these times, one a look, and then the last one for ever."""
+
+    def __init__(self, *shown: float) -> None:
+        self._shown = list(shown)
+
+    def monotonic(self) -> float:
+        return self._shown.pop(0) if len(self._shown) > 1 else self._shown[0]
+
+    def now(self) -> float:
+        return self.monotonic()
+
+
+async def test_a_turn_that_comes_between_two_looks_at_the_clock_is_not_slept_through():
+    hold = Hold(Times(0.0, 2.9999, 3.0001), most=4)
+    hold.close(3.0)
+
+    assert not hold.take()  # a timer may wake a moment too early
+    async with asyncio.timeout(5):
+        await hold.change()
+    assert hold.take()
+
+
+async def test_who_waits_for_another_request_goes_when_that_is_over():
+    hold = Hold(Times(0.0, 4.0), most=4)
+    hold.close(3.0)
+    assert hold.take()
+    assert not hold.take()
+
+    waiting = asyncio.ensure_future(hold.change())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    hold.give_back()
+    async with asyncio.timeout(5):
+        await waiting
+    assert hold.take()

@@ -48,6 +48,21 @@ def test_argument_wins_over_environment_over_context_over_home(home: Home):
     assert found(address="unix:/a.sock", token="given") == ("unix:/a.sock", "given", False)
 
 
+def test_a_network_address_takes_the_roots_of_its_context_and_never_the_token_of_this_home(home: Home):
+    (home.path / "run").mkdir()
+    home.operator_token.write_text("of the home\n")
+    (home.path / "roots.pem").write_bytes(b"roots")
+    variables = {"CONDUCTOR_HOME": str(home.path), "HOME": "/me"}
+    write_contexts(home, "work", {"work": Context("work", "host:7444", trust_file=str(home.path / "roots.pem"))})
+
+    place = resolve(variables)
+    assert (place.address, place.token.reveal(), place.trust) == ("host:7444", "", b"roots")
+    assert resolve(variables, address="other:7444").trust == b""
+    assert resolve({**variables, "CONDUCTOR_TRUST_FILE": str(home.path / "roots.pem")}, address="other:1").trust == b"roots"
+    with pytest.raises(SettingsError, match="roots"):
+        resolve({**variables, "CONDUCTOR_TRUST_FILE": "/nowhere"})
+
+
 def test_contexts_are_read_back_as_they_were_written(home: Home):
     contexts = {"a": Context("a", "unix:/a", "/t", {"num_agents": 2}), "b": Context("b", settings={})}
     write_contexts(home, "a", contexts)

@@ -15,6 +15,7 @@ from claude_conductor.settings.load import Sources, load
 from claude_conductor.settings.resolve import Resolved, resolve
 from claude_conductor.settings.schema import keys
 from controlplane.domain.policy import Effect, Kind, Pattern, Policy, Relation, Rule
+from controlplane.settings import Listen
 from controlplane.settings import Settings as ControlPlaneSettings
 
 HOME = Home(Path("/c"))
@@ -173,6 +174,7 @@ def test_a_key_changes_what_a_sidecar_gets(text: str, field: str, value: object)
     ("text", "field", "value"),
     [
         ("store: memory", "store", "memory"),
+        ("grpc_server: GRPCIO", "grpc_server", "grpcio"),
         ("lease_seconds: 30", "lease_seconds", 30.0),
         ("lease_seconds: 30", "heartbeat_seconds", 10.0),
         ("log_level: warning", "log_level", "warning"),
@@ -294,3 +296,17 @@ def test_the_key_of_the_provider_comes_from_a_private_file_or_from_the_environme
     assert "from the file" not in str(said)
     file.unlink()
     assert "cannot be read" in str(refusal(named))
+
+
+def test_a_network_is_listened_to_only_where_it_is_said():
+    assert from_plain(ControlPlaneSettings, resolved("{}").control_plane).listen == Listen()
+    assert not Listen(probe="0.0.0.0:1").secured
+    text = "listen: {sidecars: '0.0.0.0:7443', clients: 'conductor.example:7444', names: [gate.example]}"
+    listen = from_plain(ControlPlaneSettings, resolved(text).control_plane).listen
+    assert listen.secured
+    assert listen.hosts == ("conductor.example", "gate.example", "localhost")
+
+
+@pytest.mark.parametrize("address", ["7443", ":7443", "host", "host:0", "host:70000", " host:1"])
+def test_an_address_that_is_none_is_refused(address: str):
+    assert "listen.sidecars" in str(refusal(f"listen: {{sidecars: '{address}'}}"))

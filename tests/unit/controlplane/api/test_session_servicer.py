@@ -14,11 +14,12 @@ from claude_conductor.errors import ControlPlaneUnavailableError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId
 from claude_conductor.telemetry.traces import PassingTracer
 from claude_conductor.v1 import session_service_pb2 as pb
-from controlplane.api.guard.caller import Caller, Role, set_caller
+from controlplane.api.guard.caller import Caller, set_caller
 from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.stores import open_memory
 from controlplane.domain.agent import State
+from controlplane.domain.identity import Role
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.service.work import Work
 from controlplane.settings import Settings

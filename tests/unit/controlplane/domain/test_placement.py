@@ -13,7 +13,7 @@ from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId, T
 from controlplane.domain.agent import Agent, State
 from controlplane.domain.caps import Caps, Group, full
 from controlplane.domain.lane import lane_of
-from controlplane.domain.placement import obstacle, place, plan, why_waiting
+from controlplane.domain.placement import obstacle, plan, ranked, why_waiting
 from controlplane.domain.task import IsolationLevel, ResourceLimits, Spec, Task
 from controlplane.domain.task import State as TaskState
 
@@ -78,14 +78,14 @@ def test_an_agent_is_able_or_says_what_it_lacks(spec: dict[str, Any], fields: di
 
 
 def test_tenants_do_not_share_agents() -> None:
-    assert place(replace(task(), tenant_id=TenantId("other")), [agent()]) is None
+    assert ranked(replace(task(), tenant_id=TenantId("other")), [agent()]) == []
 
 
 def test_specialists_are_spared_and_the_longest_idle_goes_first() -> None:
     special = agent("a", labels={"gpu": "yes"})
     recent, rested = agent("b", state_time=9.0), agent("c", state_time=1.0)
-    assert place(task(), [special, recent, rested]) == rested
-    assert place(task(required_labels={"gpu": "yes"}), [special, recent, rested]) == special
+    assert ranked(task(), [special, recent, rested]) == [rested, recent, special]
+    assert ranked(task(required_labels={"gpu": "yes"}), [special, recent, rested]) == [special]
 
 
 def test_a_task_nobody_can_do_holds_up_no_other() -> None:
@@ -207,7 +207,7 @@ LABEL = {"required_labels": {"gpu": "yes"}}
             True,
             "no connected agent has 8.0 GiB of memory to give",
         ),
-        ({"agent_id": "x"}, [agent()], False, "waits for x, which nobody here has ever heard of"),
+        ({"agent_id": "x"}, [agent()], False, "waits for x, which nobody here knows"),
         ({"agent_id": "x"}, [], True, "waits for x, which is not connected"),
         ({"agent_id": "agent-1", "driver": "y"}, [agent()], True, "waits for agent-1, which cannot run y"),
         ({"agent_id": "agent-1"}, [agent(state=State.WORKING)], True, "waits for agent-1 to be free"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, Incarnation, TaskId
 from controlplane.domain.attempts import retry_delay
+from controlplane.domain.blocked import why_blocked
 from controlplane.domain.task import (
     AGEING_SECONDS,
     BY_A_LIMIT,
@@ -45,7 +46,6 @@ from controlplane.domain.task_machine import (
     TellDependents,
     admit,
     apply,
-    why_blocked,
 )
 
 ID = TaskId("task_1")
@@ -163,6 +163,14 @@ def test_a_task_whose_dependency_failed_fails_without_a_start() -> None:
     assert step.task.result.failure is not None
     assert step.task.result.failure.kind is FailureKind.DEPENDENCY
     assert TellDependents(succeeded=False) in step.effects
+
+
+def test_a_task_that_only_follows_another_begins_whatever_came_of_it() -> None:
+    task = queued(waits_for=frozenset({A, B}), spec=Spec(follows=(A,), depends_on=(B,)))
+    one_left = apply(task, DependencyEnded(A, succeeded=False, at=105.0)).task
+    assert (one_left.state, one_left.waits_for) == (State.BLOCKED, frozenset({B}))
+    both = queued(waits_for=frozenset({A}), spec=Spec(follows=(A,), depends_on=(A,)))
+    assert apply(both, DependencyEnded(A, succeeded=False, at=105.0)).task.state is State.FAILED
 
 
 def test_dependencies_come_before_the_delay() -> None:

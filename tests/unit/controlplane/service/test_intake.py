@@ -8,8 +8,8 @@ import pytest
 
 from claude_conductor.errors import PermissionDeniedError
 from claude_conductor.ids import DEFAULT_TENANT, TaskId
+from controlplane.domain.confinement import confined
 from controlplane.domain.task import IsolationLevel, IsolationStatus, ResourceLimits, Spec, State, Task, Workspace
-from controlplane.service.intake import confined
 
 STRICT, MODERATE, MINIMAL = IsolationLevel.STRICT, IsolationLevel.MODERATE, IsolationLevel.MINIMAL
 FOLDER = Workspace("folder", "/srv/project")

@@ -25,7 +25,9 @@ from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.message import (
@@ -196,7 +198,8 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     clock = SystemClock()
     mailboxes, tasks = Mailboxes(MailboxLimits(messages=10)), MemoryTaskStore(clock)
     subscriptions = Subscriptions(SubscriptionLimits())
-    stores = Stores(tasks, mailboxes, MemoryAgentStore(), MemoryEventLog(), subscriptions)
+    rest = (MemoryIdentityStore(), MemoryScheduleStore())
+    stores = Stores(tasks, mailboxes, MemoryAgentStore(), MemoryEventLog(), subscriptions, *rest)
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:
         work = Work(group)

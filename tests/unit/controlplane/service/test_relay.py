@@ -19,7 +19,9 @@ from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.message import Accepted, Duplicate, Header, Quality, Receipt, Record, State, StoredFrame
@@ -105,7 +107,13 @@ class Office:
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
     clock, store = HandClock(), Mailboxes(MailboxLimits())
     stores = Stores(
-        MemoryTaskStore(clock), store, MemoryAgentStore(), MemoryEventLog(), MemorySubscriptionStore(SubscriptionLimits())
+        MemoryTaskStore(clock),
+        store,
+        MemoryAgentStore(),
+        MemoryEventLog(),
+        MemorySubscriptionStore(SubscriptionLimits()),
+        MemoryIdentityStore(),
+        MemoryScheduleStore(),
     )
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:

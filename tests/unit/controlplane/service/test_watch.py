@@ -115,3 +115,30 @@ async def test_events_wait_for_a_store_that_is_away() -> None:
     (seen,) = await take(watch.follow(0, ALL), 1)
     assert isinstance(seen, Event)
     assert watch.dropped == 0
+
+
+class CountingLog(MemoryEventLog):
+    """Remembers how many events came together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appends: list[int] = []
+
+    async def append(self, events: Sequence[Event]) -> Sequence[Event]:
+        self.appends.append(len(events))
+        return await super().append(events)
+
+
+async def test_events_of_a_moment_are_appended_together() -> None:
+    log = CountingLog()
+    watch = Watch(log)
+    stream = watch.follow(0, ALL)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(watch.run(), name="watch")
+        for number in range(6):
+            watch.publish(event(number))
+            await asyncio.sleep(0)  # the writer has had its turn after each
+        await take(stream, 6)
+        assert log.appends == [6]
+        running.cancel()
+    await stream.aclose()  # type: ignore[attr-defined]

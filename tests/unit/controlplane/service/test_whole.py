@@ -17,7 +17,9 @@ from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.event_log import MemoryEventLog
+from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.memory.schedule_store import MemoryScheduleStore
 from controlplane.backends.memory.subscription_store import MemorySubscriptionStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
@@ -190,7 +192,10 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     clock = SystemClock()
     tasks, mailboxes, agents = Tasks(clock), Mailboxes(MailboxLimits()), Agents()
     gate = tasks.gate = mailboxes.gate = Gate()
-    stores = Stores(tasks, mailboxes, agents, MemoryEventLog(), MemorySubscriptionStore(SubscriptionLimits()))
+    stores = Stores(
+        *(tasks, mailboxes, agents, MemoryEventLog(), MemorySubscriptionStore(SubscriptionLimits())),
+        *(MemoryIdentityStore(), MemoryScheduleStore()),
+    )
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:
         work = Work(group)

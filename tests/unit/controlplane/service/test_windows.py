@@ -59,10 +59,19 @@ def test_neither_a_limit_of_no_time_nor_one_of_no_key_closes_anything() -> None:
     assert (windows.look().room, windows.look().next_turn) == ({}, None)
 
 
+def test_who_is_given_a_task_while_the_window_closes_is_told_to_wait_for_its_turn() -> None:
+    windows, idle = Windows(HandClock()), agent(2)
+    fleet = Fleet(agent(1, task_id="task_a"), idle)
+    windows.close("key", 10.0, fleet)  # while the task of agent-2 was written to the store
+    windows.began(task(1, spec=Spec(driver="model")), idle, fleet.linked()[1][1])
+    assert fleet.told == [("agent-1", "key", 10.0, 10.0), ("agent-2", "key", 10.0, 10.0), ("agent-2", "key", 10.0, 11.0)]
+
+
 def begun(first: int) -> list[int]:
     """Return how many of a hundred tasks begin in each of the first four seconds after a reset, with agents for all."""
     clock, agents = HandClock(), [agent(number) for number in range(100)]
     windows = Windows(clock, first)
+    fleet = Fleet(agent(0))
     windows.close("key", 5.0, Fleet())
     waiting = [task(number, spec=Spec(driver="model")) for number in range(100)]
     counts = [0] * 9
@@ -72,10 +81,11 @@ def begun(first: int) -> list[int]:
         placed = plan(waiting, agents, room=windows.look().room)
         assert len(placed) == 1
         for one, chosen in placed:
-            windows.began(one, chosen)
+            windows.began(one, chosen, fleet.linked()[0][1])
             waiting.remove(one)
             agents.remove(chosen)
             counts[int(clock.time - (end - 9))] += 1
+    assert not fleet.told
     return counts[:9]
 
 
