@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
@@ -13,8 +14,26 @@ import pytest
 from tests.fakes.control_plane import OPERATOR_TOKEN, ControlPlane
 from tests.fakes.web import V1, Answer, Web, web
 
-PAGES = ("/", "/tasks", "/tasks/new", "/tasks/task_00000000", "/inbox", "/messages", "/messages/msg_0", "/usage")
-FORMS = ("/tasks/new", "/tasks/task_00000000/cancel", "/tasks/task_00000000/answer", "/messages/letters", "/logout")
+PAGES = (
+    "/",
+    "/agents/agent-1",
+    "/tasks",
+    "/tasks/new",
+    "/tasks/task_00000000",
+    "/inbox",
+    "/messages",
+    "/messages/msg_0",
+    "/usage",
+)
+FORMS = (
+    "/agents/agent-1/quarantine",
+    "/agents/agent-1/release",
+    "/tasks/new",
+    "/tasks/task_00000000/cancel",
+    "/tasks/task_00000000/answer",
+    "/messages/letters",
+    "/logout",
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +137,7 @@ def test_a_form_that_is_sent_twice_submits_once_and_one_that_is_wrong_keeps_what
         ("/tasks/task_00000000", 404),
         ("/messages/msg_00", 400),
         ("/nowhere", 404),
+        ("/agents/nobody", 404),
         ("/static/../app.py", 404),
     ],
 )
@@ -132,6 +152,27 @@ def test_a_form_that_is_too_large_is_refused(served: Web):
 
     assert post(browser, "/tasks/new", csrf=word, prompt="x" * (1 << 20)).status == 413
     assert post(served, "/login", token="x" * 20_000).status == 413
+
+
+async def test_an_agent_is_taken_out_and_let_in_again(control_plane: ControlPlane, sidecar):
+    agent = await sidecar("agent-1")
+
+    def visit() -> tuple[str, str, str]:
+        with web(control_plane.address, OPERATOR_TOKEN) as own:
+            browser, word = logged_in(own)
+            before = browser.send("GET", "/agents/agent-1").body.decode()
+            assert post(browser, "/agents/agent-1/quarantine", csrf=word, reason="reads <what> it must not").status == 303
+            out = browser.send("GET", "/agents/agent-1").body.decode()
+            assert post(browser, "/agents/agent-1/release", csrf=word).status == 303
+            told = own.events("EventService/WatchEvents", {"type_prefixes": ["agent.quarantined"]}, last_event_id="0")
+            return before, out, next(told)["data"]
+
+    before, out, told = await asyncio.to_thread(visit)
+
+    assert 'class="state idle"' in before
+    assert 'class="state lost"' in out
+    assert "reads <what> it must not" in told
+    await agent.disconnect()
 
 
 def test_every_answer_is_guarded(served: Web):

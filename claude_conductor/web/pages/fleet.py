@@ -1,10 +1,11 @@
-"""What is the fleet doing? Every agent with its state, since when and why, and what waits."""
+"""What is the fleet doing? Every agent with its state, since when and why, and what waits; one agent, which can be taken out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from starlette.routing import Route
 
 from claude_conductor.v1 import agent_pb2, task_pb2
 from claude_conductor.web import words
-from claude_conductor.web.pages.page import Desk, Pages
+from claude_conductor.web.pages.page import Desk, Form, Pages, back
 
 _ORDER: Final = ("waiting_for_human", "stalled", "rate_limited", "lost", "working", "starting", "idle")
 """What somebody has to look after comes first."""
@@ -54,14 +55,19 @@ def rank(agent: agent_pb2.Agent) -> tuple[int, str]:
 
 
 class Fleet:
-    """The first page."""
+    """The first page, and the page of an agent."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
 
     def routes(self) -> list[Route]:
         """Return what is served."""
-        return [self._pages.show("/", self._show)]
+        return [
+            self._pages.show("/", self._show),
+            self._pages.show("/agents/{agent_id}", self._agent),
+            self._pages.act("/agents/{agent_id}/quarantine", self._quarantine),
+            self._pages.act("/agents/{agent_id}/release", self._release),
+        ]
 
     async def _show(self, request: Request, desk: Desk) -> Response:
         status, agents, asking = await desk.admin.status(), await desk.agents.list(), await desk.asking()
@@ -78,3 +84,18 @@ class Fleet:
             "recent": recent,
         }
         return self._pages.write(request, "fleet.html", facts)
+
+    async def _agent(self, request: Request, desk: Desk) -> Response:
+        agent = await desk.agents.get(request.path_params["agent_id"])
+        return self._pages.write(request, "agent.html", {"agent": agent, "asking": len(await desk.asking())})
+
+    async def _quarantine(self, request: Request, desk: Desk, form: Form) -> Response:
+        agent_id = request.path_params["agent_id"]
+        await desk.agents.quarantine(agent_id, form.get("reason") or "taken out in the dashboard")
+        return back(f"/agents/{quote(agent_id)}")
+
+    async def _release(self, request: Request, desk: Desk, form: Form) -> Response:
+        del form
+        agent_id = request.path_params["agent_id"]
+        await desk.agents.release(agent_id)
+        return back(f"/agents/{quote(agent_id)}")
