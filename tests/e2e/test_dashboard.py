@@ -171,6 +171,7 @@ def test_every_page_reads_well_wide_and_narrow_light_and_dark_and_without_script
     [message] = re.findall(r"msg_\w+", installation.run("messages", "send", "topic/nobody", "hello", check=False).stdout) or [""]
     paths = (
         "/",
+        "/agents/agent-1",
         "/tasks",
         "/tasks?state=failed",
         f"/tasks/{ended}",
