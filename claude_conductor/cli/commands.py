@@ -51,6 +51,7 @@ TABLE: Final = {
     "messages": Verb("messages", "Send and read messages", THINGS),
     "dlq": Verb("dlq", "List, show, send again and remove dead letters", THINGS),
     "tokens": Verb("tokens", "Make, list and revoke tokens", THINGS),
+    "audit": Verb("audit", "List, check and export what was decided and changed", THINGS),
     "config": Verb("config", "Show, check, export and import settings", HELP),
     "certs": Verb("certs", "Show, issue and rotate certificates", HELP),
     "login": Verb("login", "Talk to a control plane on a network, with a token", HELP),
