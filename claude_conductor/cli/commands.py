@@ -42,6 +42,8 @@ TABLE: Final = {
     "report": Verb("report", "Show what was done, and what there is to take", DAILY),
     "usage": Verb("usage", "Show what tasks used, by type, agent, label ...", DAILY),
     "trace": Verb("trace", "Show every step of a message or a task, with times", DAILY),
+    "top": Verb("top", "Show the fleet as it is now, once a second", DAILY),
+    "dashboard": Verb("dashboard", "Show the fleet in a browser, and serve the HTTP API", DAILY),
     "tasks": Verb("tasks", "List, show, answer, compare, cancel and apply tasks", THINGS),
     "schedules": Verb("schedules", "Submit tasks again and again, by cron expressions", THINGS),
     "types": Verb("types", "List and show types of tasks", THINGS),
