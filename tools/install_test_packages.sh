@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Installs the Debian packages the tests use beyond .venv. Does nothing without root or apt: tests that need one then say so.
 set -euo pipefail
-wanted=(bubblewrap:bwrap strace:strace prometheus:prometheus docker.io:dockerd docker-compose:docker-compose mmdebstrap:mmdebstrap)
+PATH="$PATH:/usr/sbin" # where dockerd is
+wanted=(
+  bubblewrap:bwrap strace:strace prometheus:prometheus chromium:chromium curl:curl redis-server:redis-server
+  docker.io:dockerd docker-compose:docker-compose mmdebstrap:mmdebstrap
+)
 missing=()
 for entry in "${wanted[@]}"; do
   command -v "${entry#*:}" >/dev/null || missing+=("${entry%%:*}")

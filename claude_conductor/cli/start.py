@@ -23,6 +23,12 @@ app = commands.app("Start control plane and agents on this machine; returns when
 def start(
     agents: Annotated[int | None, typer.Option("--agents", help="How many agents; overrides num_agents.")] = None,
     level: Annotated[str, typer.Option("--level", help="Isolation: strict, moderate or minimal. Never lowered by itself.")] = "",
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store", help="Where tasks and messages live: sqlite, memory, redis://HOST, rediss://HOST or unix:///SOCKET."
+        ),
+    ] = "",
     config: ConfigOption = None,
     foreground: Annotated[  # noqa: FBT002
         bool,
@@ -34,7 +40,7 @@ def start(
 ) -> None:
     """Start control plane and agents on this machine; returns when they are ready."""
     wait = from_flag("--wait-timeout", wait_timeout or "0", parse_duration)
-    in_use = read_resolved(config, flags(agents, level))
+    in_use = read_resolved(config, flags(agents, level, store))
     if foreground:
         offsets = following.sizes(str(in_use.home.logs))
         stay_in_front.stop_on_term()
@@ -45,13 +51,15 @@ def start(
     say(_NEXT if started.agents else _NEXT_WITHOUT_AGENTS)
 
 
-def flags(agents: int | None, level: str) -> dict[str, tuple[Any, str]]:
+def flags(agents: int | None, level: str, store: str = "") -> dict[str, tuple[Any, str]]:
     """Return the settings that were said on the command line."""
     said: dict[str, tuple[Any, str]] = {}
     if agents is not None:
         said["num_agents"] = (agents, "--agents")
     if level:
         said["agent.workspace_isolation"] = (level, "--level")
+    if store:
+        said["store"] = (store, "--store")
     return said
 
 
