@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -152,8 +153,23 @@ def test_what_it_logs_is_json_on_standard_output_and_in_files(running: Engine):
     assert "controlplane.log" in running.docker("exec", NAME, "ls", "/var/log/conductor").stdout
 
 
-def test_it_makes_tokens_with_which_agents_join(running: Engine):
-    assert "conductor join" in running.docker("exec", NAME, "conductor", "tokens", "create-join", "reviewer").stdout
+def test_an_agent_joins_over_the_network_and_does_a_task(running: Engine):
+    """Another container stands for another machine; minimal is all that one can isolate."""
+    made = running.docker("exec", NAME, "conductor", "tokens", "create-join", "reviewer", "--level", "minimal").stdout
+    token = re.search(r"--token (\S+)", made)
+    assert token, made
+    join = f"conductor join {NAME}:7444 --token {token[1]} && exec sleep 300"
+    running.docker("run", "-d", "--name", "reviewer", "--network", "claude-network", "--entrypoint", "/bin/sh", IMAGE, "-c", join)
+    try:
+        eventually(
+            lambda: "idle" in running.docker("exec", NAME, "conductor", "agents", "list").stdout,
+            60,
+            f"an agent that has joined: {running.docker('logs', 'reviewer').stderr}",
+        )
+        done = running.docker("exec", NAME, "conductor", "run", "--level", "minimal", "--cmd", "echo from-over-there", timeout=90)
+        assert "from-over-there" in done.stdout + done.stderr
+    finally:
+        running.docker("rm", "-f", "reviewer")
 
 
 def test_an_import_needs_exec_i_and_says_so(running: Engine):
