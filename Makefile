@@ -67,7 +67,7 @@ lock: setup-dev ## resolve the lock files again from pyproject.toml
 bench: setup ## measure the numbers of docs/benchmarks.md on this machine
 	@$(BIN)/conductor bench all
 
-bench-peers: ## install what `conductor bench relay|dispatch --against` compares with, into build/peers
+bench-peers: ## install what `conductor bench relay|dispatch --against` and `isolation` compare with, into build/peers
 	@tools/install_bench_peers.sh "$(PYTHON)"
 
 clean: ## remove what the verbs above made in this folder

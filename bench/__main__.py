@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.figures import Figure, Verdict, machine, save, show, show_verdicts
 from controlplane.settings import GRPC_SERVER
 
-WHAT = ("all", "standalone", "relay", "dispatch", "queue", "idle", "rules", "slow-consumer", "plot")
+WHAT = ("all", "standalone", "relay", "dispatch", "queue", "idle", "rules", "slow-consumer", "isolation", "plot")
 PEERS = ("echo", "nats", "autogen", "slim")
 GRPC_SERVERS = ("native", "grpcio")
 QUEUES = ("celery", "taskiq")
@@ -197,6 +197,11 @@ def measure(given: argparse.Namespace) -> tuple[list[Figure], list[Verdict]]:
         from bench import slow_consumer  # noqa: PLC0415 - see above
 
         figures += slow_consumer.measure(given.rounds)
+    if given.what in ("all", "isolation"):
+        from bench import isolation  # noqa: PLC0415 - see above
+
+        found, judged = isolation.measure(given.rounds)
+        figures, verdicts = [*figures, *found], [*verdicts, *judged]
     return figures, verdicts
 
 

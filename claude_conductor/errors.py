@@ -210,6 +210,13 @@ class AgentQuarantinedError(ConductorError):
     advice = "who runs Conductor can let it in again: `conductor agents release AGENT`"
 
 
+class AuditBrokenError(ConductorError):
+    """The audit chain is not what was written."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "AUDIT_BROKEN"
+    advice = "compare it with an export that you keep elsewhere; what follows the named record is not to be relied on"
+
+
 class PolicyDeniedError(ConductorError):
     """A rule of the policy does not let this message through."""
 
@@ -266,6 +273,13 @@ class StoreUnavailableError(ConductorError):
 
     kind, reason = Kind.UNAVAILABLE, "STORE_UNAVAILABLE"
     advice = "free disk space or repair the store, then repeat with the same key"
+
+
+class StoreUnreachableError(StoreUnavailableError):
+    """The store cannot be reached; nothing was sent to it."""
+
+    kind, reason = Kind.UNAVAILABLE, "STORE_UNREACHABLE"
+    advice = "see that it runs and that its address is right, then repeat with the same key"
 
 
 class ControlPlaneUnavailableError(ConductorError):

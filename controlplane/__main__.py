@@ -7,6 +7,8 @@ import sys
 
 from claude_conductor.rpc import process
 
+EX_TEMPFAIL = 75
+"""sysexits.h: the store is not there now; starting it again may help."""
 EX_CONFIG = 78
 """sysexits.h: something in the configuration keeps it from starting; starting it again as it is does not help."""
 
@@ -16,12 +18,13 @@ def main(arguments: list[str]) -> int:
     process.prepare()
     os.umask(0o077)
     # Imported only now: grpc reads its settings while it is imported.
-    from claude_conductor.errors import ConductorError, SettingsError  # noqa: PLC0415
+    from claude_conductor.errors import ConductorError, SettingsError, StoreUnavailableError  # noqa: PLC0415
     from claude_conductor.settings.handover import read_descriptor  # noqa: PLC0415
     from claude_conductor.telemetry import logs  # noqa: PLC0415
     from controlplane.app import serve  # noqa: PLC0415
     from controlplane.settings import Settings  # noqa: PLC0415
 
+    settings = None
     try:
         descriptors = _descriptors(arguments)
         if "--settings-fd" not in descriptors:
@@ -31,7 +34,8 @@ def main(arguments: list[str]) -> int:
         process.run(serve(settings, os.environ, descriptors.get("--supervision-fd")))
     except ConductorError as error:
         sys.stderr.write(f"conductor control plane: {error}; {error.next_step}\n")
-        return EX_CONFIG
+        elsewhere = settings is not None and "://" in settings.store
+        return EX_TEMPFAIL if elsewhere and isinstance(error, StoreUnavailableError) else EX_CONFIG
     return 0
 
 

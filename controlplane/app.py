@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -21,6 +22,7 @@ from controlplane.api import supervision
 from controlplane.api.admin_servicer import StatusServicer
 from controlplane.api.agent_servicer import FleetServicer
 from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.audit_servicer import ChainServicer
 from controlplane.api.certificate_servicer import AuthorityServicer
 from controlplane.api.convert.frames import Frames
 from controlplane.api.convert.task import Defaults
@@ -38,10 +40,12 @@ from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.types.folder import TypeFolder
 from controlplane.domain.rate import Rate
 from controlplane.domain.routing import Bounds
+from controlplane.identity.signer import Signer
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.stores import Stores
 from controlplane.interfaces.subscription_store import SubscriptionLimits
 from controlplane.listening import Guards, listeners, open_certificates, start
+from controlplane.service.audit import Audit
 from controlplane.service.directory import Directory
 from controlplane.service.dispatch import Dispatch
 from controlplane.service.expiry import Expiry
@@ -108,16 +112,17 @@ class Parts:
     servicers: Servicers
     certificates: Certificates | None
     identities: Identities
+    audit: Audit
     meter: Meter | None
     """None where nobody reads metrics."""
 
 
-def open_stores(settings: Settings, clock: Clock) -> Stores:
+async def open_stores(settings: Settings, clock: Clock) -> Stores:
     """Open the stores the settings name.
 
     Raises:
-        SettingsError: There is no such store.
-        StoreUnavailableError: It cannot be opened.
+        SettingsError: There is no such store, or it is not fit.
+        StoreUnavailableError: It cannot be opened, or reached.
     """
     limits = settings.limits
     bounds = MailboxLimits(
@@ -137,7 +142,13 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         from controlplane.backends.memory.stores import open_memory  # noqa: PLC0415 - one backend is loaded, not all
 
         return open_memory(clock, bounds, subscriptions)
-    raise SettingsError("A store is `sqlite` or `memory`.", key="store", value=settings.store)
+    if "://" in settings.store:
+        from controlplane.backends.redis.address import parse  # noqa: PLC0415 - one backend is loaded, not all
+        from controlplane.backends.redis.stores import enter, open_redis  # noqa: PLC0415
+
+        address = parse(settings.store)
+        return await enter(open_redis(address, clock, bounds, subscriptions=subscriptions, home=settings.home))
+    raise SettingsError("A store is `sqlite`, `memory` or the URL of a Redis server.", key="store", value=settings.store)
 
 
 def build(  # noqa: PLR0915 - one list of what is made of what
@@ -148,6 +159,8 @@ def build(  # noqa: PLR0915 - one list of what is made of what
     mint = SystemMint(clock)
     certificates = open_certificates(settings, clock)
     identities = Identities(stores.identities, clock, mint)
+    signer = Signer(settings.home / "audit")
+    audit = Audit(stores.audit, signer.sign, clock)
     meter = Meter() if settings.metrics_port else None
     if meter is not None:
         stores = replace(stores, tasks=timed(stores.tasks, "tasks", meter), mailboxes=timed(stores.mailboxes, "mailboxes", meter))
@@ -204,19 +217,36 @@ def build(  # noqa: PLR0915 - one list of what is made of what
         ),
         event=WatchServicer(watch),
         artefact=FileServicer(blobs, ARTEFACT_BYTES),
-        admin=StatusServicer(tasks, registry, settings.store, clock.now()),
+        admin=StatusServicer(tasks, registry, settings.store_shown, clock.now()),
         certificate=AuthorityServicer(certificates, identities),
         credential=TokenServicer(identities, certificates, Doors(settings.listen.sidecars, settings.listen.clients)),
         enrolment=JoiningServicer(certificates, identities, settings.listen.sidecars_told),
+        audit=ChainServicer(audit, stores.audit, signer),
         schedule=PlanServicer(stores.schedules, schedules, defaults, kinds),
     )
     dispatch = Dispatch(stores.tasks, tasks, registry, in_hand, mail, ready, clock, secrets.randbits, tracer)
     expiry = Expiry(stores.tasks, tasks, sessions, leases, relay, timetable, clock)
     retention = Retention(stores.tasks, output_log, blobs, clock, settings.keep_tasks_days * 86_400)
     scheduler = Scheduler(stores.schedules, schedules, stores.tasks, intake, watch, clock, planned)
-    upkeep = (expiry, retention, scheduler)
-    known = (certificates, identities, meter)
-    return Parts(clock, stores, registry, sessions, dispatch, *upkeep, watch, tasks, relay, post, servicers, *known)
+    return Parts(
+        clock,
+        stores,
+        registry,
+        sessions,
+        dispatch,
+        expiry,
+        retention,
+        scheduler,
+        watch,
+        tasks,
+        relay,
+        post,
+        servicers,
+        certificates,
+        identities,
+        audit,
+        meter,
+    )
 
 
 def _session_servicer(settings: Settings, sessions: Sessions, mail: Mail, mint: Mint, tracer: Tracer) -> SessionServicer:
@@ -241,7 +271,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
     clock = SystemClock()
     address = claim_socket(settings.socket_path)
     tracer = open_tracer("conductor-controlplane", environment)
-    stores = open_stores(settings, clock)
+    stores = await open_stores(settings, clock)
     try:
         output_log = OutputDirectory(settings.home / "state" / "output", settings.limits.output_bytes)
         failed: ConductorError | None = None
@@ -250,6 +280,7 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
             try:
                 parts = build(settings, stores, output_log, work, clock, tracer)
                 listening = await _start(settings, parts, work, tracer, address)
+                work.start(_hold(stores, stop), name="store")
                 if supervision_descriptor is not None:
                     work.start(supervision.listen(supervision_descriptor, parts.sessions), name="supervision")
             except ConductorError as error:
@@ -269,10 +300,18 @@ async def serve(settings: Settings, environment: Mapping[str, str], supervision_
         tracer.shutdown()
 
 
+async def _hold(stores: Stores, stop: asyncio.Event) -> None:
+    """End this process when another one has taken the stores over."""
+    await stores.hold()
+    stop.set()
+
+
 async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, address: str) -> list[Listener]:
     await recover(parts.stores.tasks, parts.tasks, parts.registry, parts.relay, parts.clock, settings.caps)
     await parts.identities.load()
     work.start(parts.identities.keep(), name="identities")
+    work.start(parts.audit.run(), name="audit")
+    work.start(parts.audit.sign(), name="audit heads")
     work.start(parts.watch.run(), name="events")
     work.start(parts.dispatch.run(), name="dispatch")
     work.start(parts.expiry.run(), name="expiry")
@@ -280,7 +319,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     if parts.certificates is not None:
         work.start(parts.certificates.keep(), name="certificates")
     work.start(parts.scheduler.run(), name="schedules")
-    guards = Guards(settings, parts.identities, parts.clock, tracer, parts.meter)
+    guards = Guards(settings, parts.identities, parts.audit, parts.clock, (tracer, parts.meter))
     found = listeners(settings, address, parts.servicers, guards, parts.certificates)
     listening = await start(settings, found, address)
     if parts.meter is not None:
@@ -288,7 +327,7 @@ async def _start(settings: Settings, parts: Parts, work: Work, tracer: Tracer, a
     for listener in listening:
         await listener.serving()
     process.settled()
-    _log.info("serving", extra={"address": address, "store": settings.store})
+    _log.info("serving", extra={"address": address, "store": settings.store_shown})
     return listening
 
 
@@ -312,3 +351,5 @@ async def _stop(parts: Parts, listening: Sequence[Listener]) -> None:
         for listener in listening:
             group.create_task(listener.stop(STOP_SECONDS), name="stop a listener")
     await parts.watch.flush()
+    with contextlib.suppress(ConductorError):  # what could not be signed now is signed by the next life
+        await parts.audit.state()

@@ -12,11 +12,13 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import AddressInUseError, HomeUnusableError, SettingsError
 from claude_conductor.telemetry.traces import Tracer
 from controlplane.api.credentials import server_credentials
+from controlplane.api.guard.audited import Audited
 from controlplane.api.guard.caller import Tokens
 from controlplane.api.guard.interceptors import by_token, interceptors
 from controlplane.api.guard.live import LiveCalls, agent_key
 from controlplane.api.guard.peer import PeerIdentity
 from controlplane.api.server import Listener, Servicers
+from controlplane.service.audit import Audit
 from controlplane.service.identities import Identities
 from controlplane.service.meter import Meter
 from controlplane.settings import Settings
@@ -46,8 +48,10 @@ def open_certificates(settings: Settings, clock: Clock) -> Certificates | None:
 class Guards:
     """What calls pass, by how it is found out who makes them."""
 
-    def __init__(self, settings: Settings, identities: Identities, clock: Clock, tracer: Tracer, meter: Meter | None) -> None:
-        self._around = (tracer, meter)
+    def __init__(
+        self, settings: Settings, identities: Identities, audit: Audit, clock: Clock, watching: tuple[Tracer, Meter | None]
+    ) -> None:
+        self._around = (*watching, Audited(audit))
         self._identities = identities
         self._live = LiveCalls()
         identities.on_revoked = lambda token: self._live.end(token.id)

@@ -99,7 +99,7 @@ class Settings:
     """State goes to `home/state` and `home/blobs`; the socket is `home/run/control.sock`; the user's types of tasks are in
     `home/types`."""
     store: str = "sqlite"
-    """`sqlite` or `memory`."""
+    """`sqlite`, `memory`, or the URL of a Redis server, which never holds a password."""
     grpc_server: str = GRPC_SERVER
     """What serves gRPC: `native`, the server of `controlplane.transport`, or `grpcio`."""
     operator_token_sha256: str = ""
@@ -131,6 +131,11 @@ class Settings:
     """Port on 127.0.0.1 that Prometheus reads; 0: none, and nothing is counted."""
     log_level: str = "info"
     log_style: str = "json"
+
+    @property
+    def store_shown(self) -> str:
+        """The store in few words: without the options of its URL."""
+        return self.store.partition("?")[0]
 
     @property
     def socket_path(self) -> Path:

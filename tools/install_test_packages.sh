@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages the tests use beyond .venv. Does nothing without root or apt: tests that need one then say so.
 set -euo pipefail
-wanted=(bubblewrap:bwrap strace:strace prometheus:prometheus)
+wanted=(bubblewrap:bwrap strace:strace prometheus:prometheus chromium:chromium curl:curl redis-server:redis-server)
 missing=()
 for entry in "${wanted[@]}"; do
   command -v "${entry#*:}" >/dev/null || missing+=("${entry%%:*}")

@@ -77,6 +77,8 @@ def examine(program: Path) -> tuple[str, str]:
     except (OSError, subprocess.SubprocessError) as error:
         return f"does not run: {error}", ""
     lacking = [feature for feature in FEATURES if feature not in help_text]
+    if len(lacking) == len(FEATURES):  # it could not even say what it can do
+        return f"does not run: {help_text.strip()[:200] or 'it says nothing'}", ""
     if lacking:
         return f"{version} is too old: it lacks {', '.join(lacking)}", version
     return "", version

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from agent_sidecar.isolation import bubblewrap, plan
-from agent_sidecar.isolation.interface import Capabilities, Level, Limits, Mechanism, Refusal, Spec
+from agent_sidecar.isolation.interface import Capabilities, Level, Limits, Mechanism, Plan, Refusal, Spec
 from agent_sidecar.isolation.plan import HostFacts
 from agent_sidecar.isolation.process_driver import UID_RANGE, probe_host
 from claude_conductor.errors import ConductorError
@@ -22,16 +22,27 @@ def report(found: Capabilities, facts: HostFacts) -> dict[str, object]:
     return {
         "driver": found.driver,
         "mechanisms": [_plain(mechanism) for mechanism in found.mechanisms],
-        "levels": {level.value: {"missing": [_plain(each) for each in missing(found, facts, level)]} for level in Level},
+        "levels": {level.value: _level(found, facts, level) for level in Level},
     }
 
 
 def missing(found: Capabilities, facts: HostFacts, level: Level) -> tuple[Mechanism, ...]:
     """Return what an ordinary run at this level lacks on this host; nothing if it would run."""
-    uncapped = Limits(workspace_bytes=0)  # a cap is asked for by settings or task, and refused there where it cannot be had
-    spec = Spec("doctor", "doctor", ("true",), {}, _NOWHERE, _NOWHERE, level=level, limits=uncapped)
-    decision = plan.decide(spec, found, facts)
+    decision = _decision(found, facts, level)
     return decision.missing if isinstance(decision, Refusal) else ()
+
+
+def _decision(found: Capabilities, facts: HostFacts, level: Level) -> Plan | Refusal:
+    uncapped = Limits(workspace_bytes=0)  # a cap is asked for by settings or task, and refused there where it cannot be had
+    return plan.decide(Spec("doctor", "doctor", ("true",), {}, _NOWHERE, _NOWHERE, level=level, limits=uncapped), found, facts)
+
+
+def _level(found: Capabilities, facts: HostFacts, level: Level) -> dict[str, object]:
+    """Return what a run at this level lacks; and if it would run, what would be in force and what weaker than wanted."""
+    decision = _decision(found, facts, level)
+    if isinstance(decision, Refusal):
+        return {"missing": [_plain(each) for each in decision.missing], "in_force": [], "weaker": []}
+    return {"missing": [], "in_force": list(decision.in_force), "weaker": list(decision.degraded)}
 
 
 def main() -> int:

@@ -20,7 +20,8 @@ from agent_sidecar.isolation.slot import Slot
 
 TRIAL_SECONDS = 10.0
 _SHELL = Path("/bin/sh")
-_CHECK = 'while read -r key value; do [ "$key" = Seccomp: ] && [ "$value" = 2 ] && exit 0; done </proc/self/status; exit 9'
+_CHECK = 'while read -r key value; do [ "$key" = %s: ] && [ "$value" = %d ] && exit 0; done </proc/self/status; exit 9'
+_FILTERED, _UNPRIVILEGED = _CHECK % ("Seccomp", 2), _CHECK % ("NoNewPrivs", 1)
 _STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (levels.USER_NAMESPACE, ("--unshare-user",)),
     (levels.PID_NAMESPACE, ("--unshare-user", "--unshare-pid", "--proc", "/proc")),
@@ -58,7 +59,7 @@ def capabilities(host: Host, launcher: LauncherClient) -> Capabilities:
         _own_uid(host, root=root),
         _staging(launcher, root=root),
         _disk(),
-        Mechanism(levels.NO_NEW_PRIVS, Strength.YES, "prctl(2)"),
+        _no_new_privs(tried),
         _self_test(),
     ]
     return Capabilities("process", tuple(mechanisms))
@@ -88,14 +89,24 @@ def systemd_runs() -> bool:
 def _trials(host: Host, launcher: LauncherClient) -> Mapping[str, str]:
     """Return for each step what went wrong or nothing. If all of them work at once, each alone is not tried."""
     if host.bubblewrap is None:
-        return dict.fromkeys((name for name, _ in _STEPS), host.bubblewrap_problem)
+        return dict.fromkeys((name for name, _ in _STEPS), host.bubblewrap_problem) | _plain_trials(host, launcher)
     every = ("--unshare-all", "--unshare-user", "--disable-userns", "--proc", "/proc")
     filtered = (*every, "--seccomp", str(_DESCRIPTORS.index("seccomp"))) if host.seccomp else every
-    problem = _try(host, launcher, filtered, ("/bin/sh", "-c", _CHECK if host.seccomp else "exit 0"))
+    problem = _try(host, launcher, filtered, ("/bin/sh", "-c", _FILTERED if host.seccomp else "exit 0"))
     if not problem:
-        return dict.fromkeys((name for name, _ in _STEPS), "") | {levels.SECCOMP: ""}
-    found = {name: _try(host, launcher, words, ("/bin/sh", "-c", "exit 0")) for name, words in _STEPS}
-    return found | {levels.SECCOMP: problem}
+        return dict.fromkeys((name for name, _ in _STEPS), "") | {levels.SECCOMP: "", levels.NO_NEW_PRIVS: ""}
+    found = {name: _try(host, launcher, words, ("/bin/sh", "-c", "exit 0")) for name, words in _STEPS} | _plain_trials(
+        host, launcher
+    )
+    # Each works alone and all of them together do not: what is left is the filter in its place.
+    return found if any(found.values()) else found | {levels.SECCOMP: problem}
+
+
+def _plain_trials(host: Host, launcher: LauncherClient) -> dict[str, str]:
+    """Try without bubblewrap the two that a level without it needs as well."""
+    filtered = _run(host, launcher, "/bin/sh", ("sh", "-c", _FILTERED), (), (host.seccomp or b"").hex())
+    unprivileged = _run(host, launcher, "/bin/sh", ("sh", "-c", _UNPRIVILEGED), ())
+    return {levels.SECCOMP: filtered, levels.NO_NEW_PRIVS: unprivileged}
 
 
 def _try(host: Host, launcher: LauncherClient, words: Sequence[str], command: Sequence[str]) -> str:
@@ -104,16 +115,25 @@ def _try(host: Host, launcher: LauncherClient, words: Sequence[str], command: Se
     system = ["--ro-bind", "/usr", "/usr"]
     for path, link in host.view.system.items():
         system += ["--symlink", link, path] if link else ["--ro-bind", path, path]
+    argv = ("bwrap", *system, "--dev", "/dev", *words, "--die-with-parent", "--", *command)
+    return _run(host, launcher, str(host.bubblewrap.path), argv, host.bubblewrap.folders)
+
+
+def _run(
+    host: Host, launcher: LauncherClient, program: str, argv: tuple[str, ...], folders: Sequence[Path], filtered: str = ""
+) -> str:
+    """Run a program the way an agent is started; return what went wrong or nothing."""
     order = Order(
-        program=str(host.bubblewrap.path),
-        argv=("bwrap", *system, "--dev", "/dev", *words, "--die-with-parent", "--", *command),
+        program=program,
+        argv=argv,
         environment={"PATH": "/usr/bin:/bin"},
         folder="/",
         uid=host.slot.uid,
         gid=host.slot.gid,
         rlimits=(),
         processors=tuple(sorted(os.sched_getaffinity(0))),
-        stage=tuple(real(each) for each in (*host.bubblewrap.folders, host.view_folder, host.view.etc)),
+        stage=tuple(real(each) for each in (*folders, host.view_folder, host.view.etc)),
+        seccomp=filtered,
     )
     made = [os.memfd_create(name, os.MFD_CLOEXEC) for name in _DESCRIPTORS]
     try:
@@ -169,10 +189,16 @@ def _seccomp(host: Host, tried: Mapping[str, str]) -> Mechanism:
     if host.seccomp is None:
         detail = f"no system call numbers are known for {os.uname().machine}"
         return Mechanism(levels.SECCOMP, Strength.NO, detail, "use a machine with x86_64 or aarch64")
-    problem = tried.get(levels.SECCOMP, host.bubblewrap_problem)
+    problem = tried[levels.SECCOMP]
     if problem:
-        return Mechanism(levels.SECCOMP, Strength.NO, problem, "a kernel with CONFIG_SECCOMP_FILTER, and bubblewrap that works")
+        return Mechanism(levels.SECCOMP, Strength.NO, problem, "use a kernel with CONFIG_SECCOMP_FILTER")
     return Mechanism(levels.SECCOMP, Strength.YES, f"deny list of {len(host.seccomp) // 8} instructions")
+
+
+def _no_new_privs(tried: Mapping[str, str]) -> Mechanism:
+    if tried[levels.NO_NEW_PRIVS]:
+        return Mechanism(levels.NO_NEW_PRIVS, Strength.NO, tried[levels.NO_NEW_PRIVS], "use a kernel of Linux 3.5 or newer")
+    return Mechanism(levels.NO_NEW_PRIVS, Strength.YES, "prctl(2)")
 
 
 def _group(host: Host, name: str) -> Mechanism:
@@ -181,8 +207,7 @@ def _group(host: Host, name: str) -> Mechanism:
     place = {"memory": places.memory, "cpu": places.cpu, "pids": places.pids}[controller]
     if place is not None:
         return Mechanism(name, Strength.YES, f"cgroup v{place.version} below {place.parent}")
-    line = remedy.delegation(host.layout, os.geteuid(), systemd=host.systemd) if os.geteuid() else ""
-    return Mechanism(name, Strength.NO, host.groups.problems.get(controller, "not found"), line)
+    return Mechanism(name, Strength.NO, host.groups.problems.get(controller, "not found"), _group_remedy(host, controller))
 
 
 def _kill(host: Host) -> Mechanism:
@@ -191,8 +216,13 @@ def _kill(host: Host) -> Mechanism:
         return Mechanism(levels.KILL, Strength.YES, f"cgroup.kill below {places.kill.parent}")
     if places.distinct():
         return Mechanism(levels.KILL, Strength.YES, "SIGKILL to every process of the groups until they are empty")
-    line = remedy.delegation(host.layout, os.geteuid(), systemd=host.systemd) if os.geteuid() else ""
-    return Mechanism(levels.KILL, Strength.NO, host.groups.problems.get("kill", "no cgroups"), line)
+    return Mechanism(levels.KILL, Strength.NO, host.groups.problems.get("kill", "no cgroups"), _group_remedy(host, "pids"))
+
+
+def _group_remedy(host: Host, controller: str) -> str:
+    if host.layout.carrier(controller) is None:
+        return remedy.mounting(controller)
+    return remedy.delegation(host.layout, os.geteuid(), systemd=host.systemd) if os.geteuid() else remedy.WRITABLE_GROUPS
 
 
 def _own_uid(host: Host, *, root: bool) -> Mechanism:

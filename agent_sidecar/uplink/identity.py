@@ -21,6 +21,8 @@ from claude_conductor.v1 import enrolment_service_pb2_grpc
 _log = logging.getLogger(__name__)
 _CALL_SECONDS: Final = 10.0
 _AGAIN_SECONDS: Final = 5.0
+_LEAST_SECONDS: Final = 1.0
+"""Between two renewals, whatever the control plane gives."""
 
 
 class Identity(Protocol):
@@ -89,7 +91,7 @@ class JoinedIdentity:
         certificate_due = keys.validity(self._kept.chain.encode()).renewal(self._random())
         while True:
             token_due = (self._kept.token_begin + self._kept.token_end) / 2
-            await asyncio.sleep(max(0.0, min(certificate_due, token_due) - self._now()))
+            await asyncio.sleep(max(_LEAST_SECONDS, min(certificate_due, token_due) - self._now()))
             try:
                 if self._now() >= certificate_due:
                     await self._renew_certificate(keys.new_key())

@@ -55,7 +55,7 @@ class Reconnect:
                 await self._connect(address, self._stands)
             except SessionEndedError as end:
                 address = end.address
-                if end.at_once:
+                if end.at_once and not self._leaving:
                     self._failures = 0
                     continue
                 self._say("SESSION_ENDED", address or "the control plane ended the session")

@@ -1,4 +1,4 @@
-"""`conductor doctor`: what this host can isolate, and what to install for the rest."""
+"""`conductor doctor`: what this host can isolate, whether the store is fit, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import typer
 
 from claude_conductor import __version__
-from claude_conductor.cli import commands, complaint, exits, local_set, output
+from claude_conductor.cli import commands, complaint, exits, in_use, local_set, output, store_probe
 from claude_conductor.cli.host import Mechanism, Probe, Report
 from claude_conductor.cli.output import Column, Format, FormatOption, say
 from claude_conductor.errors import ConductorError
 from claude_conductor.settings.home import find
 from claude_conductor.supervisor import control
 
-app = commands.app("Show what this host can isolate, and what to install for the rest.")
+app = commands.app("Show what this host can isolate, whether the store is fit, and what to do about the rest.")
 
 COLUMNS = (
     Column("MECHANISM", lambda mechanism: mechanism.name),
@@ -39,7 +39,11 @@ class Check:
 
 @app.command()
 def doctor(form: FormatOption = Format.TABLE) -> None:
-    """Show what this host can isolate, and what to install for the rest. Exit code 1 unless strict is possible."""
+    """Show what this host can isolate, whether the store is fit, and what to do about the rest.
+
+    Exit code 1 unless strict is possible and nothing is unfit. A Redis server of the settings in use is examined: persistence,
+    replicas, eviction, memory, and what is at risk.
+    """
     with Probe() as probe:
         checks = look_around()
         report = probe.report()
@@ -71,21 +75,42 @@ def look_around() -> list[Check]:
     if other is not None:
         own = Path(sys.argv[0]).resolve().parent
         checks.append(Check("PATH", good=False, found=f"{other} is another program", remedy=f"put {own} first on PATH"))
-    return checks
+    return [*checks, *_store()]
+
+
+def _store() -> list[Check]:
+    """Check the store that the settings in use name, if it is a server."""
+    try:
+        url = in_use.read(None).document.store
+        if "://" not in url:
+            return []
+        findings = store_probe.examine(url)
+    except ConductorError as error:
+        return [Check("store", good=False, found=str(error), remedy=error.next_step)]
+    return [
+        Check(f"store: {finding.name}", finding.verdict != "unfit", f"{_WORDS[finding.verdict]}{finding.found}", finding.remedy)
+        for finding in findings
+    ]
+
+
+_WORDS = {"good": "", "risk": "at risk: ", "unfit": "unfit: "}
 
 
 def _show(report: Report, checks: list[Check]) -> None:
+    wide = max(10, *(len(check.name) for check in checks))
     for check in checks:
-        say(f"{check.name:<10} {check.found}")
+        say(f"{check.name:<{wide}} {check.found}")
     say("")
     output.table(report.mechanisms, COLUMNS)
     say("")
     for level, missing in report.missing.items():
         lacks = ", ".join(mechanism.name for mechanism in missing)
         say(f"{level:<10} {'possible' if not missing else f'not possible here: {lacks}'}")
+        for text in report.weaker.get(level, ()):
+            say(f"{'':<10} weaker: {text}")
     remedies = _remedies(report)
     for check in checks:
-        if not check.good and check.remedy:
+        if check.remedy and (not check.good or check.name.startswith("store: ")):
             remedies.append(f"{check.name}: {check.remedy}")
     if remedies:
         complaint.note("\nwhat to do:")
@@ -102,7 +127,13 @@ def _plain(report: Report, checks: list[Check]) -> dict[str, object]:
     return {
         "driver": report.driver,
         "levels": {
-            level: {"possible": not missing, "missing": [m.name for m in missing]} for level, missing in report.missing.items()
+            level: {
+                "possible": not missing,
+                "missing": [m.name for m in missing],
+                "in_force": list(report.in_force.get(level, ())),
+                "weaker": list(report.weaker.get(level, ())),
+            }
+            for level, missing in report.missing.items()
         },
         "mechanisms": [
             {"name": m.name, "strength": m.strength, "detail": m.detail, "remedy": m.remedy} for m in report.mechanisms

@@ -110,6 +110,10 @@ EXPLANATIONS: Final = {
         "Somebody took the agent out with `conductor agents quarantine`: its streams were closed and what it had was revoked.",
         "`conductor agents list`; the event log has who and why",
     ),
+    "AUDIT_BROKEN": Explanation(
+        "Somebody changed, dropped, added or moved a record of the audit chain in the store or in the export, or cut its end.",
+        "`conductor audit verify` of an older export; `conductor audit list --last 1000`",
+    ),
     "POLICY_DENIED": Explanation(
         "A rule says that this sender does not write to this recipient. Tasks, for example, write within their family only: to "
         "their parent, their subtasks and those of the same parent.",
@@ -142,6 +146,11 @@ EXPLANATIONS: Final = {
     "STORE_UNAVAILABLE": Explanation(
         "The disk is full, not writable, or broken. Nothing that was refused is stored, nothing that was accepted is lost.",
         "`df CONDUCTOR_HOME`; `conductor logs --component controlplane`",
+    ),
+    "STORE_UNREACHABLE": Explanation(
+        "The Redis server is stopped, restarts, or is cut off. Nothing that was refused is stored; what was accepted is there "
+        "again when it is back, as far as the server kept it.",
+        "`conductor doctor`; `redis-cli ping`; `conductor logs --component controlplane`",
     ),
     "CONTROL_PLANE_UNAVAILABLE": Explanation(
         "Nothing answers at the address: the control plane is restarting, was stopped, or never ran there.",

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from claude_conductor.errors import ConductorError, IsolationRefusedError, StartFailedError
@@ -35,6 +35,10 @@ class Report:
     mechanisms: tuple[Mechanism, ...]
     missing: Mapping[str, tuple[Mechanism, ...]]
     """Level -> what it lacks here; empty: the level is possible."""
+    in_force: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Level -> the mechanisms an agent has at it; empty where it is not possible."""
+    weaker: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Level -> what is weaker than it wants, in words."""
 
     @property
     def possible(self) -> tuple[str, ...]:
@@ -114,4 +118,6 @@ def parse(answer: Mapping[str, Any]) -> Report:
         driver=str(answer["driver"]),
         mechanisms=tuple(Mechanism(**entry) for entry in answer["mechanisms"]),
         missing={level: tuple(Mechanism(**entry) for entry in found["missing"]) for level, found in answer["levels"].items()},
+        in_force={level: tuple(found.get("in_force", ())) for level, found in answer["levels"].items()},
+        weaker={level: tuple(found.get("weaker", ())) for level, found in answer["levels"].items()},
     )

@@ -106,16 +106,21 @@ def facts(lines: Sequence[tuple[str, str]]) -> None:
 
 def table(rows: Sequence[Any], columns: Sequence[Column]) -> None:
     """Write a table: cut to the terminal's width on one, never cut in a pipe."""
+    target = console()
+    target.print(grid(rows, columns, target.width), markup=False, highlight=False)
+
+
+def grid(rows: Sequence[Any], columns: Sequence[Column], width: int) -> Table:
+    """Return a table that is at most `width` characters wide, if its columns can give way so far."""
     cells = [[printable(column.value(row)) for column in columns] for row in rows]
     wanted = [max(cell_len(text) for text in texts) for texts in zip([each.title for each in columns], *cells, strict=True)]
-    target = console()
-    room = target.width - _GAP * (len(columns) - 1)
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    for column, width in zip(columns, widths(wanted, [each.least for each in columns], room), strict=True):
-        grid.add_column(column.title, no_wrap=True, overflow="ellipsis", width=width)
+    room = width - _GAP * (len(columns) - 1)
+    found = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for column, most in zip(columns, widths(wanted, [each.least for each in columns], room), strict=True):
+        found.add_column(column.title, no_wrap=True, overflow="ellipsis", width=most)
     for texts in cells:
-        grid.add_row(*texts)
-    target.print(grid, markup=False, highlight=False)
+        found.add_row(*texts)
+    return found
 
 
 def widths(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from claude_conductor.client.agents import Agents
 from claude_conductor.client.artefacts import Artefacts
+from claude_conductor.client.audit import Audit
 from claude_conductor.client.call import Caller
 from claude_conductor.client.certificates import Certificates
 from claude_conductor.client.events import Events
@@ -69,6 +70,7 @@ class Conductor:
         self.admin = Admin(self._caller)
         self.certificates = Certificates(self._caller)
         self.tokens = Tokens(self._caller)
+        self.audit = Audit(self._caller)
 
     @classmethod
     def connect(

@@ -119,6 +119,7 @@ class Conductor(_Blocking):
             _Face(loop, client.admin),
         )
         self.certificates, self.tokens = _Face(loop, client.certificates), _Face(loop, client.tokens)
+        self.audit = _Face(loop, client.audit)
 
     @classmethod
     def connect(

@@ -30,6 +30,8 @@ _SERVICE_CONFIG: Final = json.dumps(
                         "ScheduleService": ("GetSchedule", "ListSchedules"),
                         "AdminService": ("GetStatus",),
                         "CertificateService": ("GetAuthority",),
+                        "CredentialService": ("ListTokens",),
+                        "AuditService": ("ListAuditRecords",),
                     }.items()
                     for method in methods
                 ],

@@ -37,7 +37,7 @@ _PLAIN: Final = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgumentError,
 }
-RETRY_AFTER: Final = {"MAILBOX_FULL": 1.0, "RATE_LIMITED": 1.0, "STORE_UNAVAILABLE": 1.0}
+RETRY_AFTER: Final = {"MAILBOX_FULL": 1.0, "RATE_LIMITED": 1.0, "STORE_UNAVAILABLE": 1.0, "STORE_UNREACHABLE": 1.0}
 """Seconds that RetryInfo tells a client to wait, for the reasons a repeat may help with; an error may know it better."""
 
 

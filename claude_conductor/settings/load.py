@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from claude_conductor.settings import retired, yaml_file
 from claude_conductor.settings.origin import Layer, Origin, Place, Rank, merge
 from claude_conductor.settings.schema import Document, MessageRule, NamedAgent, keys
 
+_PASSWORD: Final = re.compile(r"(://[^:@?#]*):[^?#]*@")
+_HIDDEN: Final = r"\1:***@"
 PREFIX: Final = "CONDUCTOR_"
 OTHER_VARIABLES: Final = frozenset(
     PREFIX + name for name in ("HOME", "CONFIG", "CONTEXT", "ADDRESS", "TOKEN", "SOCKET", "OUTPUT", "BUBBLEWRAP")
@@ -191,7 +194,7 @@ def _sentence(error: ErrorDetails, origins: Mapping[Place, Origin]) -> str:
     reason = error["msg"].removeprefix("Value error, ").rstrip(".")
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         reason = "a block of keys with values is needed"
-    value = "" if isinstance(error["input"], dict | list) else f", not `{error['input']}`"
+    value = "" if isinstance(error["input"], dict | list) else f", not `{_PASSWORD.sub(_HIDDEN, str(error['input']))}`"
     return f"`{key}` ({where}): {reason[:1].lower()}{reason[1:]}{value}"
 
 

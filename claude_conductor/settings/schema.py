@@ -15,6 +15,9 @@ from claude_conductor.ids import check_name
 from claude_conductor.settings.words import DRIVERS, driver
 from claude_conductor.units import parse_cpus, parse_duration, parse_size
 
+STORES = ("sqlite", "memory")
+REMOTE_STORES = ("redis", "rediss", "unix")
+"""How the address of a Redis server begins."""
 LARGEST_PAYLOAD = 3 << 20
 """Bytes; an answer with one such message is within the 4 MiB that a gRPC client takes without options."""
 
@@ -68,6 +71,17 @@ def parse_uid_range(text: str) -> tuple[int, int]:
 
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
+
+
+def _store(value: object) -> object:
+    if not isinstance(value, str) or (plain := value.strip()).lower() in STORES:
+        return _lower(value)
+    scheme, _, rest = plain.partition("://")
+    if scheme.lower() not in REMOTE_STORES or not rest:
+        raise ValueError("'sqlite', 'memory' or an address like redis://host:6379/0 is needed")
+    if "@" in (place := rest.partition("?")[0]) and ":" in place.rpartition("@")[0]:
+        raise ValueError("a password does not belong into settings; ?password_file=/path names a file that holds it")
+    return plain
 
 
 def _driver(value: object) -> object:
@@ -322,7 +336,8 @@ class Document(Block):
 
     num_agents: Annotated[int, Field(ge=0, le=256)] = 4
     log_level: LogLevel = "info"
-    store: Annotated[Literal["sqlite", "memory"], BeforeValidator(_lower)] = "sqlite"
+    store: Annotated[str, BeforeValidator(_store)] = "sqlite"
+    """`sqlite`, `memory`, or the URL of a Redis server: `redis://`, `rediss://`, `unix://`."""
     grpc_server: Annotated[Literal["native", "grpcio"], BeforeValidator(_lower)] = "native"
     """What the control plane serves gRPC with: Conductor's own server, which needs less processor time a message, or grpcio's."""
     lease_seconds: Seconds = "15"

@@ -112,6 +112,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No token with this id is known."""
     ERROR_REASON_AGENT_QUARANTINED: _ErrorReason.ValueType  # 46
     """The agent is kept out."""
+    ERROR_REASON_AUDIT_BROKEN: _ErrorReason.ValueType  # 47
+    """The audit chain is not what was written."""
+    ERROR_REASON_STORE_UNREACHABLE: _ErrorReason.ValueType  # 53
+    """The store cannot be reached; nothing was sent to it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of google.rpc.ErrorInfo, without the prefix. Domain: conductor.local."""
@@ -206,4 +210,8 @@ ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 45
 """No token with this id is known."""
 ERROR_REASON_AGENT_QUARANTINED: ErrorReason.ValueType  # 46
 """The agent is kept out."""
+ERROR_REASON_AUDIT_BROKEN: ErrorReason.ValueType  # 47
+"""The audit chain is not what was written."""
+ERROR_REASON_STORE_UNREACHABLE: ErrorReason.ValueType  # 53
+"""The store cannot be reached; nothing was sent to it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

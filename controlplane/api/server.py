@@ -13,6 +13,7 @@ from claude_conductor.v1 import (
     admin_service_pb2_grpc,
     agent_service_pb2_grpc,
     artefact_service_pb2_grpc,
+    audit_service_pb2_grpc,
     certificate_service_pb2_grpc,
     credential_service_pb2_grpc,
     enrolment_service_pb2_grpc,
@@ -24,6 +25,7 @@ from claude_conductor.v1 import (
 from controlplane.api.admin_servicer import StatusServicer
 from controlplane.api.agent_servicer import FleetServicer
 from controlplane.api.artefact_servicer import FileServicer
+from controlplane.api.audit_servicer import ChainServicer
 from controlplane.api.certificate_servicer import AuthorityServicer
 from controlplane.api.credential_servicer import TokenServicer
 from controlplane.api.enrolment_servicer import JoiningServicer
@@ -35,7 +37,7 @@ from controlplane.api.task_servicer import TaskQueueServicer
 
 _NAMES = (
     *("Session", "Task", "Agent", "Message", "Event", "Artefact", "Admin", "Schedule"),
-    *("Certificate", "Credential", "Enrolment"),
+    *("Certificate", "Credential", "Enrolment", "Audit"),
 )
 SERVICES = tuple(f"claude_conductor.v1.{name}Service" for name in _NAMES)
 _FRAME_OVERHEAD = 3 << 20
@@ -55,6 +57,7 @@ class Servicers:
     certificate: AuthorityServicer
     credential: TokenServicer
     enrolment: JoiningServicer
+    audit: ChainServicer
     schedule: PlanServicer
 
 
@@ -102,6 +105,7 @@ class Listener:
         certificate_service_pb2_grpc.add_CertificateServiceServicer_to_server(servicers.certificate, self._server)
         credential_service_pb2_grpc.add_CredentialServiceServicer_to_server(servicers.credential, self._server)
         enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(servicers.enrolment, self._server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(servicers.audit, self._server)
         schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server(servicers.schedule, self._server)
         if reflection:
             from grpc_reflection.v1alpha import reflection as served  # noqa: PLC0415 - only where it is asked for

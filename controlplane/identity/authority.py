@@ -26,7 +26,8 @@ INTERMEDIATE_LIFE: Final = 30 * 86_400.0
 LEAF_LIFE: Final = 3600.0
 MOST_CROSSED: Final = 8
 _SKEW: Final = 60.0
-"""A certificate is valid from a minute before it was made, for peers whose clocks are behind."""
+"""A certificate is valid from a minute before it was made (a tenth of its life, if that is less), for peers whose clocks are
+behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(begin - timedelta(seconds=_SKEW))
+        .not_valid_before(begin - timedelta(seconds=min(_SKEW, life / 10)))
         .not_valid_after(begin + timedelta(seconds=life))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)

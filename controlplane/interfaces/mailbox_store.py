@@ -58,7 +58,8 @@ class MailboxStore(PublicationStore, Protocol):
     """Durable mailboxes. All methods may be called concurrently; each is atomic.
 
     Order: positions are assigned in the order of `append` calls, and within a call in the order of the sequence. A method that
-    returns has made its change durable. A method that raises StoreUnavailableError changed nothing.
+    returns has made its change durable. One that raises StoreUnavailableError changed nothing, or (after a lost connection)
+    nobody knows; then the same call again tells: what was accepted is a Duplicate, what was moved on moves no further.
     Final messages are kept for a time and up to a number and a size per tenant (MailboxLimits), for `find` and `list` only.
     """
 

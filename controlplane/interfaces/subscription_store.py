@@ -29,7 +29,8 @@ class SubscriptionLimits:
 class SubscriptionStore(Protocol):
     """Durable subscriptions. All methods may be called concurrently; each is atomic. Names are those of one tenant.
 
-    A method that returns has made its change durable. A method that raises StoreUnavailableError changed nothing.
+    A method that returns has made its change durable. One that raises StoreUnavailableError changed nothing, or
+    (after a lost connection) nobody knows; the same call again is harmless.
     """
 
     async def add(self, tenant_id: str, subscription: Subscription) -> None:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from claude_conductor.errors import StoreUnavailableError, TaskNotFoundError
+from claude_conductor.errors import StoreUnavailableError, StoreUnreachableError, TaskNotFoundError
 from controlplane.domain.task import Task
 from controlplane.interfaces.task_store import TaskStore
 
@@ -28,6 +28,8 @@ async def insert(store: TaskStore, task: Task) -> Task:
     """
     try:
         return await store.insert(task)
+    except StoreUnreachableError:
+        raise
     except StoreUnavailableError:
         if await _read(store, task) is None:
             raise
@@ -42,6 +44,8 @@ async def insert_all(store: TaskStore, tasks: Sequence[Task]) -> Mapping[int, Ta
     """
     try:
         return await store.insert_all(tasks)
+    except StoreUnreachableError:
+        raise
     except StoreUnavailableError:
         if not tasks or await _read(store, tasks[0]) is None:  # all or none
             raise
@@ -56,6 +60,8 @@ async def save(store: TaskStore, task: Task) -> bool:
     """
     try:
         return await store.save(task)
+    except StoreUnreachableError:
+        raise
     except StoreUnavailableError:
         stored = await _read(store, task)
         if stored is None or stored.version < task.version:

@@ -50,10 +50,10 @@ class Leases:
         self.version += 1
         self._held[task.id] = Held(task.lease, task.tenant_id, task.agent_id, task.incarnation, deadline)
 
-    def renew(self, lease: Lease, agent_id: AgentId) -> bool:
+    def renew(self, lease: Lease, tenant_id: TenantId, agent_id: AgentId) -> bool:
         """Start the lease's time anew; return False if it is not in force or another agent's."""
         held = self._held.get(lease.task_id)
-        if held is None or held.lease != lease or held.agent_id != agent_id:
+        if held is None or held.lease != lease or (held.tenant_id, held.agent_id) != (tenant_id, agent_id):
             return False
         held.deadline = self._clock.monotonic() + self.duration
         return True

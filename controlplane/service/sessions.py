@@ -181,7 +181,7 @@ class Sessions:
             if held.incarnation != hello.incarnation and held.lease not in hello.active_leases:
                 await self.lose(held, "its sidecar was started anew")
             held.incarnation = hello.incarnation
-        stale = [lease for lease in hello.active_leases if not self._leases.renew(lease, agent_id)]
+        stale = [lease for lease in hello.active_leases if not self._leases.renew(lease, tenant_id, agent_id)]
         held_now = self._leases.of_agent(tenant_id, agent_id)
         agent = self._agent(tenant_id, agent_id, hello, held_now)
         if hello.long_running:  # before anybody can write to it
@@ -278,7 +278,7 @@ class Sessions:
 
     def _renew(self, session: Session, leases: Sequence[Lease]) -> None:
         """Start the time of these leases anew; those that are not in force are revoked, as a completed one may be, too."""
-        stale = [lease for lease in leases if not self._leases.renew(lease, session.agent_id)]
+        stale = [lease for lease in leases if not self._leases.renew(lease, session.tenant_id, session.agent_id)]
         if stale:
             session.connected.link.revoke(stale)
         for lease in stale:

@@ -4,6 +4,7 @@ from claude_conductor.v1 import (
     admin_service_pb2,
     agent_service_pb2,
     artefact_service_pb2,
+    audit_service_pb2,
     certificate_service_pb2,
     credential_service_pb2,
     enrolment_service_pb2,
@@ -18,7 +19,7 @@ from claude_conductor.v1 import (
 
 FILES = (
     *(admin_service_pb2, agent_service_pb2, artefact_service_pb2, event_service_pb2, local_service_pb2),
-    *(certificate_service_pb2, credential_service_pb2, enrolment_service_pb2),
+    *(audit_service_pb2, certificate_service_pb2, credential_service_pb2, enrolment_service_pb2),
     *(message_service_pb2, schedule_service_pb2, session_service_pb2, task_service_pb2),
 )
 STREAMS = {

@@ -1,14 +1,8 @@
 import pytest
 
 SUITES = (
-    "task_store",
-    "mailbox_store",
-    "agent_store",
-    "event_log",
-    "output_log",
-    "blob_store",
-    "schedule_store",
-    "identity_store",
+    *("task_store", "mailbox_store", "agent_store", "event_log", "output_log", "blob_store", "schedule_store"),
+    *("identity_store", "audit_store"),
 )
 pytest.register_assert_rewrite(*(f"tests.contract.{name}" for name in SUITES))
 

@@ -24,6 +24,8 @@ from claude_conductor.errors import StartFailedError
 DEADLINE = 20.0
 LOCKS = Path(tempfile.gettempdir()) / f"conductor-test-locks-{os.geteuid()}"
 """Shared by all test processes of this host, so that no two of them use one uid for agents."""
+UIDS = (61900, 61999)
+"""For tests that count processes by uid: sets that people run on this host take theirs from the other end of the range."""
 PYTHON = Path(sys.executable)
 FOLDERS = tuple(dict.fromkeys(Path(each) for each in (sys.base_prefix, sys.prefix) if not each.startswith("/usr")))
 """What the interpreter of these tests needs in the sandbox."""

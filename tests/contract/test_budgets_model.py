@@ -1,4 +1,4 @@
-"""Never is more used than a budget allows, on both stores: nested, side by side, over lost agents and restarts."""
+"""Never is more used than a budget allows, on every store: nested, side by side, over lost agents and restarts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from claude_conductor.errors import BudgetExhaustedError
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, TaskId
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.backends.redis.address import parse
+from controlplane.backends.redis.stores import RedisStores, open_redis
 from controlplane.backends.sqlite.stores import SqliteStores, open_sqlite
 from controlplane.domain import ledger
 from controlplane.domain.agent import State as AgentState
@@ -28,6 +30,7 @@ from controlplane.service.sessions import Beat, Session
 from tests.contract.mailbox_store import LIMITS
 from tests.contract.samples import HandClock
 from tests.contract.task_services import Counting, Link, Services
+from tests.fakes.redis_server import RedisServer, needs_redis, running
 
 AGENTS = ("a", "b", "c")
 ROOT = Budget(tokens=1000, turns=40)
@@ -227,9 +230,40 @@ class SqliteBudgets(Spending):
         self.folder.cleanup()
 
 
+class RedisBudgets(Spending):
+    """In a server of its own, to which the next control plane connects anew."""
+
+    server: RedisServer
+    stores: RedisStores
+
+    def opened(self) -> tuple[TaskStore, AgentStore]:
+        self.address = parse(self.server.fresh())
+        return self._open()
+
+    def _open(self) -> tuple[TaskStore, AgentStore]:
+        self.stores = open_redis(self.address, self.clock, LIMITS)
+        return self.stores.tasks, self.stores.agents
+
+    def again(self) -> tuple[TaskStore, AgentStore]:
+        self.runner.run(self.stores.close())
+        return self._open()
+
+    def closed(self) -> None:
+        self.runner.run(self.stores.close())
+
+
 class TestMemory(MemoryBudgets.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=settings().max_examples, stateful_step_count=40)
 
 
 class TestSqlite(SqliteBudgets.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+
+
+@needs_redis
+class TestRedis(RedisBudgets.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        RedisBudgets.server = cls.enterClassContext(running())

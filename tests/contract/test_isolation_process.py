@@ -23,6 +23,7 @@ from claude_conductor.errors import AlreadyRunningError, StartFailedError
 from tests.contract import isolation_users
 from tests.contract.isolation_driver import (
     LOCKS,
+    UIDS,
     IsolationDriverContract,
     Sandbox,
     line_of,
@@ -133,7 +134,7 @@ async def test_a_killed_sidecar_leaves_no_process_and_the_next_one_sweeps_its_gr
     await until(lambda: is_over(facts["launcher"]), seconds=1.0)
     assert not processes_with("", facts["uid"])
 
-    driver = make_process_driver(tmp_path / "state", LOCKS)
+    driver = make_process_driver(tmp_path / "state", LOCKS, uid_range=UIDS)
     try:
         assert driver.agent_uid == facts["uid"]
         swept = await driver.sweep()

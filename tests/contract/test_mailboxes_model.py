@@ -1,4 +1,4 @@
-"""Both mailbox stores answer as the model does, whatever is asked of them in whatever order."""
+"""Every mailbox store answers as the model does, whatever is asked of them in whatever order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
+from controlplane.backends.redis.address import parse
+from controlplane.backends.redis.stores import open_redis
 from controlplane.backends.sqlite.stores import open_sqlite
 from controlplane.domain.message import IncomingFrame, Receipt, State
 from controlplane.interfaces.mailbox_store import KEPT_MS, MailboxLimits, MailboxStore
 from tests.contract.mailbox_model import Model
 from tests.contract.samples import START_MS, HandClock, frame, message_id
+from tests.fakes.redis_server import RedisServer, needs_redis, running
 
 LIMITS = MailboxLimits(messages=14, bytes=2500, attempts=2, kept=100_000)
 BOXES = ("default/a", "default/b", "other/a")
@@ -186,9 +189,32 @@ class SqliteMailboxes(Mailboxes):
         self.folder.cleanup()
 
 
+class RedisMailboxes(Mailboxes):
+    """In a server of its own."""
+
+    server: RedisServer
+
+    def opened(self) -> MailboxStore:
+        self.stores = open_redis(parse(self.server.fresh()), HandClock(), LIMITS)
+        return self.stores.mailboxes
+
+    def teardown(self) -> None:
+        self.runner.run(self.stores.close())
+        super().teardown()
+
+
 class TestMemory(MemoryMailboxes.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=settings().max_examples, stateful_step_count=40)
 
 
 class TestSqlite(SqliteMailboxes.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+
+
+@needs_redis
+class TestRedis(RedisMailboxes.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        RedisMailboxes.server = cls.enterClassContext(running())

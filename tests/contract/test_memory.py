@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.audit_store import MemoryAuditStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
@@ -17,6 +18,7 @@ from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.interfaces.mailbox_store import MailboxLimits
 from tests.contract import event_log, mailbox_store, output_log, subscription_store
 from tests.contract.agent_store import AgentStoreContract
+from tests.contract.audit_store import AuditStoreContract
 from tests.contract.identity_store import IdentityStoreContract
 from tests.contract.publication_store import PublicationStoreContract
 from tests.contract.samples import HandClock
@@ -68,6 +70,12 @@ class TestIdentities(IdentityStoreContract):
     @pytest.fixture
     def identities(self) -> MemoryIdentityStore:
         return MemoryIdentityStore()
+
+
+class TestAudit(AuditStoreContract):
+    @pytest.fixture
+    def audit(self) -> MemoryAuditStore:
+        return MemoryAuditStore()
 
 
 class TestEvents(event_log.EventLogContract):

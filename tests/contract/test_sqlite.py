@@ -14,6 +14,7 @@ from controlplane.domain.message import Accepted, Duplicate, Full, Receipt
 from controlplane.domain.message import State as MessageState
 from controlplane.domain.task import State
 from controlplane.interfaces.agent_store import AgentStore
+from controlplane.interfaces.audit_store import AuditStore
 from controlplane.interfaces.event_log import EventLog
 from controlplane.interfaces.identity_store import IdentityStore
 from controlplane.interfaces.letter_store import LetterStore
@@ -21,7 +22,7 @@ from controlplane.interfaces.mailbox_store import MailboxLimits
 from controlplane.interfaces.schedule_store import ScheduleStore
 from controlplane.interfaces.subscription_store import Subscription, SubscriptionStore
 from controlplane.interfaces.task_store import TaskStore
-from tests.contract import event_log, identity_store, mailbox_store, publication_store, subscription_store
+from tests.contract import audit_store, event_log, identity_store, mailbox_store, publication_store, subscription_store
 from tests.contract.agent_store import AgentStoreContract, agent
 from tests.contract.samples import BOX, HandClock, frame, task, task_id
 from tests.contract.schedule_store import ScheduleStoreContract, schedule
@@ -88,6 +89,12 @@ class TestIdentities(identity_store.IdentityStoreContract):
     @pytest.fixture
     def identities(self, stores: SqliteStores) -> IdentityStore:
         return stores.identities
+
+
+class TestAudit(audit_store.AuditStoreContract):
+    @pytest.fixture
+    def audit(self, stores: SqliteStores) -> AuditStore:
+        return stores.audit
 
 
 class TestEvents(event_log.EventLogContract):
@@ -188,6 +195,17 @@ class TestRestart:
         again = self.opened(path, clock)
         assert await again.schedules.get(made.tenant_id, "nightly") == made
         assert await again.schedules.next_time() == made.next_time
+        await again.close()
+
+    async def test_the_audit_chain(self, path: Path, clock: HandClock) -> None:
+        first = self.opened(path, clock)
+        assert await first.audit.append([audit_store.record(1), audit_store.record(2)])
+        await first.audit.state(audit_store.head(2))
+        await first.close()
+        again = self.opened(path, clock)
+        assert await again.audit.newest() == audit_store.record(2)
+        assert list(await again.audit.heads()) == [audit_store.head(2)]
+        assert not await again.audit.append([audit_store.record(2)])
         await again.close()
 
     async def test_events_and_agents(self, path: Path, clock: HandClock) -> None:

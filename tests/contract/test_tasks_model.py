@@ -1,4 +1,4 @@
-"""The services of tasks do what the model says, on both stores, whatever is asked of them in whatever order."""
+"""The services of tasks do what the model says, on every store, whatever is asked of them in whatever order."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from claude_conductor.errors import IdempotencyConflictError, IllegalTransitionE
 from claude_conductor.ids import DEFAULT_TENANT, AgentId, TaskId
 from controlplane.backends.memory.agent_store import MemoryAgentStore
 from controlplane.backends.memory.task_store import MemoryTaskStore
+from controlplane.backends.redis.address import parse
+from controlplane.backends.redis.stores import RedisStores, open_redis
 from controlplane.backends.sqlite.stores import SqliteStores, open_sqlite
 from controlplane.domain.agent import State as AgentState
 from controlplane.domain.question import Answer, QuestionKind
@@ -29,6 +31,7 @@ from tests.contract.mailbox_store import LIMITS
 from tests.contract.samples import HandClock
 from tests.contract.task_model import FINAL, FIRST_DELAY, HELD, MAX_DELAY, Model, ModelAgent, ModelTask
 from tests.contract.task_services import LEASE, Counting, Link, Services
+from tests.fakes.redis_server import RedisServer, needs_redis, running
 
 AGENTS = ("a", "b")
 KEYS = ("", "", "", "one", "two")
@@ -382,9 +385,41 @@ class SqliteTasks(TaskLife):
         self.folder.cleanup()
 
 
+class RedisTasks(TaskLife):
+    """In a server of its own, to which the next control plane connects anew."""
+
+    server: RedisServer
+    stores: RedisStores
+
+    def opened(self) -> tuple[TaskStore, AgentStore]:
+        self.address = parse(self.server.fresh())
+        return self._open()
+
+    def _open(self) -> tuple[TaskStore, AgentStore]:
+        self.stores = open_redis(self.address, self.clock, LIMITS)
+        return self.stores.tasks, self.stores.agents
+
+    def again(self) -> tuple[TaskStore, AgentStore]:
+        self.runner.run(self.stores.close())
+        return self._open()
+
+    def teardown(self) -> None:
+        self.runner.run(self.stores.close())
+        super().teardown()
+
+
 class TestMemory(MemoryTasks.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=settings().max_examples, stateful_step_count=40)
 
 
 class TestSqlite(SqliteTasks.TestCase):  # type: ignore[misc]
     settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+
+
+@needs_redis
+class TestRedis(RedisTasks.TestCase):  # type: ignore[misc]
+    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        RedisTasks.server = cls.enterClassContext(running())

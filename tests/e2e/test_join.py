@@ -113,9 +113,8 @@ def work_together(place: Path, host: str, one: Machine, two: Machine) -> None:
         again = two.run(*line[1:], check=False)
         assert again.returncode != 0
         agents = json.loads(one.run("agents", "list", "-o", "json").stdout)
-        assert ("far-away", "AGENT_STATE_IDLE") in [(agent["agentId"], agent["state"]) for agent in agents]
-        one.run("agents", "quarantine", "agent-1")  # so that the task has to cross the cable
-        done = one.run("run", "--driver", "command", "--wait", "--", "sh", "-c", "echo from-over-there")
+        assert ("far-away", "AGENT_STATE_IDLE") in [(agent["agent_id"], agent["state"]) for agent in agents]
+        done = one.run("run", "--cmd", "echo from-over-there", "--on", "far-away")
         assert "from-over-there" in done.stdout + done.stderr
         two.run("stop")
         two.run("join")  # as what it is already

@@ -22,6 +22,7 @@ from claude_conductor.v1 import (
     admin_service_pb2_grpc,
     agent_service_pb2_grpc,
     artefact_service_pb2_grpc,
+    audit_service_pb2_grpc,
     certificate_service_pb2_grpc,
     credential_service_pb2_grpc,
     enrolment_service_pb2_grpc,
@@ -154,6 +155,7 @@ class Operator:
         self.certificates = certificate_service_pb2_grpc.CertificateServiceStub(channel)
         self.credentials = credential_service_pb2_grpc.CredentialServiceStub(channel)
         self.enrolment = enrolment_service_pb2_grpc.EnrolmentServiceStub(channel)
+        self.audit = audit_service_pb2_grpc.AuditServiceStub(channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(channel)
 
     async def submit(self, request_id: str = "", **spec: Any) -> Any:

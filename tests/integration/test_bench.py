@@ -47,6 +47,17 @@ def test_idle_agents_are_measured(tmp_path: Path) -> None:
     assert saved["goals"][0]["verdict"] == "skipped: not asked for"
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: strict needs cgroups, which an ordinary user has to be given")
+@pytest.mark.timeout(120)
+def test_sandboxes_are_measured_beside_a_bare_process(tmp_path: Path) -> None:
+    said, saved = bench("isolation", "--rounds=1", into=tmp_path / "x.json")
+    what = [figure["what"] for figure in saved["figures"]]
+    assert {"start to exit p50", "50 up", "50 down", "bare process"} <= set(what)
+    assert len(saved["goals"]) == 8
+    assert "one round says nothing" in said
+
+
 @pytest.mark.timeout(120)
 def test_the_dispatch_of_tasks_is_measured_and_absent_peers_are_skipped(tmp_path: Path) -> None:
     said, saved = bench(

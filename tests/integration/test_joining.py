@@ -230,7 +230,7 @@ async def test_a_sidecar_works_on_while_its_certificate_the_servers_and_the_auth
         while (passed := asyncio.get_running_loop().time() - begun) < 15.0 or done < 5:
             task = await operator.submit(prompt="sleep 0.2")
             ended = await operator.until(task.task_id, task_pb2.TASK_STATE_SUCCEEDED)
-            assert len(ended.attempts) == 1, ended
+            assert len(ended.attempts) == 1, f"{ended.attempts}\n{sidecar.log()[-6000:]}"
             done += 1
             if passed > 5.0 * (rotations + 1):
                 rotations += 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from claude_conductor.telemetry import metrics
+from claude_conductor.v1 import message_pb2
 from tests.fakes.control_plane import ROOT, ControlPlane
 
 MONITORING = ROOT / "config/monitoring"
@@ -72,6 +73,28 @@ async def test_a_scrape_tells_of_tasks_calls_and_the_store(measured):
     assert 'conductor_agents{state="working"} 0.0' in text
     assert "process_resident_memory_bytes" in text
     assert {metric.name for metric in metrics.ALL} <= {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+
+
+async def test_a_scrape_tells_of_agents_and_of_messages_on_their_way(measured, sidecar_of):
+    plane, url = measured
+    sender, receiver = (
+        await sidecar_of(plane, "agent-1", long_running=True),
+        await sidecar_of(plane, "agent-2", long_running=True),
+    )
+    for quality in (message_pb2.QUALITY_DURABLE, message_pb2.QUALITY_EPHEMERAL):
+        assert await sender.committed(await sender.say("agent-2", "one", "two", quality=quality)) is None
+        await receiver.next_frame()
+    refused = await sender.committed(await sender.say("nobody", "lost"))
+
+    text = (await asyncio.to_thread(get, url))[1].decode()
+
+    assert refused is not None
+    assert "conductor_sessions 2.0" in text
+    assert 'conductor_agents{state="idle"} 2.0' in text
+    assert 'conductor_messages_accepted_total{quality="durable"} 2.0' in text
+    assert 'conductor_messages_accepted_total{quality="ephemeral"} 2.0' in text
+    assert f'conductor_messages_refused_total{{reason="{refused.reason}"}} 1.0' in text
+    assert 'conductor_relay_duration_seconds_count{path="live"} 1.0' in text
 
 
 async def test_what_is_no_scrape_is_refused(measured):

@@ -50,6 +50,21 @@ def current_caller() -> Caller:
     return caller
 
 
+def known_caller() -> Caller | None:
+    """Return who makes the present call, as far as the guard has found out."""
+    return _CALLER.get()
+
+
+def check_runs_conductor() -> None:
+    """Refuse whoever is not of the tenant that runs Conductor.
+
+    Raises:
+        PermissionDeniedError: The caller is not.
+    """
+    if current_caller().tenant_id != DEFAULT_TENANT:
+        raise PermissionDeniedError("Only the tenant `default` does this: it concerns every tenant.")
+
+
 def current_agent() -> tuple[TenantId, AgentId]:
     """Return whose sidecar makes the present call.
 

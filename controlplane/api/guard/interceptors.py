@@ -41,7 +41,7 @@ def current_traceparent() -> str:
 
 def wrapped(handler: Handler, around: Around) -> Handler:
     """Return the handler with `around` entered for the length of each call, whatever kind of call it is."""
-    inner = _behaviour(handler)
+    inner = behaviour(handler)
 
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - whatever the servicer takes and returns
         async with around(context):
@@ -52,7 +52,7 @@ def wrapped(handler: Handler, around: Around) -> Handler:
                 await context.write(item)
             return None
 
-    return _rebuilt(handler, call)
+    return rebuilt(handler, call)
 
 
 def refusing(handler: Handler, error: ConductorError) -> Handler:
@@ -62,10 +62,11 @@ def refusing(handler: Handler, error: ConductorError) -> Handler:
         del request
         await status.abort(context, error)
 
-    return _rebuilt(handler, refuse, parse_request=False)
+    return rebuilt(handler, refuse, parse_request=False)
 
 
-def _behaviour(handler: Handler) -> Callable[[Any, Context], Any]:
+def behaviour(handler: Handler) -> Callable[[Any, Context], Any]:
+    """Return what a handler does, whatever kind of call it is."""
     if handler.request_streaming:
         found = handler.stream_stream if handler.response_streaming else handler.stream_unary
     else:
@@ -74,13 +75,14 @@ def _behaviour(handler: Handler) -> Callable[[Any, Context], Any]:
     return found  # type: ignore[return-value]  # the stubs know the synchronous context only
 
 
-def _rebuilt(handler: Handler, behaviour: Callable[[Any, Context], Awaitable[Any]], *, parse_request: bool = True) -> Handler:
+def rebuilt(handler: Handler, does: Callable[[Any, Context], Awaitable[Any]], *, parse_request: bool = True) -> Handler:
+    """Return a handler of the same kind that does something else."""
     make: Callable[..., Handler]
     if handler.request_streaming:
         make = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
     else:
         make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-    return make(behaviour, handler.request_deserializer if parse_request else None, handler.response_serializer)
+    return make(does, handler.request_deserializer if parse_request else None, handler.response_serializer)
 
 
 def metadata(details: grpc.HandlerCallDetails, name: str) -> str:
@@ -240,11 +242,11 @@ def _has_deadline(context: Context) -> bool:
 
 
 def interceptors(
-    tracer: Tracer, meter: Meter | None, *identity: grpc.aio.ServerInterceptor
+    tracer: Tracer, meter: Meter | None, audited: grpc.aio.ServerInterceptor, *identity: grpc.aio.ServerInterceptor
 ) -> Sequence[grpc.aio.ServerInterceptor]:
-    """Return the guard, outermost first; `identity` finds out who calls, and whether they may."""
+    """Return the guard, outermost first; `audited` keeps record, `identity` finds out who calls, and whether they may."""
     measure = (Measure(meter),) if meter is not None else ()
-    return (*measure, Trace(tracer), *identity, Errors(), Readable())
+    return (*measure, Trace(tracer), audited, *identity, Errors(), Readable())
 
 
 def by_token(tokens: Tokens, live: LiveCalls, now: Callable[[], float]) -> Sequence[grpc.aio.ServerInterceptor]:

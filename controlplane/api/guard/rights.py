@@ -55,6 +55,8 @@ RIGHTS: Final = {
     _V1 + "ArtefactService/WriteArtefact": _OPERATOR | _SIDECAR,
     _V1 + "ArtefactService/ReadArtefact": _VIEWER | _SIDECAR,
     _V1 + "AdminService/GetStatus": _VIEWER,
+    _V1 + "AuditService/ListAuditRecords": _ADMIN,
+    _V1 + "AuditService/GetAuditHeads": _ADMIN,
     _V1 + "EnrolmentService/Renew": _SIDECAR,
     _V1 + "CredentialService/CreateToken": _ADMIN,
     _V1 + "CredentialService/CreateJoinToken": _ADMIN,
@@ -73,6 +75,20 @@ RIGHTS: Final = {
     _V1 + "ScheduleService/RunSchedule": _OPERATOR,
 }
 """Roles by full method name."""
+
+
+AUDITED: Final = frozenset(
+    {
+        *(_V1 + "TaskService/" + name for name in ("SubmitTask", "SubmitTasks", "CancelTask", "AnswerTask")),
+        *(_V1 + f"ScheduleService/{verb}Schedule" for verb in ("Create", "Pause", "Resume", "Delete", "Run")),
+        *(_V1 + "MessageService/" + name for name in ("RedriveMessages", "PurgeMessages")),
+        *(_V1 + "AgentService/" + name for name in ("QuarantineAgent", "ReleaseAgent")),
+        *(_V1 + "CertificateService/" + name for name in ("IssueCertificate", "RotateAuthority")),
+        *(_V1 + "EnrolmentService/" + name for name in ("Enrol", "Renew")),
+        *(_V1 + "CredentialService/" + name for name in ("CreateToken", "CreateJoinToken", "RevokeToken")),
+    }
+)
+"""Leave a record also when they succeed; every refusal does."""
 
 
 def allowed(method: str, role: Role) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from claude_conductor.clock import Clock
 from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.audit_store import MemoryAuditStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
@@ -31,5 +32,6 @@ def open_memory(clock: Clock, limits: MailboxLimits, subscriptions: Subscription
         events=MemoryEventLog(),
         subscriptions=MemorySubscriptionStore(subscriptions or SubscriptionLimits()),
         identities=MemoryIdentityStore(),
+        audit=MemoryAuditStore(),
         schedules=MemoryScheduleStore(),
     )

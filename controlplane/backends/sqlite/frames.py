@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.backends.spans import Span, Update, change, fresh, from_text, open_count, to_text
+from controlplane.backends.told import records
 from controlplane.domain.message import (
     Accepted,
     Behind,
@@ -54,28 +55,6 @@ class FrameRow:
     def spans(self) -> tuple[Span, ...]:
         """Where its messages stand."""
         return from_text(self.spans_text) if self.spans_text else fresh(self.last - self.first + 1, self.accept_ms)
-
-    def records(self, spans: Iterable[Span], ids: bytes) -> Iterator[Record]:
-        """Yield a record for each message of these spans that is not gone; `ids` are those of the whole frame."""
-        for span in spans:
-            if span.gone:
-                continue
-            for index in range(span.first, span.last + 1):
-                yield Record(
-                    message_id=ids[16 * index : 16 * index + 16],
-                    sender=self.sender,
-                    mailbox=self.mailbox_name,
-                    type=self.type,
-                    state=span.state,
-                    reason=span.reason,
-                    attempts=span.attempts,
-                    accept_time_ms=self.accept_ms,
-                    state_time_ms=span.hops[-1][1],
-                    expire_time_ms=self.expire_ms,
-                    position=self.first + index,
-                    hops=span.hops,
-                    last_error=span.last_error,
-                )
 
 
 @dataclass(slots=True)
@@ -156,7 +135,7 @@ class Accepting:
         self._db.execute(sql, (to_text(spans), now_ms, number))
         sql = f"SELECT {FRAME_COLUMNS} FROM {FRAME_TABLES} WHERE frames.number = ?"  # noqa: S608 - constants
         row = FrameRow(*self._db.execute(sql, (number,)).fetchone())
-        return Copy(frame.mailbox, first, tuple(row.records(spans, frame.message_ids)))
+        return Copy(frame.mailbox, first, tuple(records(row, spans, frame.message_ids)))
 
     def _room(self, frame: IncomingFrame, mailbox: _Mailbox) -> bool:
         limits = self._limits
@@ -295,4 +274,4 @@ def move(db: sqlite3.Connection, frame: FrameRow, first: int, last: int, update:
         places = [(frame.first + index, span) for span in bounced for index in range(span.first, span.last + 1)]
         rows = [(frame.mailbox, position, frame.number, span.hops[-1][1]) for position, span in places]
         db.executemany("INSERT OR REPLACE INTO owed VALUES (?, ?, ?, ?)", rows)
-    return list(frame.records(final, ids))
+    return list(records(frame, final, ids))

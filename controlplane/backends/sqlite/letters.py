@@ -9,6 +9,7 @@ from dataclasses import replace
 from controlplane.backends.spans import Span, retired, to_text
 from controlplane.backends.sqlite.database import Database
 from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow
+from controlplane.backends.told import records
 from controlplane.domain.message import Accepted, Full, IncomingFrame, Letter, NotDead, Record, Redrive, State
 from controlplane.interfaces.mailbox_store import MailboxLimits
 
@@ -109,7 +110,7 @@ def _dead(db: sqlite3.Connection, letter: Letter) -> tuple[FrameRow, Span] | Non
 
 def _records(db: sqlite3.Connection, frame: FrameRow, span: Span) -> list[Record]:
     (ids,) = db.execute("SELECT ids FROM contents WHERE number = ?", (frame.number,)).fetchone()
-    return list(frame.records([span], ids))
+    return list(records(frame, [span], ids))
 
 
 def _span_of(frame: FrameRow, position: int) -> Span:

@@ -10,6 +10,7 @@ from controlplane.backends.sqlite.forgetting import FORGOTTEN_AT_ONCE, forget_ea
 from controlplane.backends.sqlite.frames import FRAME_COLUMNS, FRAME_TABLES, Accepting, FrameRow, move, open_frames
 from controlplane.backends.sqlite.letters import SqliteLetters
 from controlplane.backends.sqlite.publications import SqlitePublications, forget_publications
+from controlplane.backends.told import records, stored
 from controlplane.domain.message import IncomingFrame, Outcome, Receipt, Record, State, StoredFrame
 from controlplane.interfaces.mailbox_store import KEPT_MS
 
@@ -131,7 +132,7 @@ class SqliteMailboxStore(SqlitePublications, SqliteLetters):
             for row in db.execute(sql, (tenant_id, message_id, message_id)):
                 frame = FrameRow(*row)
                 ids, content = db.execute("SELECT ids, frame FROM contents WHERE number = ?", (frame.number,)).fetchone()
-                found += [(record, content) for record in frame.records(frame.spans, ids) if record.message_id == message_id]
+                found += [(record, content) for record in records(frame, frame.spans, ids) if record.message_id == message_id]
             return found
 
         return await self._database.read(query)
@@ -163,7 +164,7 @@ class SqliteMailboxStore(SqlitePublications, SqliteLetters):
                 spans = [span for span in frame.spans if not states or span.state in states]
                 if spans:
                     (ids,) = db.execute("SELECT ids FROM contents WHERE number = ?", (frame.number,)).fetchone()
-                    found += [record for record in frame.records(spans, ids) if not after or record.key < after]
+                    found += [record for record in records(frame, spans, ids) if not after or record.key < after]
                     found = sorted(found, key=lambda record: record.key, reverse=True)[:limit]
             return found
 
@@ -172,21 +173,4 @@ class SqliteMailboxStore(SqlitePublications, SqliteLetters):
 
 def _stored(db: sqlite3.Connection, frame: FrameRow) -> StoredFrame:
     ids, content = db.execute("SELECT ids, frame FROM contents WHERE number = ?", (frame.number,)).fetchone()
-    spans = frame.spans
-    open_ones = {span.attempts + 1 for span in spans if not span.state.final}
-    attempts = tuple(span.attempts + 1 for span in spans for _ in range(span.count))
-    return StoredFrame(
-        mailbox=frame.mailbox_name,
-        sender=frame.sender,
-        type=frame.type,
-        message_ids=ids,
-        expire_time_ms=frame.expire_ms,
-        frame=content,
-        accept_time_ms=frame.accept_ms,
-        first_position=frame.first,
-        attempt=max(open_ones),
-        settled=frozenset(
-            frame.first + index for span in spans if span.state.final for index in range(span.first, span.last + 1)
-        ),
-        attempts=attempts if len(open_ones) > 1 else (),
-    )
+    return stored(frame, frame.spans, ids, content)

@@ -100,7 +100,12 @@ _SCHEDULES = (
     "CREATE INDEX schedules_due ON schedules (next_time, id) WHERE next_time IS NOT NULL",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES, _SCHEDULES, _IDENTITIES)
+_AUDIT = (
+    "CREATE TABLE audit (number INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+    "CREATE TABLE audit_heads (number INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TOPICS, _OWED, _KEPT_BYTES, _LANES, _SCHEDULES, _IDENTITIES, _AUDIT)
 """Statements that lead from version n to n + 1."""
 
 

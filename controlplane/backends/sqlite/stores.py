@@ -7,6 +7,7 @@ from pathlib import Path
 
 from claude_conductor.clock import Clock
 from controlplane.backends.sqlite.agent_store import SqliteAgentStore
+from controlplane.backends.sqlite.audit_store import SqliteAuditStore
 from controlplane.backends.sqlite.database import Database
 from controlplane.backends.sqlite.event_log import SqliteEventLog
 from controlplane.backends.sqlite.identity_store import SqliteIdentityStore
@@ -52,6 +53,7 @@ def open_sqlite(
         events=SqliteEventLog(database, kept_events),
         subscriptions=SqliteSubscriptionStore(database, subscriptions or SubscriptionLimits()),
         identities=SqliteIdentityStore(database),
+        audit=SqliteAuditStore(database),
         schedules=SqliteScheduleStore(database),
         database=database,
     )

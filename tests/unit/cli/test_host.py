@@ -31,6 +31,13 @@ def test_a_refusal_names_mechanism_finding_and_remedy():
     assert refused.value.next_step == "use x86_64"
 
 
+def test_what_would_be_in_force_and_what_weaker_is_told_level_by_level():
+    weaker = "cgroup.cpu: processor time is not bounded"
+    report = parse({**ANSWER, "levels": {"moderate": {"missing": [], "in_force": ["seccomp"], "weaker": [weaker]}}})
+
+    assert (report.in_force["moderate"], report.weaker["moderate"]) == (("seccomp",), (weaker,))
+
+
 def test_a_cap_of_the_workspace_that_nothing_enforces_is_refused_at_strict_only():
     report = parse({**ANSWER, "levels": {"strict": {"missing": []}, "minimal": {"missing": []}}})
 

@@ -28,3 +28,12 @@ def test_a_workspace_cap_is_not_part_of_an_ordinary_task():
     found = tuple(m for m in EVERYTHING if m.name != "disk")
 
     assert missing(found, "strict") == []
+
+
+def test_what_a_possible_level_lacks_is_told_as_weaker_and_not_as_in_force():
+    found = tuple(m for m in EVERYTHING if m.name != "cgroup.memory")
+    levels = report(Capabilities("process", found), HostFacts(root=True, agent_uid=61200))["levels"]
+
+    assert [each.split(":")[0] for each in levels["moderate"]["weaker"]] == ["cgroup.memory"]
+    assert "cgroup.memory" not in levels["moderate"]["in_force"]
+    assert levels["strict"]["in_force"] == levels["strict"]["weaker"] == []

@@ -39,7 +39,12 @@ def test_without_cgroups_there_is_no_line():
 
 
 @pytest.mark.parametrize(
-    "line", [remedy.delegation(V1, 1, systemd=False), remedy.delegation(V2, 1, systemd=False), remedy.profile_for(Path("/opt/b"))]
+    "line",
+    [
+        *(remedy.delegation(each, 1, systemd=False) for each in (V1, V2)),
+        remedy.profile_for(Path("/opt/b")),
+        remedy.mounting("memory"),
+    ],
 )
 def test_a_remedy_is_valid_shell(line):
     assert subprocess.run(["/bin/sh", "-n", "-c", line], check=False).returncode == 0

@@ -113,6 +113,8 @@ def test_an_unknown_key_is_named_with_file_line_and_nearest_key(text: str, words
         ("num_agents: 1000\n", ["num_agents", "256"]),
         ("num_agents: 0\n", ["num_agents", "at least one agent"]),
         ("store: redis\n", ["store", "'sqlite'", "`redis`"]),
+        ("store: redis://user:hunter2@host\n", ["store", "password_file", "`redis://user:***@host`"]),
+        ("store: http://host\n", ["store", "redis://host:6379/0", "`http://host`"]),
         ("log_level: loud\n", ["log_level", "`loud`"]),
         ("isolation:\n  uid_range: 0-100\n", ["isolation.uid_range", "61200-61999"]),
         ("provider:\n  base_url: nowhere\n", ["provider.base_url", "`nowhere`"]),

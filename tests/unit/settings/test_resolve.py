@@ -174,6 +174,7 @@ def test_a_key_changes_what_a_sidecar_gets(text: str, field: str, value: object)
     ("text", "field", "value"),
     [
         ("store: memory", "store", "memory"),
+        ("store: redis://me@host/1", "store", "redis://me@host/1"),
         ("grpc_server: GRPCIO", "grpc_server", "grpcio"),
         ("lease_seconds: 30", "lease_seconds", 30.0),
         ("lease_seconds: 30", "heartbeat_seconds", 10.0),

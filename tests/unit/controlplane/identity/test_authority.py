@@ -55,6 +55,15 @@ def test_an_agents_certificate_has_its_spiffe_id_as_its_only_name_and_lives_an_h
     assert not accepts(own.trust, chain, at=NOW + 3601)
 
 
+@pytest.mark.parametrize("life", [6.0, 600.0, 3600.0])
+def test_a_certificate_of_any_life_is_renewed_about_half_way(life: float):
+    own = signing.create(NOW)
+    chain = signing.sign_agent(own, keys.request(keys.new_key()), "default", "agent-1", NOW, life)
+
+    for jitter in (0.0, 0.5, 1.0):
+        assert NOW + 0.25 * life < keys.validity(chain).renewal(jitter) < NOW + 0.6 * life
+
+
 def test_the_control_planes_certificate_is_good_for_its_name_and_hosts_and_no_agents_is():
     own = signing.create(NOW)
     chain = signing.sign_server(own, keys.new_key(), ["10.0.0.7", "conductor.example"], NOW)

@@ -24,6 +24,7 @@ from claude_conductor.v1 import message_pb2
 from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.audit_store import MemoryAuditStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
@@ -198,7 +199,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     clock = SystemClock()
     mailboxes, tasks = Mailboxes(MailboxLimits(messages=10)), MemoryTaskStore(clock)
     subscriptions = Subscriptions(SubscriptionLimits())
-    rest = (MemoryIdentityStore(), MemoryScheduleStore())
+    rest = (MemoryIdentityStore(), MemoryAuditStore(), MemoryScheduleStore())
     stores = Stores(tasks, mailboxes, MemoryAgentStore(), MemoryEventLog(), subscriptions, *rest)
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:

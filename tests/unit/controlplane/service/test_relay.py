@@ -18,6 +18,7 @@ from controlplane.api.session.writer import Writer
 from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.audit_store import MemoryAuditStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
@@ -113,6 +114,7 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
         MemoryEventLog(),
         MemorySubscriptionStore(SubscriptionLimits()),
         MemoryIdentityStore(),
+        MemoryAuditStore(),
         MemoryScheduleStore(),
     )
     output = OutputDirectory(tmp_path / "output", 1 << 20)

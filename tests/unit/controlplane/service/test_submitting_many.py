@@ -76,7 +76,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     settings = Settings(home=tmp_path, store="memory", operator_token_sha256="")
     async with asyncio.TaskGroup() as group:
         work = Work(group)
-        stores = replace(open_stores(settings, clock), tasks=store)
+        stores = replace(await open_stores(settings, clock), tasks=store)
         parts = build(settings, stores, OutputDirectory(tmp_path / "output", 1 << 20), work, clock, PassingTracer())
         yield Plane(parts, store, Intake(store, parts.tasks, clock, SystemMint(clock), 1000, work, Caps()))
         work.cancel()

@@ -16,6 +16,7 @@ from claude_conductor.telemetry.traces import PassingTracer
 from controlplane.app import Parts, build
 from controlplane.backends.blobs.output_directory import OutputDirectory
 from controlplane.backends.memory.agent_store import MemoryAgentStore
+from controlplane.backends.memory.audit_store import MemoryAuditStore
 from controlplane.backends.memory.event_log import MemoryEventLog
 from controlplane.backends.memory.identity_store import MemoryIdentityStore
 from controlplane.backends.memory.mailbox_store import MemoryMailboxStore
@@ -194,7 +195,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
     gate = tasks.gate = mailboxes.gate = Gate()
     stores = Stores(
         *(tasks, mailboxes, agents, MemoryEventLog(), MemorySubscriptionStore(SubscriptionLimits())),
-        *(MemoryIdentityStore(), MemoryScheduleStore()),
+        *(MemoryIdentityStore(), MemoryAuditStore(), MemoryScheduleStore()),
     )
     output = OutputDirectory(tmp_path / "output", 1 << 20)
     async with asyncio.TaskGroup() as group:
