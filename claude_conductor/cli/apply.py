@@ -49,6 +49,9 @@ def apply(
     Keys of a task: those of `conductor run`, `name`, and `after` with names of tasks that must have succeeded before. A block
     `defaults` holds keys for all of them. Paths begin at the folder you are in.
 
+    A task with `subtasks` is a group: it ends when they have, with what came of them. `parallel` says how many of them at once
+    (true: any number, false: one), `on_failure: stop` cancels the others when one fails; its other keys count for each of them.
+
     With a block `merge: {onto: BRANCH, check: CMD}` and --wait their patches land on that branch: `conductor merge -h`.
 
     Example: conductor apply -f tasks.yaml --wait

@@ -81,7 +81,7 @@ def read(text: Text, entries: Sequence[Entry]) -> Merging | None:
         if not isinstance(value, list if key in _LISTS else str):
             what = "a list" if key in _LISTS else "a text"
             raise InvalidArgumentError(f"`{key}` of `merge` is {what}.", next_step="correct it", **wrong)
-    repositories = {entry.request.repo for entry in entries}
+    repositories = {entry.request.repo for entry in entries if entry.group is None}
     if len(repositories) > 1 or "" in repositories:
         raise InvalidArgumentError(
             "Patches land in one repository, that of all tasks of the file.", next_step="put `repo` into `defaults`", **wrong

@@ -133,7 +133,7 @@ def run(
         )
     if len(entries) * count > MOST:
         raise InvalidArgumentError("That is too many tasks for one call.", next_step="submit them in several", limit=MOST)
-    if count > 1 and any(entry.after for entry in entries):
+    if count > 1 and any(entry.after or entry.group for entry in entries):
         raise InvalidArgumentError("Tasks that wait for each other cannot be multiplied.", next_step="leave -n out", count=count)
     patience = from_flag("--wait-timeout", wait_timeout, parse_duration)
     planned = submission.plan(sources.found(entries), count)

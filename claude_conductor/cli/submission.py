@@ -6,15 +6,16 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Final
 
 from claude_conductor.cli import complaint
 from claude_conductor.cli.request import spec
 from claude_conductor.cli.task_file import Entry, in_order
 from claude_conductor.client import Conductor
-from claude_conductor.errors import ConductorError
+from claude_conductor.errors import ConductorError, InvalidArgumentError
 from claude_conductor.v1 import task_pb2, task_service_pb2
 
 MOST_TOGETHER: Final = 1000
@@ -36,6 +37,8 @@ class Planned:
     request_id: str
     after: tuple[int, ...] = ()
     """Those planned tasks that must have succeeded before it; all of them stand before it in the plan."""
+    within: int | None = None
+    """The planned group before it that it is a subtask of."""
 
 
 def plan(entries: Sequence[Entry], count: int = 1) -> list[Planned]:
@@ -51,6 +54,7 @@ def plan(entries: Sequence[Entry], count: int = 1) -> list[Planned]:
             _spec(entries[index]),
             secrets.token_hex(16),
             tuple(places[other] for other in entries[index].after),
+            _group_place(entries[index], places),
         )
         for index in order
         for _ in range(count)
@@ -61,30 +65,63 @@ def repeatable(entries: Sequence[Entry], source: str, run: str) -> list[Planned]
     """Return what to submit, under keys that are the same whenever the same is asked for again.
 
     A key stands for the file, the name of the run, the task's name and content, and the keys of what it waits for. So a call that
-    broke off goes on where it was, a task that changed is a new one, and so is whatever waits for it.
+    broke off goes on where it was, a task that changed is a new one, and so are whatever waits for it, and its whole group.
 
     Args:
         entries: Of a file.
         source: Which file.
         run: Name of the run; another one makes every task a new one.
     """
-    planned: list[Planned] = []
-    seen: dict[str, int] = {}
+    keys = _keys(entries, source, run)
     order = in_order(entries)
     places = {index: place for place, index in enumerate(order)}
-    for index in order:
-        entry, wanted = entries[index], _spec(entries[index])
-        after = tuple(places[other] for other in entry.after)
-        parts = [source, run, entry.name, wanted.SerializeToString(deterministic=True).hex()]
-        content = json.dumps([*parts, sorted(planned[place].request_id for place in after)])
+    return [
+        Planned(
+            entries[index].label(index),
+            _spec(entries[index]),
+            keys[index],
+            tuple(places[other] for other in entries[index].after),
+            _group_place(entries[index], places),
+        )
+        for index in order
+    ]
+
+
+def _keys(entries: Sequence[Entry], source: str, run: str) -> dict[int, str]:
+    subtasks: dict[int, list[int]] = {}
+    for index, entry in enumerate(entries):
+        if entry.within is not None:
+            subtasks.setdefault(entry.within, []).append(index)
+    waits = {index: [*entry.after, *subtasks.get(index, [])] for index, entry in enumerate(entries)}
+    keys: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for index in TopologicalSorter(waits).static_order():
+        entry = entries[index]
+        parts = [source, run, entry.name, _spec(entry).SerializeToString(deterministic=True).hex()]
+        if index in subtasks:  # a group with another subtask is another group
+            parts.append(" ".join(keys[each] for each in subtasks[index]))
+        content = json.dumps([*parts, sorted(keys[other] for other in entry.after)])
         seen[content] = seen.get(content, 0) + 1
-        digest = hashlib.sha256(f"{seen[content]} {content}".encode()).hexdigest()
-        planned.append(Planned(entry.label(index), wanted, f"apply-{digest[:40]}", after))
-    return planned
+        keys[index] = _key(f"{seen[content]} {content}")
+        for each in subtasks.get(index, []):  # and so are the subtasks of another group
+            keys[each] = _key(f"{keys[index]} {keys[each]}")
+    return keys
+
+
+def _key(content: str) -> str:
+    return f"apply-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
+
+
+def _group_place(entry: Entry, places: Mapping[int, int]) -> int | None:
+    return None if entry.within is None else places[entry.within]
 
 
 def _spec(entry: Entry) -> task_pb2.TaskSpec:
-    wanted = spec(entry.request)
+    if entry.group is None:
+        wanted = spec(entry.request)
+    else:
+        asked = entry.request
+        wanted = task_pb2.TaskSpec(prompt=asked.prompt, priority=asked.priority, labels=asked.labels, fan_out=entry.group)
     wanted.depends_on.extend(entry.depends_on)
     return wanted
 
@@ -120,7 +157,11 @@ async def check(conductor: Conductor, planned: Sequence[Planned]) -> list[task_p
 
 
 def requests(planned: Sequence[Planned]) -> list[list[Planned]]:
-    """Return the tasks in as few parts as one request each may hold, in order. Of a part all tasks are submitted, or none."""
+    """Return the tasks in as few parts as one request each may hold, in order. Of a part all tasks are submitted, or none.
+
+    Raises:
+        InvalidArgumentError: They do not fit into one request, and groups are among them, which are submitted in one.
+    """
     parts: list[list[Planned]] = []
     room = 0
     for each in planned:
@@ -130,6 +171,12 @@ def requests(planned: Sequence[Planned]) -> list[list[Planned]]:
             room = MOST_BYTES
         parts[-1].append(each)
         room -= size
+    if len(parts) > 1 and any(each.within is not None for each in planned):
+        raise InvalidArgumentError(
+            f"Tasks with groups among them are at most {MOST_TOGETHER} tasks and {MOST_BYTES >> 20} MiB in one call.",
+            next_step="divide the file",
+            tasks=len(planned),
+        )
     return parts
 
 
@@ -178,7 +225,7 @@ def _together(part: Sequence[Planned], before: Sequence[str]) -> list[task_servi
     found: list[task_service_pb2.TaskSubmission] = []
     for each in part:
         after = [place - len(before) for place in each.after if place >= len(before)]
-        wanted = task_service_pb2.TaskSubmission(request_id=each.request_id, spec=each.spec, after=after)
+        wanted = task_service_pb2.TaskSubmission(request_id=each.request_id, spec=each.spec, after=after, within=each.within)
         wanted.spec.depends_on.extend(before[place] for place in each.after if place < len(before))
         found.append(wanted)
     return found

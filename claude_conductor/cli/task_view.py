@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from claude_conductor.cli import budgets, output, question_view
@@ -14,7 +15,7 @@ from claude_conductor.v1 import task_pb2
 _SHORT: Final = 60
 _EMPTY: Final = "-"
 _SHOWN: Final = 30
-"""Lines of a conflict, or of a check's output; the last."""
+"""Lines of a conflict, or of a check's output (the last), and of subtasks (the first)."""
 _WAITING: Final = frozenset((task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_BLOCKED))
 
 
@@ -187,7 +188,7 @@ def outcome(task: task_pb2.Task) -> list[tuple[str, str]]:
         ("kept", output.printable(result.workspace)),
         ("used", usage(task)),
         ("models", models(task)),
-        ("output", f"conductor tasks output {task.task_id}"),
+        ("output", f"conductor tasks output {task.task_id}" if not task.spec.HasField("fan_out") else ""),
     ]
 
 
@@ -214,6 +215,7 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         ("set-up", output.printable(" ".join(spec.setup.command))),
         ("priority", str(spec.priority)),
         ("depends on", ", ".join(spec.depends_on)),
+        ("group", _group(spec.fan_out) if spec.HasField("fan_out") else ""),
         ("parent", spec.parent_task_id),
         ("budget", budgets.told(task)),
         ("submitted", f"{output.moment(task.create_time)} by {task.submitter}"),
@@ -226,6 +228,19 @@ def details(task: task_pb2.Task, now: float) -> list[tuple[str, str]]:
         artefacts = [f"{a.name} ({format_size(a.size_bytes)}) {a.artefact_id}" for a in task.result.artefacts]
         lines += [("ended", code), *outcome(task), ("artefacts", "\n".join(artefacts)), *isolation_lines(task.result.isolation)]
     return lines
+
+
+def subtasks(group: task_pb2.Task, tasks: Sequence[task_pb2.Task], now: float) -> str:
+    """Return where the subtasks of a group stand, a line each."""
+    lines = [line(task, now) for task in tasks[:_SHOWN]]
+    more = [f"{len(tasks) - _SHOWN} more: conductor tasks list --parent {group.task_id}"] if len(tasks) > _SHOWN else []
+    return "\n".join(lines + more)
+
+
+def _group(group: task_pb2.FanOut) -> str:
+    at_once = f"at most {group.parallel} at once" if group.parallel else "side by side"
+    stops = group.on_failure == task_pb2.SUBTASK_FAILURE_STOP
+    return f"its subtasks {at_once}; " + ("a failure stops the others" if stops else "after a failure the others finish")
 
 
 def _attempt(attempt: task_pb2.TaskAttempt) -> str:

@@ -145,7 +145,10 @@ async def _list(
 async def _show(task_id: str, form: Format) -> None:
     async with session.connect() as conductor:
         task = await conductor.tasks.get(task_id)
-    output.show_one(form, task, lambda: task_view.details(task, time.time()), task.task_id)
+        subtasks = await conductor.tasks.list(parent_task_id=task.task_id) if task.spec.HasField("fan_out") else []
+    now = time.time()
+    told = task_view.subtasks(task, subtasks[::-1], now)
+    output.show_one(form, task, lambda: [*task_view.details(task, now), ("subtasks", told)], task.task_id)
 
 
 async def _wait(ids: list[str], timeout: float | None, form: Format) -> int:

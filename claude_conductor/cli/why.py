@@ -46,9 +46,12 @@ async def _why(task_id: str, form: Format) -> None:
 
 
 async def _unfinished(conductor: Conductor, task: task_pb2.Task) -> list[task_pb2.Task]:
-    """Return the tasks that a blocked one depends on and that have not ended."""
+    """Return the tasks that a blocked one depends on, or gathers, and that have not ended."""
     if task.state != task_pb2.TASK_STATE_BLOCKED:
         return []
+    if task.spec.HasField("fan_out"):
+        subtasks = await conductor.tasks.list(parent_task_id=task.task_id)
+        return sorted((each for each in subtasks if each.state not in FINAL), key=_likely_first)
     found = []
     for other_id in task.spec.depends_on:
         try:
@@ -58,6 +61,10 @@ async def _unfinished(conductor: Conductor, task: task_pb2.Task) -> list[task_pb
         if other.state not in FINAL:
             found.append(other)
     return found
+
+
+def _likely_first(task: task_pb2.Task) -> tuple[bool, str]:
+    return task.state not in _WITH_AGENT, task.task_id
 
 
 def sentence(task: task_pb2.Task, waits_for: Sequence[task_pb2.Task], now: float) -> str:

@@ -115,7 +115,7 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     FAILURE_KIND_INVALID_TASK: _FailureKind.ValueType  # 12
     """The task itself cannot be run as it was submitted. Not retryable."""
     FAILURE_KIND_DEPENDENCY: _FailureKind.ValueType  # 13
-    """A task it depends on did not succeed. Not retryable."""
+    """A task it depends on, or a subtask of the group it is, did not succeed. Not retryable."""
     FAILURE_KIND_BUDGET: _FailureKind.ValueType  # 14
     """Its budget, or what its parent gave it of one, is used up. Not retryable."""
     FAILURE_KIND_SETUP: _FailureKind.ValueType  # 16
@@ -151,12 +151,36 @@ FAILURE_KIND_CANCELLED: FailureKind.ValueType  # 11
 FAILURE_KIND_INVALID_TASK: FailureKind.ValueType  # 12
 """The task itself cannot be run as it was submitted. Not retryable."""
 FAILURE_KIND_DEPENDENCY: FailureKind.ValueType  # 13
-"""A task it depends on did not succeed. Not retryable."""
+"""A task it depends on, or a subtask of the group it is, did not succeed. Not retryable."""
 FAILURE_KIND_BUDGET: FailureKind.ValueType  # 14
 """Its budget, or what its parent gave it of one, is used up. Not retryable."""
 FAILURE_KIND_SETUP: FailureKind.ValueType  # 16
 """The set-up command of its workspace failed or ran too long. Not retryable."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
+
+class _SubtaskFailure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubtaskFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubtaskFailure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBTASK_FAILURE_UNSPECIFIED: _SubtaskFailure.ValueType  # 0
+    """Means FINISH."""
+    SUBTASK_FAILURE_FINISH: _SubtaskFailure.ValueType  # 1
+    """The others go on."""
+    SUBTASK_FAILURE_STOP: _SubtaskFailure.ValueType  # 2
+    """The others are cancelled."""
+
+class SubtaskFailure(_SubtaskFailure, metaclass=_SubtaskFailureEnumTypeWrapper):
+    """What becomes of a group when one of its subtasks does not succeed."""
+
+SUBTASK_FAILURE_UNSPECIFIED: SubtaskFailure.ValueType  # 0
+"""Means FINISH."""
+SUBTASK_FAILURE_FINISH: SubtaskFailure.ValueType  # 1
+"""The others go on."""
+SUBTASK_FAILURE_STOP: SubtaskFailure.ValueType  # 2
+"""The others are cancelled."""
+Global___SubtaskFailure: _TypeAlias = SubtaskFailure  # noqa: Y015
 
 class _QuestionKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -551,6 +575,32 @@ class BudgetStatus(_message.Message):
 Global___BudgetStatus: _TypeAlias = BudgetStatus  # noqa: Y015
 
 @_typing.final
+class FanOut(_message.Message):
+    """What makes a task a group: it is given to no agent, waits until its subtasks have ended, and gathers what came of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARALLEL_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    parallel: _builtins.int
+    """How many of its subtasks agents may have at once; 0 means as many as there are agents for."""
+    on_failure: Global___SubtaskFailure.ValueType
+    """What becomes of the others when one does not succeed. The group is FAILED then in any case, once all have ended."""
+    def __init__(
+        self,
+        *,
+        parallel: _builtins.int = ...,
+        on_failure: Global___SubtaskFailure.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_failure", b"on_failure", "parallel", b"parallel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FanOut: _TypeAlias = FanOut  # noqa: Y015
+
+@_typing.final
 class TaskSpec(_message.Message):
     """What a submitter asks for."""
 
@@ -641,6 +691,7 @@ class TaskSpec(_message.Message):
     WRITES_FIELD_NUMBER: _builtins.int
     SETUP_FIELD_NUMBER: _builtins.int
     KEEP_WORKSPACE_FIELD_NUMBER: _builtins.int
+    FAN_OUT_FIELD_NUMBER: _builtins.int
     FOLLOWS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`generic`, `code_review`, `refactor`, `test_generation`, `analysis` or another of ListTaskTypes; empty means `generic`.
@@ -733,6 +784,13 @@ class TaskSpec(_message.Message):
         """Runs in the workspace before the agent does; unset means that nothing has to be made ready. Not for `grpc_agent`."""
 
     @_builtins.property
+    def fan_out(self) -> Global___FanOut:
+        """Makes it a group, which is submitted together with its subtasks by SubmitTasks. What an agent would need (driver, command,
+        workspace, limits, budget and the like) is said of the subtasks; they wait for what their group `depends_on`, `follows` and
+        `not_before_time` say. A group has no parent, and no group within it.
+        """
+
+    @_builtins.property
     def follows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that must have ended before, whatever came of them; at most 100."""
 
@@ -764,11 +822,12 @@ class TaskSpec(_message.Message):
         writes: _abc.Iterable[_builtins.str] | None = ...,
         setup: Global___Setup | None = ...,
         keep_workspace: _builtins.bool = ...,
+        fan_out: Global___FanOut | None = ...,
         follows: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "fan_out", b"fan_out", "isolation", b"isolation", "not_before_time", b"not_before_time", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "workspace", b"workspace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "budget", b"budget", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "files", b"files", "follows", b"follows", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "budget", b"budget", "command", b"command", "depends_on", b"depends_on", "driver", b"driver", "environment", b"environment", "fan_out", b"fan_out", "files", b"files", "follows", b"follows", "instructions", b"instructions", "isolation", b"isolation", "keep_workspace", b"keep_workspace", "labels", b"labels", "max_turns", b"max_turns", "model", b"model", "not_before_time", b"not_before_time", "parent_task_id", b"parent_task_id", "priority", b"priority", "prompt", b"prompt", "prompt_by", b"prompt_by", "required_labels", b"required_labels", "retry", b"retry", "setup", b"setup", "timeout", b"timeout", "type", b"type", "workspace", b"workspace", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&claude_conductor/v1/task_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/event.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"=\n\x12SubmitTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"H\n\x12SubmitTasksRequest\x12\x32\n\x05tasks\x18\x01 \x03(\x0b\x32#.claude_conductor.v1.TaskSubmission\"`\n\x0eTaskSubmission\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\x12\r\n\x05\x61\x66ter\x18\x03 \x03(\r\"\'\n\x13SubmitTasksResponse\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"?\n\x10\x43heckTaskRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"@\n\x11\x43heckTaskResponse\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"\x16\n\x14ListTaskTypesRequest\"E\n\x15ListTaskTypesResponse\x12,\n\x05types\x18\x01 \x03(\x0b\x32\x1d.claude_conductor.v1.TaskType\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x0fGetTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"\xaa\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12.\n\x06states\x18\x03 \x03(\x0e\x32\x1e.claude_conductor.v1.TaskState\x12\x16\n\x0eparent_task_id\x18\x04 \x01(\t\x12\x41\n\x06labels\x18\x05 \x03(\x0b\x32\x31.claude_conductor.v1.ListTasksRequest.LabelsEntry\x12\x35\n\x11\x61\x63tive_since_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x11ListTasksResponse\x12(\n\x05tasks\x18\x01 \x03(\x0b\x32\x19.claude_conductor.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x12\x43\x61ncelTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"k\n\x11\x41nswerTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06option\x18\x05 \x01(\r\"=\n\x12\x41nswerTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"V\n\x14RecordLandingRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12-\n\x07landing\x18\x02 \x01(\x0b\x32\x1c.claude_conductor.v1.Landing\"@\n\x15RecordLandingResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"#\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"<\n\x11WatchTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"Y\n\x15ReadTaskOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x83\x01\n\x16ReadTaskOutputResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x04\x12%\n\x03gap\x18\x05 \x01(\x0b\x32\x18.claude_conductor.v1.Gap2\xb5\x08\n\x0bTaskService\x12]\n\nSubmitTask\x12&.claude_conductor.v1.SubmitTaskRequest\x1a\'.claude_conductor.v1.SubmitTaskResponse\x12`\n\x0bSubmitTasks\x12\'.claude_conductor.v1.SubmitTasksRequest\x1a(.claude_conductor.v1.SubmitTasksResponse\x12Z\n\tCheckTask\x12%.claude_conductor.v1.CheckTaskRequest\x1a&.claude_conductor.v1.CheckTaskResponse\x12\x66\n\rListTaskTypes\x12).claude_conductor.v1.ListTaskTypesRequest\x1a*.claude_conductor.v1.ListTaskTypesResponse\x12T\n\x07GetTask\x12#.claude_conductor.v1.GetTaskRequest\x1a$.claude_conductor.v1.GetTaskResponse\x12Z\n\tListTasks\x12%.claude_conductor.v1.ListTasksRequest\x1a&.claude_conductor.v1.ListTasksResponse\x12]\n\nCancelTask\x12&.claude_conductor.v1.CancelTaskRequest\x1a\'.claude_conductor.v1.CancelTaskResponse\x12]\n\nAnswerTask\x12&.claude_conductor.v1.AnswerTaskRequest\x1a\'.claude_conductor.v1.AnswerTaskResponse\x12\x66\n\rRecordLanding\x12).claude_conductor.v1.RecordLandingRequest\x1a*.claude_conductor.v1.RecordLandingResponse\x12\\\n\tWatchTask\x12%.claude_conductor.v1.WatchTaskRequest\x1a&.claude_conductor.v1.WatchTaskResponse0\x01\x12k\n\x0eReadTaskOutput\x12*.claude_conductor.v1.ReadTaskOutputRequest\x1a+.claude_conductor.v1.ReadTaskOutputResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&claude_conductor/v1/task_service.proto\x12\x13\x63laude_conductor.v1\x1a\x1f\x63laude_conductor/v1/event.proto\x1a\x1e\x63laude_conductor/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x11SubmitTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"=\n\x12SubmitTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"H\n\x12SubmitTasksRequest\x12\x32\n\x05tasks\x18\x01 \x03(\x0b\x32#.claude_conductor.v1.TaskSubmission\"\x80\x01\n\x0eTaskSubmission\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x04spec\x18\x02 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\x12\r\n\x05\x61\x66ter\x18\x03 \x03(\r\x12\x13\n\x06within\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_within\"\'\n\x13SubmitTasksResponse\x12\x10\n\x08task_ids\x18\x01 \x03(\t\"?\n\x10\x43heckTaskRequest\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"@\n\x11\x43heckTaskResponse\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.claude_conductor.v1.TaskSpec\"\x16\n\x14ListTaskTypesRequest\"E\n\x15ListTaskTypesResponse\x12,\n\x05types\x18\x01 \x03(\x0b\x32\x1d.claude_conductor.v1.TaskType\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\":\n\x0fGetTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"\xaa\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12.\n\x06states\x18\x03 \x03(\x0e\x32\x1e.claude_conductor.v1.TaskState\x12\x16\n\x0eparent_task_id\x18\x04 \x01(\t\x12\x41\n\x06labels\x18\x05 \x03(\x0b\x32\x31.claude_conductor.v1.ListTasksRequest.LabelsEntry\x12\x35\n\x11\x61\x63tive_since_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x11ListTasksResponse\x12(\n\x05tasks\x18\x01 \x03(\x0b\x32\x19.claude_conductor.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\x12\x43\x61ncelTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"k\n\x11\x41nswerTaskRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06option\x18\x05 \x01(\r\"=\n\x12\x41nswerTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"V\n\x14RecordLandingRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12-\n\x07landing\x18\x02 \x01(\x0b\x32\x1c.claude_conductor.v1.Landing\"@\n\x15RecordLandingResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"#\n\x10WatchTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"<\n\x11WatchTaskResponse\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.claude_conductor.v1.Task\"Y\n\x15ReadTaskOutputRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x83\x01\n\x16ReadTaskOutputResponse\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x04 \x01(\x04\x12%\n\x03gap\x18\x05 \x01(\x0b\x32\x18.claude_conductor.v1.Gap2\xb5\x08\n\x0bTaskService\x12]\n\nSubmitTask\x12&.claude_conductor.v1.SubmitTaskRequest\x1a\'.claude_conductor.v1.SubmitTaskResponse\x12`\n\x0bSubmitTasks\x12\'.claude_conductor.v1.SubmitTasksRequest\x1a(.claude_conductor.v1.SubmitTasksResponse\x12Z\n\tCheckTask\x12%.claude_conductor.v1.CheckTaskRequest\x1a&.claude_conductor.v1.CheckTaskResponse\x12\x66\n\rListTaskTypes\x12).claude_conductor.v1.ListTaskTypesRequest\x1a*.claude_conductor.v1.ListTaskTypesResponse\x12T\n\x07GetTask\x12#.claude_conductor.v1.GetTaskRequest\x1a$.claude_conductor.v1.GetTaskResponse\x12Z\n\tListTasks\x12%.claude_conductor.v1.ListTasksRequest\x1a&.claude_conductor.v1.ListTasksResponse\x12]\n\nCancelTask\x12&.claude_conductor.v1.CancelTaskRequest\x1a\'.claude_conductor.v1.CancelTaskResponse\x12]\n\nAnswerTask\x12&.claude_conductor.v1.AnswerTaskRequest\x1a\'.claude_conductor.v1.AnswerTaskResponse\x12\x66\n\rRecordLanding\x12).claude_conductor.v1.RecordLandingRequest\x1a*.claude_conductor.v1.RecordLandingResponse\x12\\\n\tWatchTask\x12%.claude_conductor.v1.WatchTaskRequest\x1a&.claude_conductor.v1.WatchTaskResponse0\x01\x12k\n\x0eReadTaskOutput\x12*.claude_conductor.v1.ReadTaskOutputRequest\x1a+.claude_conductor.v1.ReadTaskOutputResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,48 +43,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTASKRESPONSE']._serialized_end=340
   _globals['_SUBMITTASKSREQUEST']._serialized_start=342
   _globals['_SUBMITTASKSREQUEST']._serialized_end=414
-  _globals['_TASKSUBMISSION']._serialized_start=416
-  _globals['_TASKSUBMISSION']._serialized_end=512
-  _globals['_SUBMITTASKSRESPONSE']._serialized_start=514
-  _globals['_SUBMITTASKSRESPONSE']._serialized_end=553
-  _globals['_CHECKTASKREQUEST']._serialized_start=555
-  _globals['_CHECKTASKREQUEST']._serialized_end=618
-  _globals['_CHECKTASKRESPONSE']._serialized_start=620
-  _globals['_CHECKTASKRESPONSE']._serialized_end=684
-  _globals['_LISTTASKTYPESREQUEST']._serialized_start=686
-  _globals['_LISTTASKTYPESREQUEST']._serialized_end=708
-  _globals['_LISTTASKTYPESRESPONSE']._serialized_start=710
-  _globals['_LISTTASKTYPESRESPONSE']._serialized_end=779
-  _globals['_GETTASKREQUEST']._serialized_start=781
-  _globals['_GETTASKREQUEST']._serialized_end=814
-  _globals['_GETTASKRESPONSE']._serialized_start=816
-  _globals['_GETTASKRESPONSE']._serialized_end=874
-  _globals['_LISTTASKSREQUEST']._serialized_start=877
-  _globals['_LISTTASKSREQUEST']._serialized_end=1175
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=1130
-  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=1175
-  _globals['_LISTTASKSRESPONSE']._serialized_start=1177
-  _globals['_LISTTASKSRESPONSE']._serialized_end=1263
-  _globals['_CANCELTASKREQUEST']._serialized_start=1265
-  _globals['_CANCELTASKREQUEST']._serialized_end=1359
-  _globals['_CANCELTASKRESPONSE']._serialized_start=1361
-  _globals['_CANCELTASKRESPONSE']._serialized_end=1422
-  _globals['_ANSWERTASKREQUEST']._serialized_start=1424
-  _globals['_ANSWERTASKREQUEST']._serialized_end=1531
-  _globals['_ANSWERTASKRESPONSE']._serialized_start=1533
-  _globals['_ANSWERTASKRESPONSE']._serialized_end=1594
-  _globals['_RECORDLANDINGREQUEST']._serialized_start=1596
-  _globals['_RECORDLANDINGREQUEST']._serialized_end=1682
-  _globals['_RECORDLANDINGRESPONSE']._serialized_start=1684
-  _globals['_RECORDLANDINGRESPONSE']._serialized_end=1748
-  _globals['_WATCHTASKREQUEST']._serialized_start=1750
-  _globals['_WATCHTASKREQUEST']._serialized_end=1785
-  _globals['_WATCHTASKRESPONSE']._serialized_start=1787
-  _globals['_WATCHTASKRESPONSE']._serialized_end=1847
-  _globals['_READTASKOUTPUTREQUEST']._serialized_start=1849
-  _globals['_READTASKOUTPUTREQUEST']._serialized_end=1938
-  _globals['_READTASKOUTPUTRESPONSE']._serialized_start=1941
-  _globals['_READTASKOUTPUTRESPONSE']._serialized_end=2072
-  _globals['_TASKSERVICE']._serialized_start=2075
-  _globals['_TASKSERVICE']._serialized_end=3152
+  _globals['_TASKSUBMISSION']._serialized_start=417
+  _globals['_TASKSUBMISSION']._serialized_end=545
+  _globals['_SUBMITTASKSRESPONSE']._serialized_start=547
+  _globals['_SUBMITTASKSRESPONSE']._serialized_end=586
+  _globals['_CHECKTASKREQUEST']._serialized_start=588
+  _globals['_CHECKTASKREQUEST']._serialized_end=651
+  _globals['_CHECKTASKRESPONSE']._serialized_start=653
+  _globals['_CHECKTASKRESPONSE']._serialized_end=717
+  _globals['_LISTTASKTYPESREQUEST']._serialized_start=719
+  _globals['_LISTTASKTYPESREQUEST']._serialized_end=741
+  _globals['_LISTTASKTYPESRESPONSE']._serialized_start=743
+  _globals['_LISTTASKTYPESRESPONSE']._serialized_end=812
+  _globals['_GETTASKREQUEST']._serialized_start=814
+  _globals['_GETTASKREQUEST']._serialized_end=847
+  _globals['_GETTASKRESPONSE']._serialized_start=849
+  _globals['_GETTASKRESPONSE']._serialized_end=907
+  _globals['_LISTTASKSREQUEST']._serialized_start=910
+  _globals['_LISTTASKSREQUEST']._serialized_end=1208
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_start=1163
+  _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_end=1208
+  _globals['_LISTTASKSRESPONSE']._serialized_start=1210
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1296
+  _globals['_CANCELTASKREQUEST']._serialized_start=1298
+  _globals['_CANCELTASKREQUEST']._serialized_end=1392
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1394
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1455
+  _globals['_ANSWERTASKREQUEST']._serialized_start=1457
+  _globals['_ANSWERTASKREQUEST']._serialized_end=1564
+  _globals['_ANSWERTASKRESPONSE']._serialized_start=1566
+  _globals['_ANSWERTASKRESPONSE']._serialized_end=1627
+  _globals['_RECORDLANDINGREQUEST']._serialized_start=1629
+  _globals['_RECORDLANDINGREQUEST']._serialized_end=1715
+  _globals['_RECORDLANDINGRESPONSE']._serialized_start=1717
+  _globals['_RECORDLANDINGRESPONSE']._serialized_end=1781
+  _globals['_WATCHTASKREQUEST']._serialized_start=1783
+  _globals['_WATCHTASKREQUEST']._serialized_end=1818
+  _globals['_WATCHTASKRESPONSE']._serialized_start=1820
+  _globals['_WATCHTASKRESPONSE']._serialized_end=1880
+  _globals['_READTASKOUTPUTREQUEST']._serialized_start=1882
+  _globals['_READTASKOUTPUTREQUEST']._serialized_end=1971
+  _globals['_READTASKOUTPUTRESPONSE']._serialized_start=1974
+  _globals['_READTASKOUTPUTRESPONSE']._serialized_end=2105
+  _globals['_TASKSERVICE']._serialized_start=2108
+  _globals['_TASKSERVICE']._serialized_end=3185
 # @@protoc_insertion_point(module_scope)

@@ -107,8 +107,11 @@ class TaskSubmission(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Idempotency key, 1 to 128 characters, once in a request; empty means: no repeat protection."""
+    within: _builtins.int
+    """The group of this request that it is a subtask of (`spec.fan_out`), by its place, which is before its own; unset: of none."""
     @_builtins.property
     def spec(self) -> _task_pb2.TaskSpec:
         """What to do."""
@@ -125,12 +128,15 @@ class TaskSubmission(_message.Message):
         request_id: _builtins.str = ...,
         spec: _task_pb2.TaskSpec | None = ...,
         after: _abc.Iterable[_builtins.int] | None = ...,
+        within: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_within", b"_within", "spec", b"spec", "within", b"within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_within", b"_within", "after", b"after", "request_id", b"request_id", "spec", b"spec", "within", b"within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__within: _TypeAlias = _typing.Literal["within"]  # noqa: Y015
+    _WhichOneofArgType__within: _TypeAlias = _typing.Literal["_within", b"_within"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__within) -> _WhichOneofReturnType__within | None: ...
 
 Global___TaskSubmission: _TypeAlias = TaskSubmission  # noqa: Y015
 

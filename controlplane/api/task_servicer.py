@@ -107,7 +107,8 @@ class TaskQueueServicer(TaskServiceServicer):
                     kinds[name] = self._kinds.named(name)
                 spec = spec_from_proto(each.spec, self._defaults, kinds[name])
             submission = Submission(caller.tenant_id, caller.name, each.request_id, spec, traceparent)
-            wanted.append(Wanted(submission, tuple(each.after)))
+            within = each.within if each.HasField("within") else None
+            wanted.append(Wanted(submission, tuple(each.after), within))
             if not len(wanted) % _IN_ONE_GO:
                 await asyncio.sleep(0)
         return pb.SubmitTasksResponse(task_ids=await self._intake.submit_all(wanted))

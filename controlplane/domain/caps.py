@@ -26,7 +26,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tasks that count together: those of a tenant (`kind` and `name` are empty), or of one type or label of it."""
+    """Tasks that count together: those of a tenant (`kind` and `name` are empty), of one type or label of it, or of a group."""
 
     tenant_id: TenantId
     kind: str = ""
@@ -34,13 +34,15 @@ class Group:
 
 
 def capped(task: Task, caps: Caps) -> dict[Group, int]:
-    """Return the groups the task belongs to that have a cap, each with its cap."""
+    """Return what the task counts with that has a cap, each with its cap; a group of subtasks brings its own (`parallel`)."""
     spec, found = task.spec, dict[Group, int | None]()
     found[Group(task.tenant_id)] = caps.tenants.get(task.tenant_id, caps.tenants.get(EACH))
     found[Group(task.tenant_id, "type", spec.type)] = caps.types.get(spec.type, caps.types.get(EACH))
     for name, value in sorted(spec.labels.items()):
         label = f"{name}={value}"
         found[Group(task.tenant_id, "label", label)] = caps.labels.get(label, caps.labels.get(f"{name}={EACH}"))
+    if task.parallel:
+        found[Group(task.tenant_id, "group", spec.parent_task_id)] = task.parallel
     return {group: most for group, most in found.items() if most is not None}
 
 
@@ -50,5 +52,7 @@ def full(task: Task, caps: Caps, counts: Mapping[Group, int]) -> str:
         if counts.get(group, 0) >= most:
             if not group.kind:
                 return f"waits for a place: tenant {group.tenant_id} has {most} of {most} (`tasks.concurrency.tenants`)"
+            if group.kind == "group":
+                return f"waits for a place: its group {group.name} has {most} of {most} subtasks with agents (`parallel`)"
             return f"waits for a place: {group.kind} {group.name} has {most} of {most} (`tasks.concurrency.{group.kind}s`)"
     return ""

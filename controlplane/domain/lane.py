@@ -26,7 +26,7 @@ def lane_of(task: Task, caps: Caps) -> str:
     wanted: list[object] = [
         task.tenant_id,
         spec.type,
-        [group.name for group in capped(task, caps) if group.kind == "label"],
+        [group.name for group in capped(task, caps) if group.kind in ("label", "group")],
         spec.driver,
         spec.agent_id,
         sorted(spec.required_labels.items()),
@@ -34,8 +34,8 @@ def lane_of(task: Task, caps: Caps) -> str:
         bool(spec.allow),
         [spec.limits.memory_bytes, spec.limits.cpus, spec.limits.pids, spec.limits.workspace_bytes],
     ]
-    if spec.parent_task_id:  # a host that is kept lets subtasks through, and a parent is no hindrance to what they ask for
-        wanted.append(spec.parent_task_id if asks(task) else True)
+    if spec.parent_task_id:  # a host that is kept lets subtasks of agents through, whose parents hinder nothing they ask for
+        wanted.append(spec.parent_task_id if asks(task) else task.parallel is None)
     if spec.writes:  # a parent's claim is no hindrance to its children, so these are a lane of their own
         wanted.append([place_of(spec.workspace), spec.writes, spec.parent_task_id])
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:32]

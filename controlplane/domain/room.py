@@ -104,5 +104,6 @@ class Rooms:
         self._kept.add(_host(agent))
 
     def closed(self, task: Task, agent: Agent) -> bool:
-        """Tell whether the agent's host is kept for another task; subtasks are let through, as their parents hold resources."""
-        return _host(agent) in self._kept and not task.spec.parent_task_id
+        """Tell whether the agent's host is kept for another task; subtasks are let through if their parents hold resources."""
+        held_by_parent = bool(task.spec.parent_task_id) and task.parallel is None
+        return _host(agent) in self._kept and not held_by_parent

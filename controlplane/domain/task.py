@@ -154,6 +154,33 @@ class RetryPolicy:
     max_delay: float = 300.0
 
 
+class OnFailure(enum.Enum):
+    """What becomes of a group when a subtask does not succeed: the others finish, or are stopped."""
+
+    FINISH = "finish"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """What makes a task a group."""
+
+    parallel: int = 0
+    """How many of its subtasks agents may have at once; 0: any number."""
+    on_failure: OnFailure = OnFailure.FINISH
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A subtask as its group knows it."""
+
+    task_id: TaskId
+    state: State | None = None
+    """None: it has not ended."""
+    words: str = ""
+    """What came of it, until the group ends and has that in its result."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """What a submitter asks for, defaults filled in. Times in seconds since the epoch, spans in seconds."""
@@ -192,6 +219,8 @@ class Spec:
     """What it may use; what a subtask was given is `Task.budget`."""
     follows: tuple[TaskId, ...] = ()
     """Tasks that must have ended before, whatever came of them."""
+    fan_out: FanOut | None = None
+    """Set of a group, which is given to no agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +341,7 @@ class Task:
     lane: str = ""
     """Queued tasks of one lane want the same of an agent and fall under the same caps (`lane.lane_of`)."""
     waits_for: frozenset[TaskId] = frozenset()
-    """Dependencies that have not succeeded yet, and tasks it follows that have not ended."""
+    """Dependencies that have not succeeded yet, and tasks it follows that have not ended; of a group, its open subtasks."""
     lease: Lease | None = None
     agent_id: AgentId = AgentId("")
     """The agent that has it or had it last."""
@@ -342,6 +371,10 @@ class Task:
     """What its subtasks may use that go on."""
     settled: Spent = Spent()
     """What its subtasks used that ended."""
+    parts: tuple[Part, ...] = ()
+    """Of a group: its subtasks."""
+    parallel: int | None = None
+    """Of a subtask of a group: how many of these agents may have at once (0: any number); None: it is of no group."""
     landing: Landing | None = None
     """What became of its patch the last time somebody tried to land it."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError
 from claude_conductor.ids import AgentId, Incarnation, TaskId
-from controlplane.domain import attempts, blocked, ledger, pauses
+from controlplane.domain import attempts, blocked, fan_out, ledger, pauses
 from controlplane.domain.effects import (
     CancelChildren,
     CloseMailbox,
@@ -60,6 +60,10 @@ class DependencyEnded:
     task_id: TaskId
     succeeded: bool
     at: float
+    state: State | None = None
+    """How it ended, where it is told to the group that it was part of."""
+    words: str = ""
+    """What came of it, for that group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,8 @@ class Step:
 def admit(task: Task) -> Step:
     """Decide where a newly submitted task stands: `waits_for`, `not_before` and `create_time` are set, its state is not."""
     task = replace(task, state_time=task.create_time)
+    if task.spec.fan_out is not None:
+        return _blocked(task, fan_out.waiting_for(task))
     if task.waits_for:
         return _blocked(task, blocked.waiting_for(task))
     if task.not_before > task.create_time:
@@ -245,6 +251,8 @@ def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
     if isinstance(event, DependencyEnded):
         if event.task_id not in task.waits_for:
             return Step(task)
+        if task.spec.fan_out is not None:
+            return _gather(task, event)
         if not event.succeeded and not blocked.only_follows(task, event.task_id):
             failure = Failure(FailureKind.DEPENDENCY, f"{event.task_id}, which it depends on, did not succeed")
             return _end(task, State.FAILED, failure.message, event.at, Result(failure=failure))
@@ -255,6 +263,17 @@ def _unblock(task: Task, event: Released | DependencyEnded) -> Step:
     if task.not_before > event.at:
         return Step(replace(task, reason=f"starts in {task.not_before - event.at:.0f} s at the earliest"))
     return _queued(task, event.at, "waits for a free agent")
+
+
+def _gather(group: Task, event: DependencyEnded) -> Step:
+    ended = event.state or (State.SUCCEEDED if event.succeeded else State.FAILED)
+    after = fan_out.heard(group, event.task_id, ended, event.words)
+    if not after.waits_for:
+        after, state, reason, result = fan_out.outcome(after)
+        return _end(after, state, reason, event.at, result)
+    after = replace(after, reason=fan_out.waiting_for(after))
+    stopped = fan_out.stopped(after)
+    return Step(after, (CancelChildren(stopped),) if stopped and not fan_out.stopped(group) else ())
 
 
 def _lease(task: Task, event: Leased) -> Step:

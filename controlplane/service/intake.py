@@ -19,7 +19,7 @@ from claude_conductor.errors import (
     TaskNotFoundError,
 )
 from claude_conductor.ids import Mint, TaskId, TenantId
-from controlplane.domain import setup, sound
+from controlplane.domain import fan_out, setup, sound
 from controlplane.domain.caps import Caps
 from controlplane.domain.confinement import confined
 from controlplane.domain.landing import Landing
@@ -66,6 +66,8 @@ class Wanted:
     submission: Submission
     after: tuple[int, ...] = ()
     """Places of tasks before it that must have succeeded before it begins."""
+    within: int | None = None
+    """Place of the group before it that it is a subtask of."""
 
 
 @contextmanager
@@ -99,13 +101,19 @@ class Intake:
         A cycle of dependencies cannot be made: a task depends only on tasks that were there before it.
 
         Raises:
-            InvalidArgumentError: A value cannot be used; the message names the field.
+            InvalidArgumentError: A value cannot be used; the message names the field. Or it is a group, which needs its subtasks.
             TaskNotFoundError: A dependency or the parent does not exist.
             PermissionDeniedError: An agent asks for more than the task it works on was given.
             BudgetExhaustedError: Less is left of its parent's budget than it wants.
             IdempotencyConflictError: The request id was used for a different task.
             StoreUnavailableError: Nothing was stored.
         """
+        if submission.spec.fan_out is not None:
+            raise InvalidArgumentError(
+                "A group is submitted together with its subtasks.",
+                next_step="SubmitTasks, or `subtasks` in a file for `conductor apply`",
+                field="spec.fan_out",
+            )
         task = await self._draft(submission)
         return await self._work.whole(self._admit_within(task), name=f"admit {task.id}")
 
@@ -118,6 +126,9 @@ class Intake:
             ConductorError: As `submit`; the details name the task by its place. Nothing was stored.
         """
         _refuse_repeats([each.submission.request_id for each in wanted])
+        fan_out.check(
+            [each.submission.spec for each in wanted], [each.after for each in wanted], [each.within for each in wanted]
+        )
         known: dict[int, Task] = {}
         while True:
             drafts = await self._draft_all(wanted, known)
@@ -135,7 +146,8 @@ class Intake:
         for place, each in enumerate(wanted):
             with naming(place):
                 before = [known.get(other, drafts[other]).id for other in each.after]
-                draft = await self._draft(each.submission, before, fresh)
+                group = None if each.within is None else known.get(each.within, drafts[each.within])
+                draft = await self._draft(each.submission, before, fresh, group)
                 if place in known:
                     _refuse_another(known[place], draft)
             drafts.append(draft)
@@ -143,10 +155,14 @@ class Intake:
                 fresh.add(draft.id)
             if not (place + 1) % _IN_ONE_GO:
                 await asyncio.sleep(0)
-        return drafts
+        return _gathered(wanted, drafts, known)
 
     async def _draft(
-        self, submission: Submission, after: Sequence[TaskId] = (), fresh: AbstractSet[TaskId] = frozenset()
+        self,
+        submission: Submission,
+        after: Sequence[TaskId] = (),
+        fresh: AbstractSet[TaskId] = frozenset(),
+        group: Task | None = None,
     ) -> Task:
         """Return the task that is asked for.
 
@@ -154,7 +170,12 @@ class Intake:
             submission: By whom and what.
             after: Tasks that it waits for, besides those it names.
             fresh: Tasks that are not stored yet, but with it.
+            group: What it is a subtask of.
         """
+        parallel = None
+        if group is not None and group.spec.fan_out is not None:
+            parallel = group.spec.fan_out.parallel
+            submission = replace(submission, spec=fan_out.subtask(submission.spec, group.spec, group.id))
         if after:
             depends_on = tuple(dict.fromkeys((*submission.spec.depends_on, *after)))
             submission = replace(submission, spec=replace(submission.spec, depends_on=depends_on))
@@ -173,6 +194,7 @@ class Intake:
             not_before=spec.not_before,
             waits_for=waits_for,
             state_time=now,
+            parallel=parallel,
         )
         return replace(task, lane=lane_of(task, self._caps))
 
@@ -194,7 +216,7 @@ class Intake:
         stored = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.depends_on if task_id not in fresh]
         followed = [await self._whole_id(submission.tenant_id, task_id) for task_id in spec.follows]
         waits_for = frozenset(spec.depends_on) - {other.id for other in stored if other.state is State.SUCCEEDED}
-        if spec.parent_task_id:
+        if spec.parent_task_id and spec.parent_task_id not in fresh:
             parent = await self._whole_id(submission.tenant_id, spec.parent_task_id)
             spec = spec if submission.submitter == OPERATOR else confined(spec, parent)
         return spec, waits_for | {other.id for other in followed if not other.state.final}
@@ -246,7 +268,8 @@ class Intake:
         for other_id in sorted(task.waits_for):
             other = await self._store.get(task.tenant_id, other_id)
             if other.state.final:
-                ended = DependencyEnded(other.id, other.state is State.SUCCEEDED, self._clock.now())
+                succeeded = other.state is State.SUCCEEDED
+                ended = DependencyEnded(other.id, succeeded, self._clock.now(), other.state, fan_out.words_of(other))
                 task = await self._tasks.change(task.tenant_id, task.id, ended)
         return task
 
@@ -311,6 +334,18 @@ def _refuse_another(stored: Task, asked: Task) -> None:
         raise IdempotencyConflictError(request_id=asked.request_id, task_id=stored.id)
 
 
+def _gathered(wanted: Sequence[Wanted], drafts: Sequence[Task], known: Mapping[int, Task]) -> list[Task]:
+    """Return the drafts, each group waiting for its subtasks."""
+    subtasks: dict[int, list[TaskId]] = {}
+    for place, each in enumerate(wanted):
+        if each.within is not None:
+            subtasks.setdefault(each.within, []).append(known.get(place, drafts[place]).id)
+    for group in subtasks.keys() & known.keys():
+        if {part.task_id for part in known[group].parts} != set(subtasks[group]):
+            raise IdempotencyConflictError(request_id=known[group].request_id, task_id=known[group].id, task=group)
+    return [fan_out.gathering(draft, subtasks[place]) if place in subtasks else draft for place, draft in enumerate(drafts)]
+
+
 def _refuse_repeats(request_ids: Sequence[str]) -> None:
     seen: set[str] = set()
     for place, request_id in enumerate(request_ids):
@@ -359,5 +394,5 @@ def check(spec: Spec, request_id: str, prompt_bytes: int) -> None:
             raise InvalidArgumentError(message, field=field)
     if (found := setup.fault(spec)) is not None:
         raise InvalidArgumentError(found[1], field=found[0])
-    for field, message in sound.faults(spec):
+    for field, message in (*fan_out.faults(spec), *sound.faults(spec)):
         raise InvalidArgumentError(message, field=field)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from claude_conductor.clock import Clock
 from claude_conductor.errors import TaskNotFoundError
 from claude_conductor.ids import DEFAULT_TENANT
+from controlplane.domain import fan_out
 from controlplane.domain.caps import Caps
 from controlplane.domain.lane import lane_of
 from controlplane.domain.routing import task_mailbox_name
@@ -39,6 +40,8 @@ async def recover(store: TaskStore, tasks: Tasks, registry: Registry, relay: Rel
     for task in still_open:
         if task.waits_for:
             await _hear_of_dependencies(store, tasks, task, clock)
+        if why := fan_out.stopped(task):
+            await tasks.cancel_children(task, why)
         await settle_shares(store, tasks, task, clock, starting=True)
         if task.spec.parent_task_id:
             await _hear_of_parent(store, tasks, task)
@@ -65,7 +68,8 @@ async def _hear_of_dependencies(store: TaskStore, tasks: Tasks, task: Task, cloc
     for other_id in sorted(task.waits_for):
         other = await store.get(task.tenant_id, other_id)
         if other.state.final:
-            await tasks.try_change(task, DependencyEnded(other.id, other.state is State.SUCCEEDED, clock.now()))
+            succeeded = other.state is State.SUCCEEDED
+            await tasks.try_change(task, DependencyEnded(other.id, succeeded, clock.now(), other.state, fan_out.words_of(other)))
 
 
 async def _hear_of_parent(store: TaskStore, tasks: Tasks, task: Task) -> None:

@@ -148,6 +148,7 @@ def _wish(schedule: Schedule) -> tuple[object, ...]:
 def _check_spec(spec: Spec) -> None:
     for wrong, field, message in (
         (spec.depends_on or spec.follows, "spec.depends_on", "The task of a schedule depends on no others."),
+        (spec.fan_out, "spec.fan_out", "The task of a schedule is no group of subtasks."),
         (spec.parent_task_id, "spec.parent_task_id", "The task of a schedule has no parent."),
         (spec.not_before, "spec.not_before_time", "The task of a schedule starts when it fires; leave its time to start out."),
         (LABEL in spec.labels, "spec.labels", f"The label `{LABEL}` is the schedule's name; leave it out."),

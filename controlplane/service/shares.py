@@ -46,7 +46,13 @@ class Shares:
         """
         taken: list[Task] = []
         try:
-            granted = [await self._granted(draft, taken) for draft in drafts]
+            together = {draft.id for draft in drafts}
+            granted = [
+                replace(draft, budget=draft.spec.budget)  # a group has no budget to share
+                if draft.spec.parent_task_id in together
+                else await self._granted(draft, taken)
+                for draft in drafts
+            ]
             yield granted, taken.clear
         finally:
             for task in taken:

@@ -12,7 +12,7 @@ from claude_conductor.clock import Clock
 from claude_conductor.errors import IllegalTransitionError, StaleLeaseError, StoreUnavailableError, TaskNotFoundError
 from claude_conductor.ids import AgentId, TaskId, TenantId
 from claude_conductor.telemetry.traces import Span, Tracer
-from controlplane.domain import ledger
+from controlplane.domain import fan_out, ledger
 from controlplane.domain.effects import (
     CancelChildren,
     CloseMailbox,
@@ -250,7 +250,8 @@ class Tasks:
         if task.id not in self._awaited:
             return
         for dependent in await self._store.waiting_for(task.id):
-            await self.try_change(dependent, DependencyEnded(task.id, succeeded, self._clock.now()))
+            ended = DependencyEnded(task.id, succeeded, self._clock.now(), task.state, fan_out.words_of(task))
+            await self.try_change(dependent, ended)
         self._awaited.discard(task.id)
 
     async def settle(self, task: Task) -> None:
@@ -271,12 +272,13 @@ class Tasks:
 
     async def cancel_children(self, task: Task, reason: str) -> None:
         """Cancel the tasks that this one submitted and that have not ended."""
+        said = f"its parent was cancelled: {reason}" if task.spec.fan_out is None or task.state.final else reason
         wanted = TaskFilter(parent_task_id=task.id, states=frozenset(state for state in State if not state.final))
         after = ""
         while children := await self._store.list(task.tenant_id, wanted, after, _CHILDREN):
             after = children[-1].id
             for child in children:
-                wish = CancelRequested(f"its parent was cancelled: {reason}", CHILD_GRACE, self._clock.now())
+                wish = CancelRequested(said, CHILD_GRACE, self._clock.now())
                 await self.try_change(child, wish)
 
     async def try_change(self, task: Task, event: TaskEvent) -> bool:

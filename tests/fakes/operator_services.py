@@ -164,6 +164,7 @@ class Servicers(
             spec = task_pb2.TaskSpec()
             spec.CopyFrom(each.spec)
             spec.depends_on.extend(task_ids[place] for place in each.after)
+            spec.parent_task_id = task_ids[each.within] if each.HasField("within") else spec.parent_task_id
             task_ids.append(self._submit(task_service_pb2.SubmitTaskRequest(request_id=each.request_id, spec=spec)).task_id)
         return task_service_pb2.SubmitTasksResponse(task_ids=task_ids)
 

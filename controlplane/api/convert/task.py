@@ -14,13 +14,30 @@ from controlplane.api.convert.question import question_to_proto
 from controlplane.api.convert.values import duration, seconds_of, span_of, timestamp
 from controlplane.domain import ledger, setup
 from controlplane.domain.accounting import used
-from controlplane.domain.budget import over
-from controlplane.domain.task import DEFAULT_PRIORITY, Attempt, Lease, RetryPolicy, Setup, Spec, State, Task, Workspace
+from controlplane.domain.budget import Budget, over
+from controlplane.domain.task import (
+    DEFAULT_PRIORITY,
+    Attempt,
+    FanOut,
+    Lease,
+    OnFailure,
+    RetryPolicy,
+    Setup,
+    Spec,
+    State,
+    Task,
+    Workspace,
+)
 from controlplane.domain.task_type import TaskType, instructions
 
 STATES: Final = {state: pb.TaskState.Value(f"TASK_STATE_{state.name}") for state in State}
 SPEC_BYTES: Final = 2 << 20
 """What fits into one frame to a sidecar with room to spare."""
+_ON_FAILURE: Final = {OnFailure.FINISH: pb.SUBTASK_FAILURE_FINISH, OnFailure.STOP: pb.SUBTASK_FAILURE_STOP}
+_ON_FAILURE_BACK: Final[dict[int, OnFailure]] = {
+    pb.SUBTASK_FAILURE_UNSPECIFIED: OnFailure.FINISH,
+    **{number: chosen for chosen, number in _ON_FAILURE.items()},
+}
 _STATES_BACK: Final[dict[int, State]] = {number: state for state, number in STATES.items()}
 
 
@@ -51,10 +68,11 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
     Raises:
         InvalidArgumentError: A value has no meaning; the details name the field.
     """
+    group = spec.HasField("fan_out")
     return Spec(
         type=kind.name,
         prompt=spec.prompt,
-        driver=spec.driver or defaults.driver,
+        driver=spec.driver or ("" if group else defaults.driver),
         command=tuple(spec.command),
         prompt_by=spec.prompt_by or "argument",
         environment=dict(spec.environment),
@@ -74,13 +92,24 @@ def spec_from_proto(spec: pb.TaskSpec, defaults: Defaults, kind: TaskType) -> Sp
         model=spec.model,
         max_turns=spec.max_turns,
         labels=dict(spec.labels),
-        instructions=instructions(kind, spec.prompt, spec.files),
+        instructions="" if group else instructions(kind, spec.prompt, spec.files),
         writes=tuple(spec.writes),
         setup=_setup_from_proto(spec.setup),
         keep_workspace=spec.keep_workspace,
-        budget=over(budget.budget_from_proto(spec.budget, "spec.budget"), kind.budget),
+        budget=over(budget.budget_from_proto(spec.budget, "spec.budget"), Budget() if group else kind.budget),
         follows=tuple(TaskId(task_id) for task_id in dict.fromkeys(spec.follows)),
+        fan_out=_fan_out_from_proto(spec.fan_out) if group else None,
     )
+
+
+def _fan_out_from_proto(wanted: pb.FanOut) -> FanOut:
+    if wanted.on_failure not in _ON_FAILURE_BACK:
+        raise InvalidArgumentError("A failed subtask lets the others FINISH, or it STOPs them.", field="spec.fan_out.on_failure")
+    return FanOut(wanted.parallel, _ON_FAILURE_BACK[wanted.on_failure])
+
+
+def _fan_out_to_proto(wanted: FanOut | None) -> pb.FanOut | None:
+    return None if wanted is None else pb.FanOut(parallel=wanted.parallel, on_failure=_ON_FAILURE[wanted.on_failure])
 
 
 def _setup_from_proto(wanted: pb.Setup) -> Setup:
@@ -155,6 +184,7 @@ def spec_to_proto(spec: Spec) -> pb.TaskSpec:
         keep_workspace=spec.keep_workspace,
         budget=budget.budget_to_proto(spec.budget),
         follows=spec.follows,
+        fan_out=_fan_out_to_proto(spec.fan_out),
     )
 
 

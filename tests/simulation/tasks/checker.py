@@ -50,6 +50,7 @@ def broken(history: History) -> list[str]:
                 found += _changed(before, task, facts) if before is not None else ()
                 facts.now[task.id] = task
                 found += _held(task, facts)
+                found += _joined(task, facts)
                 if name := within(ledger.gone(task), task.budget):
                     found.append(f"promised too much: {task.id} has {ledger.gone(task)} of {task.budget}: {name}")
             case Used():
@@ -84,7 +85,10 @@ def _changed(before: Task, task: Task, facts: _Facts) -> Iterator[str]:
     if task.lease is not None and before.lease is None:
         yield from _handed_out(before, task, facts)
     failed = task.failures > before.failures
-    if failed or task.state in ENDS_BY_REPORT:
+    if task.spec.fan_out is not None:
+        if failed or task.state not in {State.BLOCKED, State.SUCCEEDED, State.FAILED, State.CANCELLED}:
+            yield f"a group as if an agent had it: {name} is {task.state.value}"
+    elif failed or task.state in ENDS_BY_REPORT:
         yield from _counted(before, task, facts, failed=failed)
     if task.losses > MAX_LOSSES or task.failures > task.spec.retry.max_attempts:
         yield f"tried too often: {name} failed {task.failures} times and lost {task.losses} agents"
@@ -171,6 +175,16 @@ def _in_turn(history: History) -> Iterator[str]:
             if full(other, history.caps, counts) or _waits_for_files(other, now.values()):
                 full_at[other_id] = at
                 passed.pop(other_id, None)
+
+
+def _joined(task: Task, facts: _Facts) -> Iterator[str]:
+    """A group ends when all of its subtasks have, and succeeds if all of them did; unless somebody cancels it."""
+    if task.spec.fan_out is None or task.state not in {State.SUCCEEDED, State.FAILED}:
+        return
+    states = [facts.now[part.task_id].state if part.task_id in facts.now else State.BLOCKED for part in task.parts]
+    well = all(state is State.SUCCEEDED for state in states)
+    if not all(state.final for state in states) or well != (task.state is State.SUCCEEDED):
+        yield f"joined wrongly: {task.id} is {task.state.value} with {[state.value for state in states]}"
 
 
 def _waits_for_files(task: Task, others: Iterable[Task]) -> bool:

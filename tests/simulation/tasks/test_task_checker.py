@@ -13,7 +13,7 @@ from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
 from controlplane.domain.budget import Budget, Share, Spent
 from controlplane.domain.caps import Caps
-from controlplane.domain.task import Attempt, Lease, Spec, State, Task, Workspace
+from controlplane.domain.task import Attempt, FanOut, Lease, Part, Spec, State, Task, Workspace
 from controlplane.service.in_hand import InHand
 from controlplane.service.leases import Leases
 from controlplane.service.results import HasClaimed, Report, Results
@@ -149,6 +149,21 @@ def test_a_broken_promise_about_tasks_is_seen(says: str, change: Change) -> None
     history = good()
     change(history)
     assert any(each.startswith(says) for each in broken(history)), broken(history)
+
+
+def test_a_group_that_ends_before_its_subtasks_or_otherwise_than_they_is_seen() -> None:
+    spec = Spec(fan_out=FanOut())
+    group = Task(TaskId("task_9"), DEFAULT_TENANT, spec, State.BLOCKED, "", 0.0, "operator", parts=(Part(ONE), Part(TWO)))
+    ended = replace(group, state=State.SUCCEEDED, version=2)
+    history = good()
+    history.happenings.insert(0, Saved(0.0, group))
+    history.add(Saved(30.0, ended))
+    assert broken(history) == []
+    history.happenings[-1] = Saved(30.0, replace(ended, state=State.FAILED))
+    assert any(each.startswith("joined wrongly") for each in broken(history))
+    history.happenings.pop()
+    history.happenings.insert(4, Saved(0.4, replace(ended, state=State.FAILED)))
+    assert any(each.startswith("joined wrongly") for each in broken(history))
 
 
 def test_tenants_are_not_compared_with_each_other() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from controlplane.domain.task import IsolationLevel, RetryPolicy, Spec, State, T
 from controlplane.domain.write_set import declared
 from controlplane.service.intake import Intake, Submission
 from tests.simulation.processes import Fate, SeededMint, VirtualClock, task_factory
+from tests.simulation.tasks import groups
 from tests.simulation.tasks.checker import broken
 from tests.simulation.tasks.history import Asked, History, Saved
 from tests.simulation.tasks.plane import Kinds, Plane
@@ -43,11 +44,11 @@ class Noting(MemoryTaskStore):
         super().__init__(clock)
         self._history, self._time = history, clock
 
-    async def insert(self, task: Task) -> Task:
-        stored = await super().insert(task)
-        if stored.id == task.id:
+    async def insert_all(self, tasks: Sequence[Task]) -> Mapping[int, Task]:
+        earlier = await super().insert_all(tasks)  # `insert` comes here, too
+        for task in () if earlier else tasks:
             self._history.add(Saved(self._time.now(), task))
-        return stored
+        return earlier
 
     async def save(self, task: Task) -> bool:
         saved = await super().save(task)
@@ -132,6 +133,7 @@ class World:
         self._fate = Fate(seed)
         self._writing = Random(f"writes {seed}") if seed % 4 == 2 else None
         self._budgets = Random(f"budgets {seed}") if seed % 4 == 3 else None
+        self._groups = Random(f"groups {seed}") if seed % 4 == 1 else None
         self._plan = plan = draw(self._fate, seed)
         self._kinds = kinds
         self._clock = VirtualClock()
@@ -191,6 +193,9 @@ class World:
         for number in range(self._plan.tasks):
             await asyncio.sleep(self._fate.delay(2 * self._plan.seconds / self._plan.tasks))
             tenant = self._fate.random.choice([agent.tenant_id for agent in self._plan.agents])
+            if self._groups is not None and self._groups.random() < 0.4:
+                await self._submit_group(tenant, f"request {number}", self._groups)
+                continue
             spec = self._spec(tenant)
             submission = Submission(tenant, "operator", f"request {number}", spec)
             task = await self._ask(lambda intake, submission=submission: intake.submit(submission))
@@ -202,6 +207,17 @@ class World:
             elif not isinstance(task, BudgetExhaustedError):
                 self.history.troubles.append(f"a submission was refused: {task!r}")
                 return
+
+    async def _submit_group(self, tenant: TenantId, request: str, random: Random) -> None:
+        wanted = groups.draw(random, tenant, request, lambda: self._spec(tenant))
+        found = await self._ask(lambda intake: intake.submit_all(wanted))
+        if not isinstance(found, list):
+            self.history.troubles.append(f"a group was refused: {found!r}")
+            return
+        self._submitted += [self._store._tasks[task_id] for task_id in found]
+        self._impossible |= groups.impossible(wanted, found, self._impossible)
+        for task_id in found:
+            self.history.add(Asked(task_id, impossible=task_id in self._impossible))
 
     def _spec(self, tenant: TenantId) -> Spec:
         random = self._fate.random

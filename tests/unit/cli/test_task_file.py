@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_conductor.cli.request import Request
-from claude_conductor.cli.submission import repeatable
+from claude_conductor.cli.submission import plan, repeatable, requests
 from claude_conductor.cli.task_file import Entry, cycle, in_order, read
 from claude_conductor.errors import InvalidArgumentError
 from claude_conductor.settings import yaml_file
+from claude_conductor.v1 import task_pb2
+from claude_conductor.v1.task_pb2 import FanOut
 
 
 def entries(text: str, base: Request = Request()) -> list[Entry]:  # noqa: B008 - a value
@@ -93,6 +95,18 @@ tasks:
             "tasks:\n- {prompt: x, name: a, after: c}\n- {prompt: x, name: b, after: a}\n- {prompt: x, name: c, after: b}\n",
             ["a -> c -> b -> a", "line=2"],
         ),
+        ("tasks:\n- subtasks: []\n", ["list of at least one", "line=2"]),
+        ("tasks:\n- prompt: x\n  parallel: 2\n", ["`subtasks`", "line=2"]),
+        ("tasks:\n- parallel: 0\n  subtasks: [{prompt: x}]\n", ["`parallel`", "line=2"]),
+        ("tasks:\n- parallel: two\n  subtasks: [{prompt: x}]\n", ["`parallel`", "line=2"]),
+        ("tasks:\n- on_failure: cry\n  subtasks: [{prompt: x}]\n", ["`stop`", "line=2"]),
+        ("tasks:\n- subtasks: [{prompt: x}]\n  budget_usd: 3\n", ["`budget_usd`", "subtasks", "line=3"]),
+        ("tasks:\n- subtasks:\n  - prompt: x\n  - promt: y\n", ["promt", "`prompt`", "line=4"]),
+        ("tasks:\n- subtasks:\n  - prompt: x\n  - subtasks: [{prompt: y}]\n", ["no groups within", "line=4"]),
+        ("tasks:\n- subtasks:\n  - prompt: x\n  - priority: 3\n", ["nothing to do", "line=4"]),
+        ("tasks:\n- name: g\n  subtasks:\n  - prompt: x\n    after: g\n", ["g -> ", "line="]),
+        ("tasks:\n- name: g\n  subtasks: [{prompt: x, after: y}]\n- {name: y, prompt: y, after: g}\n", ["g -> g.1 -> y -> g"]),
+        ("tasks:\n- subtasks: [{prompt: x, name: a}]\n- prompt: y\n  after: a\n", ["wait for its group", "line=4"]),
         (f"tasks:\n- prompt: x\n  after: [{', '.join(f'task_{n}' for n in range(101))}]\n", ["at most 100", "line=3"]),
     ],
 )
@@ -168,5 +182,59 @@ def test_tasks_that_are_the_same_are_still_two():
 def test_the_example_can_be_read():
     text = yaml_file.read(Path(__file__).resolve().parents[3] / "examples/tasks.yaml", "tasks")
 
-    found = [(entry.name, entry.after) for entry in read(text, Request())]
-    assert found == [("green", ()), ("tests", (0,)), ("parser", (0,)), ("report", (1, 2))]
+    found = [(entry.name, entry.after) for entry in read(text, Request()) if entry.within is None]
+    assert found == [("green", ()), ("tests", (0,)), ("parser", (0,)), ("pages", (2,)), ("report", (1, 3))]
+
+
+GROUPS = """
+tasks:
+- {name: before, prompt: b}
+- name: all
+  parallel: false
+  on_failure: stop
+  prompt: tidy up
+  priority: 7
+  after: before
+  subtasks:
+  - files: [a.py]
+  - {files: [b.py], prompt: rewrite, name: b}
+  - {files: [c.py], after: b}
+- {name: then, prompt: t, after: all}
+"""
+
+
+def test_a_group_stands_before_its_subtasks_which_have_what_it_says():
+    _, group, first, second, third, then = entries(GROUPS)
+    assert group.group == FanOut(parallel=1, on_failure=task_pb2.SUBTASK_FAILURE_STOP)
+    assert (group.request, group.after) == (Request(prompt="tidy up", priority=7), (0,))
+    assert [(each.name, each.within, each.after) for each in (first, second, third)] == [
+        ("all.1", 1, ()),
+        ("b", 1, ()),
+        ("all.3", 1, (3,)),
+    ]
+    assert [(each.request.prompt, each.request.priority) for each in (first, second)] == [("tidy up", 7), ("rewrite", 7)]
+    assert then.after == (1,)
+    for parallel, at_once in (("true", 0), ("3", 3)):
+        assert entries(GROUPS.replace("false", parallel))[1].group.parallel == at_once
+    planned = plan(entries(GROUPS))
+    assert [each.within for each in planned] == [None, None, 1, 1, 1, None]
+    assert planned[1].spec == task_pb2.TaskSpec(prompt="tidy up", priority=7, fan_out=group.group)
+
+
+def test_a_group_is_asked_for_again_as_a_whole_or_is_another_one():
+    told = keys(GROUPS)
+    assert keys(GROUPS) == told
+    assert len(set(told.values())) == len(told)
+    grown = keys(GROUPS.replace("  - files: [a.py]", "  - files: [a.py]\n  - files: [z.py]"))
+    assert grown["before"] == told["before"]
+    assert not set(grown.values()) - {grown["before"]} & set(told.values())
+    earlier = keys(GROUPS.replace("- {name: before", "- {prompt: new}\n- {name: before"))
+    assert told.items() <= earlier.items(), "an entry elsewhere changes nothing"
+    other = keys(GROUPS.replace("prompt: b}", "prompt: c}"))
+    assert not set(other.values()) & set(told.values()), "what it waits for is another"
+
+
+def test_groups_are_submitted_in_one_request():
+    text = "tasks:\n- subtasks:\n" + "  - {prompt: x}\n" * 1000
+    with pytest.raises(InvalidArgumentError, match="at most 1000 tasks"):
+        requests(plan(entries(text)))

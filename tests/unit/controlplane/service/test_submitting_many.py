@@ -20,10 +20,11 @@ from controlplane.backends.memory.task_store import MemoryTaskStore
 from controlplane.domain.agent import Agent
 from controlplane.domain.agent import State as AgentState
 from controlplane.domain.caps import Caps
-from controlplane.domain.task import IsolationStatus, Lease, Result, Spec, State, Task
+from controlplane.domain.task import FanOut, IsolationStatus, Lease, OnFailure, Result, Spec, State, Task
 from controlplane.domain.task_machine import CancelRequested, Completed, Leased, Started
 from controlplane.interfaces.task_store import TaskFilter
 from controlplane.service.intake import Intake, Submission, Wanted
+from controlplane.service.recovery import recover
 from controlplane.service.work import Work
 from controlplane.settings import Settings
 
@@ -167,3 +168,73 @@ async def test_a_free_agent_looks_into_the_queue_only_if_somebody_is_in_it(plane
     await plane.intake.submit_all([wanted("a")])  # not for this agent
     await plane.parts.dispatch.round()
     assert plane.store.heads == 1
+
+
+def grouped(parallel: int = 0, *after: int, key: str = "", on_failure: OnFailure = OnFailure.FINISH) -> Wanted:
+    spec = Spec(prompt="all of it", fan_out=FanOut(parallel, on_failure))
+    return Wanted(Submission(DEFAULT_TENANT, "operator", key, spec), after)
+
+
+def part(command: str, group: int, *after: int, key: str = "") -> Wanted:
+    return replace(wanted(command, *after, key=key), within=group)
+
+
+async def test_a_group_and_its_subtasks_are_stored_together_and_it_ends_with_the_last(plane: Plane) -> None:
+    ask = [wanted("before"), grouped(1, 0), part("a", 1), part("b", 1, 2), wanted("then", 1)]
+    before, group, first, second, then = await plane.intake.submit_all(ask)
+    stored = await plane.task(group)
+    assert (stored.state, stored.waits_for) == (State.BLOCKED, {first, second})
+    child = await plane.task(second)
+    assert (child.spec.parent_task_id, child.spec.depends_on, child.parallel) == (group, (before, first), 1)
+    for task_id in (before, first, second):
+        assert (await plane.task(then)).state is State.BLOCKED
+        await plane.finish(task_id)
+    assert (await plane.task(group)).state is State.SUCCEEDED
+    assert (await plane.task(then)).state is State.QUEUED
+
+
+async def test_the_first_failure_stops_the_subtasks_that_go_on(plane: Plane) -> None:
+    group, first, second = await plane.intake.submit_all([grouped(on_failure=OnFailure.STOP), part("a", 0), part("b", 0)])
+    await plane.intake.cancel(DEFAULT_TENANT, first, "not this one", 1.0)
+    stopped = await plane.task(second)
+    assert (stopped.state, stopped.reason) == (
+        State.CANCELLED,
+        f"subtask {first} did not succeed, which stops the others of its group",
+    )
+    assert (await plane.task(group)).state is State.FAILED
+
+
+async def test_a_restart_cancels_what_a_failure_did_not_get_to(plane: Plane) -> None:
+    group, first, second = await plane.intake.submit_all([grouped(on_failure=OnFailure.STOP), part("a", 0), part("b", 0)])
+    stored = await plane.task(group)
+    parts = (replace(stored.parts[0], state=State.FAILED), *stored.parts[1:])
+    assert await plane.store.save(replace(stored, parts=parts, waits_for=frozenset({second}), version=stored.version + 1))
+    assert (await plane.task(second)).state is State.QUEUED
+    await recover(plane.store, plane.parts.tasks, plane.parts.registry, plane.parts.relay, plane.parts.clock, Caps())
+    assert (await plane.task(second)).reason.startswith(f"subtask {first} did not succeed")
+    assert (await plane.task(group)).state is State.FAILED
+
+
+async def test_the_end_of_a_group_ends_its_subtasks(plane: Plane) -> None:
+    group, first = await plane.intake.submit_all([grouped(), part("a", 0)])
+    await plane.intake.cancel(DEFAULT_TENANT, group, "enough", 1.0)
+    assert (await plane.task(first)).reason == "its parent was cancelled: enough"
+
+
+async def test_a_group_is_made_once_and_cannot_grow(plane: Plane) -> None:
+    ask = [grouped(key="g"), part("a", 0, key="a"), part("b", 0, key="b")]
+    first = await plane.intake.submit_all(ask)
+    assert await plane.intake.submit_all(ask) == first
+    for changed in ([*ask, part("c", 0, key="c")], ask[:2], [grouped(key="other"), *ask[1:]], [grouped(3, key="g"), *ask[1:]]):
+        with pytest.raises(IdempotencyConflictError):
+            await plane.intake.submit_all(changed)
+    assert len(await plane.all()) == 3
+
+
+async def test_a_group_alone_and_wrong_groups_leave_nothing_behind(plane: Plane) -> None:
+    with pytest.raises(InvalidArgumentError, match="together with its subtasks"):
+        await plane.intake.submit(grouped().submission)
+    for ask in ([grouped()], [grouped(), part("a", 0, 0)], [grouped(), part("a", 0), part("b", 5)]):
+        with pytest.raises(InvalidArgumentError):
+            await plane.intake.submit_all(ask)
+    assert not await plane.all()
