@@ -20,6 +20,8 @@ _WAITING: Final = 1000
 """Refusals written in a minute; more are counted, not kept: a flood of them must not fill the disk or the memory."""
 _REPEAT_SECONDS: Final = 60.0
 _BATCH: Final = 256
+STORE_PAUSE: Final = 0.5
+"""Seconds between two tries to write while the store is away. Nothing else is changed meanwhile, so few records wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Audit:
         """Write a record; it is durable when this returns.
 
         Raises:
-            StoreUnavailableError: It could not be written. What it tells of has happened.
+            StoreUnavailableError: It could not be written yet, and will be when the store is back. What it tells of has happened.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(note, self._clock.now(), done))
@@ -95,7 +97,10 @@ class Audit:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
-                await self._write([self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))])
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                if not await self._write(batch):
+                    self._waiting.extendleft(reversed(batch))
+                    await asyncio.sleep(STORE_PAUSE)
 
     async def sign(self) -> None:
         """Sign heads, now and then, until cancelled."""
@@ -123,23 +128,26 @@ class Audit:
         self._head = head.number
         return head
 
-    async def _write(self, batch: Sequence[_Waiting]) -> None:
+    async def _write(self, batch: list[_Waiting]) -> bool:
+        """Write records and return whether that worked. If not, nobody waits any longer, but they are still to be written."""
         if self._left_out:
             note = Note("", "", "audit.left_out", "ok", f"{self._left_out} refusals")
-            batch, self._left_out = [*batch, _Waiting(note, self._clock.now())], 0
+            batch.append(_Waiting(note, self._clock.now()))
+            self._left_out = 0
         try:
             while not await self._store.append(records := await self._linked(batch)):
                 self._newest = None
             self._newest = records[-1]
         except StoreUnavailableError as error:
-            _log.error("audit records could not be written", extra={"cause": str(error), "count": len(batch)})
+            _log.warning("audit records wait for the store", extra={"cause": str(error), "count": len(batch)})
             for each in batch:
                 if each.done is not None and not each.done.done():
                     each.done.set_exception(error)
-            return
+            return False
         for each in batch:
             if each.done is not None and not each.done.done():
                 each.done.set_result(None)
+        return True
 
     async def _linked(self, batch: Sequence[_Waiting]) -> list[Record]:
         newest = self._newest or await self._store.newest()

@@ -39,6 +39,26 @@ async def records(operator: Operator) -> list[tuple[str, str, str, str]]:
     return [(each.actor, each.action, each.outcome, each.target) for each in answer.records]
 
 
+async def test_a_call_whose_record_cannot_be_written_is_unavailable_and_the_same_key_finds_what_it_did(tmp_path: Path) -> None:
+    plane = ControlPlane(tmp_path / "home", store="sqlite")
+    await plane.start()
+    operator = plane.operator()
+    with sqlite3.connect(plane.home / "state" / "conductor.db", isolation_level=None) as database:
+        database.execute("ALTER TABLE audit RENAME TO audit_away")
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await operator.submit("key")
+        assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+        database.execute("ALTER TABLE audit_away RENAME TO audit")
+    database.close()
+    task = await operator.submit("key")
+    asked = [("operator", "TaskService/SubmitTask", "ok", task.task_id)] * 2
+    async with asyncio.timeout(10):
+        while await records(operator) != asked:  # noqa: ASYNC110 - each look is a call
+            await asyncio.sleep(0.05)
+    assert "Traceback" not in plane.log()
+    await plane.close()
+
+
 async def test_mutations_and_refusals_are_recorded_with_who_and_what(network: Network) -> None:
     operator = network.plane.operator()
     task = await operator.submit(prompt="a canary in a prompt")

@@ -28,6 +28,7 @@ from claude_conductor.v1 import (
     task_pb2,
     task_service_pb2,
 )
+from controlplane.api.guard.rights import OPEN
 from tests.fakes.control_plane import ROOT, ControlPlane, Operator, sidecar_token
 
 DESCRIPTORS = ROOT / "claude_conductor" / "v1" / "claude_conductor.v1.binpb"
@@ -43,6 +44,7 @@ def methods() -> list[tuple[str, bool, bool]]:
         for service in file.service
         if file.package == "claude_conductor.v1" and service.name not in NOT_SERVED_HERE
         for method in service.method
+        if f"/{file.package}.{service.name}/{method.name}" not in OPEN
     ]
 
 
@@ -244,7 +246,7 @@ async def test_what_keeps_it_from_starting_is_one_clear_line(shared: ControlPlan
     (tmp_path / "file").write_text("")
     cases = [
         (ControlPlane(shared.home), "Another program listens on this address"),
-        (ControlPlane(tmp_path / "odd", store="papyrus"), "A store is `sqlite` or `memory`"),
+        (ControlPlane(tmp_path / "odd", store="papyrus"), "A store is `sqlite`, `memory` or the URL of a Redis server"),
         (ControlPlane(tmp_path / "wrong", no_such_setting=1), "key this version does not know"),
         (ControlPlane(tmp_path / ("long" * 30)), "longer than the kernel takes"),
     ]

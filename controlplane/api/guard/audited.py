@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import grpc
 
+from claude_conductor.errors import ConductorError
+from claude_conductor.rpc import status
 from controlplane.api.guard.caller import Caller, known_caller
 from controlplane.api.guard.interceptors import Context, Handler, Next, behaviour, rebuilt
 from controlplane.api.guard.rights import AUDITED, FOREIGN
@@ -42,7 +44,10 @@ class Audited(grpc.aio.ServerInterceptor):
                 self._refused(context, action, request, always=always)
                 raise
             if always:
-                await self._audit.written(_note(action, "ok", _target(request) or _made(answer)))
+                try:
+                    await self._audit.written(_note(action, "ok", _target(request) or _made(answer)))
+                except ConductorError as error:  # it has happened; whoever asks again under the same key is told so
+                    await status.abort(context, error)
             return answer
 
         return rebuilt(handler, call)
