@@ -147,6 +147,17 @@ def test_odd_addresses_get_a_page_that_says_so(served: Web, path: str, status: i
     assert browser.send("GET", path).status == status
 
 
+def test_what_is_wrong_with_a_form_stays_on_the_page(served: Web):
+    browser, word = logged_in(served)
+
+    form = post(browser, "/messages/letters", csrf=word, do="redrive")
+    page = browser.send("GET", "/messages/msg_00")
+
+    assert b"No message was chosen" in form.body
+    assert b"data-live" not in form.body  # what would be loaded instead is another page
+    assert b"data-live" in page.body  # it may be there a moment later
+
+
 def test_a_form_that_is_too_large_is_refused(served: Web):
     browser, word = logged_in(served)
 

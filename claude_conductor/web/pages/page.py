@@ -129,7 +129,8 @@ class Pages:
             gone = RedirectResponse("/login?ended=1", 303)
             self.logins.end(request, gone)
             return gone
-        return self.write(request, "failed.html", {"error": error}, http or refusals.http_of(error))
+        facts = {"error": error, "again": request.method == "GET"}  # loading the answer to a form anew would be another request
+        return self.write(request, "failed.html", facts, http or refusals.http_of(error))
 
 
 def back(path: str) -> Response:
