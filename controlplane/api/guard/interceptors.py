@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from claude_conductor.errors import ConductorError, DeadlineExceededError, PermissionDeniedError
+from claude_conductor.errors import ConductorError, ControlPlaneUnavailableError, DeadlineExceededError, PermissionDeniedError
 from claude_conductor.rpc import status
 from claude_conductor.rpc.readable import Readable
 from claude_conductor.telemetry.traces import Tracer, parse
@@ -229,6 +229,9 @@ class Errors(grpc.aio.ServerInterceptor):
                 await status.abort(context, DeadlineExceededError(seconds=DEFAULT_SECONDS))
             except ConductorError as error:
                 await status.abort(context, error)
+            except grpc.aio.InternalError as error:  # the library's, of a call whose caller is gone
+                _log.info("a call was broken off", extra={"method": details.method, "cause": str(error)})
+                await status.abort(context, ControlPlaneUnavailableError("The stream ended."))
             except Exception:  # noqa: BLE001 - the outermost interceptor: nothing a servicer raises may pass it
                 _log.exception("a call failed", extra={"method": details.method})
                 await status.abort(context, ConductorError())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import grpc
 
@@ -29,6 +29,8 @@ _UNHURRIED = (Receipts, HasStarted)
 """Nobody waits for the word that these were taken. That a task started is mostly followed by more soon."""
 METHOD = "/claude_conductor.v1.SessionService/Connect"
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 
@@ -134,7 +136,7 @@ class SessionServicer:
     async def _hello(self, decoder: Decoder, context: Context) -> Hello:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
-                raw = await context.read()
+                raw = await _unbroken(context.read)
         except TimeoutError as cause:
             raise DeadlineExceededError("The sidecar did not say hello in time.", seconds=HELLO_SECONDS) from cause
         hello = decoder.decode(raw) if isinstance(raw, bytes) else None
@@ -160,16 +162,16 @@ class SessionServicer:
         try:
             async with asyncio.TaskGroup() as group:
                 name = f"session {session.agent_id}"
-                writing = group.create_task(_written(writer.run(context.write)), name=f"{name} writer")
+                writing = group.create_task(_unbroken(writer.run, context.write), name=f"{name} writer")
                 committing = group.create_task(self._commit(session, inbox, writer), name=f"{name} commit")
-                await self._read(session, decoder, writer, inbox, context.read)
+                await _unbroken(self._read, session, decoder, writer, inbox, context.read)
                 inbox.finish()
                 await committing
                 writing.cancel()
         except ExceptionGroup as failed:
             error = sole(failed, ConductorError)
             raise error from error.__cause__
-        await _written(writer.drain(context.write))
+        await _unbroken(writer.drain, context.write)
 
     async def _read(
         self, session: Session, decoder: Decoder, writer: Writer, inbox: _Inbox, read: Callable[[], Awaitable[bytes]]
@@ -216,16 +218,16 @@ class SessionServicer:
 
 async def _begin(context: Context) -> None:
     """Send the headers by themselves. With the first write they are lost track of if that is cancelled, and no status follows."""
-    await _written(context.send_initial_metadata(()))
+    await _unbroken(context.send_initial_metadata, ())
 
 
-async def _written(writing: Awaitable[None]) -> None:
-    """Wait for something that writes.
+async def _unbroken(step: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Wait for something that reads or writes.
 
     Raises:
         ControlPlaneUnavailableError: The sidecar went away meanwhile.
     """
     try:
-        await writing
+        return await step(*args, **kwargs)
     except grpc.aio.InternalError as cause:
         raise ControlPlaneUnavailableError("The stream ended.") from cause

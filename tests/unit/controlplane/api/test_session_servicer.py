@@ -28,14 +28,17 @@ from controlplane.settings import Settings
 class BrokenStream:
     """Lets some writes through and breaks at the next, as gRPC does when its peer goes away; `read` then ends or waits."""
 
-    def __init__(self, *frames: pb.ConnectRequest, writes: int, ends: bool) -> None:
+    def __init__(self, *frames: pb.ConnectRequest, writes: int, ends: bool, breaks: bool = False) -> None:
         self._frames = [frame.SerializeToString() for frame in frames]
         self._writes = writes
         self._ends = ends
+        self._breaks = breaks
 
     async def read(self) -> object:
         if self._frames:
             return self._frames.pop(0)
+        if self._breaks:
+            raise grpc.aio.InternalError("The call has ended.")
         if not self._ends:
             await asyncio.Event().wait()
         return grpc.aio.EOF
@@ -83,4 +86,16 @@ async def test_a_write_to_a_sidecar_that_hung_up_ends_the_session_and_is_no_bug(
         with pytest.raises(ControlPlaneUnavailableError, match="The stream ended"):
             await parts.servicers.session.connect(None, stream)  # type: ignore[arg-type]
     assert parts.registry.get(DEFAULT_TENANT, AgentId("agent-1")).state is State.LOST
+    assert parts.registry.all_connected() == []
+
+
+@pytest.mark.parametrize("frames", [(), (HELLO,), (HELLO, RECEIPT)], ids=["hello", "first frame", "later"])
+async def test_a_read_from_a_sidecar_that_is_gone_ends_the_session_and_is_no_bug(
+    parts: Parts, frames: tuple[pb.ConnectRequest, ...]
+) -> None:
+    set_caller(Caller(Role.SIDECAR, DEFAULT_TENANT, AgentId("agent-1")))
+    stream = BrokenStream(*frames, writes=100, ends=False, breaks=True)
+    async with asyncio.timeout(5):
+        with pytest.raises(ControlPlaneUnavailableError, match="The stream ended"):
+            await parts.servicers.session.connect(None, stream)  # type: ignore[arg-type]
     assert parts.registry.all_connected() == []
