@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,13 @@ async def test_what_a_killed_inbox_did_not_print_is_shown_by_the_next_one_and_on
     os.write(writer, b"x" * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))  # nobody reads it: the command cannot print
     words = (sys.executable, *COMMAND, "inbox", "--ack")
     process = await asyncio.create_subprocess_exec(*words, env=environment, stdout=writer)
-    await eventually(lambda: [each for each in tmp_path.iterdir() if each.read_bytes().endswith(b"!")])
+
+    def kept() -> bool:
+        with suppress(FileNotFoundError):  # another file took its place between the two looks
+            return any(each.read_bytes().endswith(b"!") for each in tmp_path.iterdir())
+        return False
+
+    await eventually(kept)
     process.kill()
     await process.wait()
     os.close(reader)
